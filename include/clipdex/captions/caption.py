@@ -1,0 +1,131 @@
+"""A caption, what made it (the fingerprint), and what makes one (the captioner)."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, Self
+
+from clipdex.video import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Everything that decides what a caption says, but for the clip itself.
+
+    prompt: the text, not its name. sampling: what we send and what the server applies. generation: max_tokens,
+    temperature and the like. A number that does not change the text (timeouts, in flight) has no place here.
+    """
+
+    engine: str
+    model: str
+    strategy: str
+    prompt: str
+    sampling: dict[str, Any]
+    generation: dict[str, Any]
+
+    def digest(self) -> str:
+        """32 hex digits."""
+        return _digest(json.dumps(asdict(self), sort_keys=True, ensure_ascii=True))
+
+    def caption_key(self, content: str) -> str:
+        """The key of the caption of this content, 32 hex digits. content: sha256 of the clip's bytes, hex."""
+        return _digest(f"{content}\0{self.digest()}")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a caption that speaks of start_s to end_s [s from the clip's start]."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an engine answered for one clip, before the gates.
+
+    seconds: wall time from request to last token [s]; tokens as the engine counted them (0 where it has none).
+    """
+
+    text: str
+    segments: tuple[Segment, ...] = ()
+    finish_reason: str = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One description of one content, as stored: captions/KEY[:2]/KEY.json.
+
+    run: the run that wrote it. duration_s [s], width and height [pixels] are of the clip as shown (rotation and
+    pixel aspect applied); poster: the store key of a JPEG, or "".
+    """
+
+    key: str
+    content: str
+    text: str
+    segments: tuple[Segment, ...]
+    fingerprint: str
+    engine: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    attempts: int
+    finish_reason: str
+    created_at: str
+    run: str
+    duration_s: float
+    width: int
+    height: int
+    poster: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        segments = tuple(Segment(**segment) for segment in record["segments"])
+        return cls(**{**record, "segments": segments})
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What a caption must be; the numbers belong to the engine that writes it.
+
+    min_words: below this it is too short. max_repeat: share of words inside repeated 4-grams. min_ratio: compressed
+    over plain size, below which text loops. language: ISO 639-1; "" accepts any script.
+    """
+
+    min_words: int = 40
+    max_repeat: float = 0.5
+    min_ratio: float = 0.2
+    language: str = "en"
+
+
+class Captioner(Protocol):
+    """Writes captions. One object serves many clips at once, in one event loop."""
+
+    fingerprint: Fingerprint
+    gates: Gates
+    in_flight: int
+
+    async def check(self) -> None:
+        """Does what is served match the fingerprint? ConfigurationError if not, EngineUnavailable if it cannot be asked."""
+
+    async def caption(self, clip: Prepared, attempt: int = 1) -> Reply:
+        """Describe one clip; attempt 2 is asked after a gate failed and uses other sampling.
+
+        Raises ClipRejected, EngineUnavailable or ConfigurationError, after its own retries.
+        """
+
+    async def aclose(self) -> None:
+        """Give back connections and models."""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

