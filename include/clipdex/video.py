@@ -42,6 +42,6 @@ class Prepared:
 
 def read_proxy(proxy: bytes) -> Iterator[np.ndarray]:
     """The frames of a proxy that we made ourselves, RGB uint8 (height, width, 3), in order."""
-    with av.open(io.BytesIO(proxy)) as container:
+    with av.open(io.BytesIO(proxy), "r") as container:
         for frame in container.decode(video=0):
             yield frame.to_ndarray(format="rgb24")
