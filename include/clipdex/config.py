@@ -43,7 +43,6 @@ class Source(_Group):
         ".mpeg",
         ".ogv",
     )
-    max_bytes: int = 512 * 2**20
     lookback_days: int = Field(default=2, ge=0)
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
     key: SecretStr = SecretStr("")

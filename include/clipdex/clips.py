@@ -1,0 +1,196 @@
+"""Clips: which files of a source belong to a day, and who each of them is."""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Self
+
+from clipdex import config
+from clipdex.errors import ClipRejected, ConfigurationError, Reason, Unavailable
+from clipdex.files import is_local, open_root
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 1 << 20
+_FIELDS = {"year": r"(?P<year>\d{4})", "month": r"(?P<month>\d{2})", "day": r"(?P<day>\d{2})"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One video file at one version.
+
+    clip_id: digest of source name and path below the source's root, 32 hex digits. version: etag, or size and mtime.
+    day: YYYY-MM-DD (UTC). content: sha256 of the bytes where it is known already, else "".
+    """
+
+    clip_id: str
+    uri: str
+    path: str
+    version: str
+    bytes: int
+    day: str
+    content: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        return cls(**record)
+
+
+class Source:
+    """A root under which clips lie. Opened in the process that uses it."""
+
+    def __init__(self, settings: config.Settings) -> None:
+        self._settings = settings.source
+        self.url = settings.source_url
+        self._fs, self._root = open_root(self.url, *_access(settings.source))
+        self._local = is_local(self._fs)
+        self._extensions = tuple(extension.lower() for extension in settings.source.extensions)
+        self._pattern = _DayPattern(settings.source.day_pattern) if settings.source.day_pattern else None
+
+    def day(self, day: str) -> Iterator[Clip]:
+        """The clips of a day (YYYY-MM-DD). Lists only the day's own folder where the pattern allows it."""
+        for folder in self._folders(day):
+            for clip in self._below(folder):
+                if clip.day == day:
+                    yield clip
+
+    def prefix(self, prefix: str) -> Iterator[Clip]:
+        """The clips below a folder of the source ("" for all of it), of whatever day."""
+        if ".." in Path(prefix).parts or Path(prefix).is_absolute():
+            raise ConfigurationError(f"prefix {prefix!r} must be a folder below {self.url}, such as 2026/11/03")
+        yield from self._below(prefix.strip("/"))
+
+    @contextmanager
+    def local_file(self, clip: Clip) -> Iterator[tuple[Path, str]]:
+        """The clip as a file of this machine and its content digest (sha256, hex); a download is removed afterwards.
+
+        Raises ClipRejected(MISSING) if it is gone, Unavailable if the source does not answer.
+        """
+        full = f"{self._root}/{clip.path}"
+        try:
+            if self._local:
+                yield Path(full), _digest_of(Path(full))
+                return
+            with NamedTemporaryFile(prefix="clipdex-", suffix=Path(clip.path).suffix[:8]) as copy:
+                self._fs.get_file(full, copy.name)
+                yield Path(copy.name), _digest_of(Path(copy.name))
+        except FileNotFoundError:
+            raise ClipRejected(Reason.MISSING, f"{clip.uri}: gone since it was discovered") from None
+        except PermissionError as error:
+            raise ClipRejected(Reason.MISSING, f"{clip.uri}: not readable ({error.strerror or error})") from None
+        except OSError as error:
+            raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
+
+    def version_now(self, clip: Clip) -> str | None:
+        """The file's version at this moment; None if it is gone."""
+        try:
+            return _version(self._fs.info(f"{self._root}/{clip.path}"))
+        except FileNotFoundError:
+            return None
+
+    def _folders(self, day: str) -> list[str]:
+        if self._pattern is None:
+            return [""]
+        prefix = self._pattern.folder(day)
+        if "*" not in prefix:
+            return [prefix]
+        skip = len(self._root) + 1
+        return [path[skip:] for path in self._fs.glob(f"{self._root}/{prefix}")]
+
+    def _below(self, folder: str) -> Iterator[Clip]:
+        top = f"{self._root}/{folder}".rstrip("/")
+        try:
+            found = self._fs.find(top, detail=True)
+        except FileNotFoundError:
+            return
+        except PermissionError as error:
+            raise ConfigurationError(f"{top}: may not be listed ({error}); check the source's credentials") from error
+        skip = len(self._root) + 1
+        for path, info in found.items():
+            if path.lower().endswith(self._extensions) and self._takes(path, info):
+                yield self._clip(path[skip:], info)
+
+    def _takes(self, path: str, info: dict[str, Any]) -> bool:
+        if not info.get("islink"):
+            return bool(info["type"] == "file")
+        inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root))
+        if not inside:
+            log.warning("%s: a link that leaves %s, left out", path, self._root)
+        return inside and Path(path).is_file()
+
+    def _clip(self, path: str, info: dict[str, Any]) -> Clip:
+        return Clip(
+            clip_id=_clip_id(self._settings.name, path),
+            uri=self._fs.unstrip_protocol(f"{self._root}/{path}"),
+            path=path,
+            version=_version(info),
+            bytes=info["size"],
+            day=(self._pattern and self._pattern.day_of(path)) or _modified(info).date().isoformat(),
+        )
+
+
+class _DayPattern:
+    """A pattern such as {year}/{month}/{day}, */dt={year}-{month}-{day} or **/{year}/{month}/{day}."""
+
+    def __init__(self, pattern: str) -> None:
+        missing = [field for field in _FIELDS if f"{{{field}}}" not in pattern]
+        if missing:
+            raise ConfigurationError(
+                f'source.day_pattern {pattern!r} lacks {", ".join(missing)}; "" uses the file\'s time'
+            )
+        self._pattern = pattern.strip("/")
+        expression = re.escape(self._pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]+")
+        for field, group in _FIELDS.items():
+            expression = expression.replace(rf"\{{{field}\}}", group)
+        self._expression = re.compile(rf"{expression}(?:/|$)")
+
+    def folder(self, day: str) -> str:
+        year, month, date = day.split("-")
+        whole = self._pattern.format(year=year, month=month, day=date)
+        return whole.split("**", 1)[0].rstrip("/")
+
+    def day_of(self, path: str) -> str:
+        """The day in a path, or "" where the path has none."""
+        match = self._expression.match(path)
+        if not match:
+            return ""
+        try:
+            return datetime(*(int(match[field]) for field in _FIELDS), tzinfo=UTC).date().isoformat()  # type: ignore[misc, arg-type]
+        except ValueError:
+            return ""
+
+
+def _access(source: config.Source) -> tuple[Any, ...]:
+    return source.options, source.key, source.secret
+
+
+def _clip_id(source: str, path: str) -> str:
+    return hashlib.sha256(f"{source}\0{path}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _version(info: dict[str, Any]) -> str:
+    etag = info.get("ETag") or info.get("etag")
+    return str(etag).strip('"') if etag else f"{info['size']}-{_modified(info).timestamp():.6f}"
+
+
+def _modified(info: dict[str, Any]) -> datetime:
+    stamp = info.get("LastModified") or info.get("last_modified") or info.get("mtime") or info.get("created") or 0
+    return stamp.astimezone(UTC) if isinstance(stamp, datetime) else datetime.fromtimestamp(float(stamp), UTC)
+
+
+def _digest_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()

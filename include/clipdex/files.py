@@ -1,0 +1,34 @@
+"""Filesystems: any fsspec URL or a folder, through universal-pathlib, opened in the process that uses it."""
+
+from typing import Any
+
+from fsspec import AbstractFileSystem
+from pydantic import SecretStr
+from upath import UPath
+
+from clipdex.errors import ConfigurationError
+
+
+def open_root(
+    url: str, options: dict[str, Any] | None = None, key: SecretStr | None = None, secret: SecretStr | None = None
+) -> tuple[AbstractFileSystem, str]:
+    """The filesystem of a URL and the path of its root there, without a trailing slash.
+
+    Listing caches are off: what another process wrote a moment ago must be seen.
+    """
+    given = {**(options or {}), "use_listings_cache": False, "skip_instance_cache": True}
+    if key and key.get_secret_value():
+        given |= {"key": key.get_secret_value(), "secret": secret.get_secret_value() if secret else ""}
+    try:
+        path = UPath(url, **given) if "://" in url else UPath(url).absolute()
+        return path.fs, str(path.path).rstrip("/")
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"{url}: no filesystem for this address ({error}); s3:// needs clipdex[s3]"
+        ) from error
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    """Whether a path of this filesystem is a path of this machine."""
+    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    return protocol in ("file", "local")

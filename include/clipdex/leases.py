@@ -1,0 +1,86 @@
+"""Leases: a day is worked on by one run at a time.
+
+leases/day=DAY/EPOCH.json says who holds the day and until when; the highest epoch counts. To take a day that is free,
+released or expired is to create the next epoch, which only one can; only its owner rewrites an epoch.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from clipdex.errors import LeaseHeld
+from clipdex.store import Store
+
+
+def acquire(store: Store, day: str, owner: str, seconds: float) -> None:
+    """Hold a day for so many seconds from now; raises LeaseHeld with the holder. The owner itself may ask again."""
+    epoch, holder = _current(store, day)
+    if holder is not None and holder["owner"] == owner and _alive(holder):
+        _write(store, day, epoch, owner, seconds)
+        return
+    if holder is not None and _alive(holder):
+        raise _held(day, holder)
+    first = store.create(_key(day, epoch + 1), json.dumps(_record(owner, seconds)).encode())
+    now_epoch, now_holder = _current(store, day)
+    if not first or now_epoch != epoch + 1:
+        raise _held(day, now_holder or {"owner": "another run", "heartbeat": "?", "expires": "?"})
+    store.delete(key for key in store.list(_folder(day)) if key < _key(day, epoch + 1))
+
+
+def renew(store: Store, day: str, owner: str, seconds: float) -> bool:
+    """A heartbeat. False if the day is no longer ours: the work may go on, since every write can be repeated."""
+    epoch, holder = _current(store, day)
+    if holder is None or holder["owner"] != owner:
+        return False
+    _write(store, day, epoch, owner, seconds)
+    return True
+
+
+def release(store: Store, day: str, owner: str) -> None:
+    """Give the day back, if it is ours."""
+    epoch, holder = _current(store, day)
+    if holder is not None and holder["owner"] == owner:
+        _write(store, day, epoch, owner, 0.0)
+
+
+def _current(store: Store, day: str) -> tuple[int, dict[str, Any] | None]:
+    keys = store.list(_folder(day))
+    if not keys:
+        return 0, None
+    try:
+        holder: dict[str, Any] = store.read_json(keys[-1])
+    except FileNotFoundError:  # the next holder has just removed it
+        return _current(store, day)
+    return int(keys[-1].rpartition("/")[2].removesuffix(".json")), holder
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    return datetime.fromisoformat(holder["expires"]) > datetime.now(UTC)
+
+
+def _held(day: str, holder: dict[str, Any]) -> LeaseHeld:
+    return LeaseHeld(
+        f"{day} is worked on by {holder['owner']} (last heartbeat {holder['heartbeat']}, expires {holder['expires']}); "
+        "this run waits for it and tries again"
+    )
+
+
+def _write(store: Store, day: str, epoch: int, owner: str, seconds: float) -> None:
+    store.write_json(_key(day, epoch), _record(owner, seconds))
+
+
+def _record(owner: str, seconds: float) -> dict[str, str]:
+    now = datetime.now(UTC)
+    return {
+        "owner": owner,
+        "heartbeat": now.isoformat(timespec="seconds"),
+        "expires": (now + timedelta(seconds=seconds)).isoformat(timespec="seconds"),
+    }
+
+
+def _folder(day: str) -> str:
+    return f"leases/day={day}"
+
+
+def _key(day: str, epoch: int) -> str:
+    return f"{_folder(day)}/{epoch:08d}.json"

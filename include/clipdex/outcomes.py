@@ -1,0 +1,166 @@
+"""Outcomes: what happened to each clip, written in small parts as it happens, read as a union.
+
+A part is outcomes/day=DAY/run=RUN/BATCH-PHASE-TRY-SEQ.jsonl; sorted by name, later parts of a batch overrule earlier
+ones. compact() makes one all.jsonl of a run's parts, and carries them into the day's ledger: the last word on each
+clip, which tells discovery what is done and which content a file at a version had.
+"""
+
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Self
+
+from clipdex.store import Store
+
+
+class Outcome(StrEnum):
+    """INDEXED and QUARANTINED are final; the others say how far a clip came."""
+
+    CAPTIONED = "captioned"  # the caption is stored
+    REJECTED = "rejected"  # refused, but the batch has not yet said that it believes it
+    FAILED = "failed"  # the engine or the index was not there for it; asked again by the next try
+    INDEXED = "indexed"  # Qdrant acknowledged its points
+    QUARANTINED = "quarantined"
+
+    @property
+    def final(self) -> bool:
+        return self in (Outcome.INDEXED, Outcome.QUARANTINED)
+
+
+class Origin(StrEnum):
+    """Where a clip's caption came from."""
+
+    NEW = "new"  # the engine wrote it in this run
+    COPY = "copy"  # the same content, captioned in this run under another name
+    STORED = "stored"  # it was there before this run
+
+
+@dataclass(frozen=True, slots=True)
+class ClipOutcome:
+    """One clip in one run. seconds: time at the engine [s]; tokens as the engine counted them."""
+
+    clip_id: str
+    uri: str
+    day: str
+    version: str
+    outcome: Outcome
+    batch: str
+    reason: str = ""
+    detail: str = ""
+    text: str = ""
+    content: str = ""
+    caption_key: str = ""
+    fingerprint: str = ""
+    collection: str = ""
+    origin: str = ""
+    chunks: int = 0
+    seconds: float = 0.0
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    at: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value not in ("", 0)}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        return cls(**{**record, "outcome": Outcome(record["outcome"])})
+
+
+class Journal:
+    """Writes the outcomes of one try of one phase of one batch, in parts, so that a killed task loses few."""
+
+    PART = 16
+    SECONDS = 5.0
+
+    def __init__(self, store: Store, day: str, run: str, batch: str, phase: str, try_number: int) -> None:
+        self._store = store
+        self._prefix = f"{outcomes_path(day, run)}/{batch}-{phase}-{try_number:03d}"
+        self._pending: list[ClipOutcome] = []
+        self._written = time.monotonic()
+        self._parts = 0
+
+    def add(self, outcome: ClipOutcome) -> bool:
+        """Note an outcome; True when a part was written."""
+        stamped = outcome.at or datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._pending.append(replace(outcome, at=stamped))
+        if len(self._pending) >= self.PART or time.monotonic() - self._written > self.SECONDS:
+            self.flush()
+            return True
+        return False
+
+    def flush(self) -> None:
+        self._written = time.monotonic()
+        if not self._pending:
+            return
+        self._store.write_lines(f"{self._prefix}-{self._parts:04d}.jsonl", (one.to_json() for one in self._pending))
+        self._parts += 1
+        self._pending.clear()
+
+
+ALL = "all.jsonl"
+
+
+def outcomes_path(day: str, run: str) -> str:
+    return f"outcomes/day={day}/run={run}"
+
+
+def ledger_path(day: str) -> str:
+    return f"ledger/day={day}"
+
+
+def batch_outcomes(store: Store, day: str, run: str, batch: str) -> dict[str, ClipOutcome]:
+    """The last word of this run on each clip of a batch, by clip_id."""
+    folder = outcomes_path(day, run)
+    return _last(store, [key for key in store.list(folder) if key.startswith(f"{folder}/{batch}-")])
+
+
+def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
+    """The last word of this run on each clip of a day, by clip_id."""
+    return _last(store, store.list(outcomes_path(day, run)))
+
+
+def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
+    """The last word of any run on each clip of a day, by clip_id; by time of saying, as runs may overlap."""
+    parts = [key for key in store.list(f"outcomes/day={day}") if not key.endswith(f"/{ALL}")]
+    return _newest(store, store.list(ledger_path(day)) + parts)
+
+
+def compact(store: Store, day: str, run: str) -> None:
+    """Make one file of a run's parts and carry them into the day's ledger. Killed anywhere, nothing is missing."""
+    parts = [key for key in store.list(outcomes_path(day, run)) if not key.endswith(f"/{ALL}")]
+    ledgers = store.list(ledger_path(day))
+    if not parts:
+        return
+    whole = run_outcomes(store, day, run)
+    union = _newest(store, ledgers + parts)
+    store.write_lines(f"{ledger_path(day)}/{uuid.uuid4().hex}.jsonl", (one.to_json() for one in union.values()))
+    store.write_lines(f"{outcomes_path(day, run)}/{ALL}", (one.to_json() for one in whole.values()))
+    store.delete(parts + ledgers)
+
+
+def _last(store: Store, keys: Iterable[str]) -> dict[str, ClipOutcome]:
+    """By order of name: a batch's captioning before its indexing, try after try; what is compacted came first."""
+    last: dict[str, ClipOutcome] = {}
+    for key in sorted(keys, key=lambda key: (not key.endswith(f"/{ALL}"), key)):
+        for record in store.read_lines(key):
+            said = ClipOutcome.from_json(record)
+            last[said.clip_id] = said
+    return last
+
+
+def _newest(store: Store, keys: Iterable[str]) -> dict[str, ClipOutcome]:
+    newest: dict[str, ClipOutcome] = {}
+    for key in sorted(keys):
+        for record in store.read_lines(key):
+            said = ClipOutcome.from_json(record)
+            known = newest.get(said.clip_id)
+            if known is None or said.at >= known.at:
+                if known is not None and not said.content and known.version == said.version:
+                    said = replace(said, content=known.content)
+                newest[said.clip_id] = said
+    return newest

@@ -1,0 +1,201 @@
+"""Planning: what a run has to do, as batches in the store.
+
+discover(days) lists the source, leaves out what is done, and writes one manifest a batch; what travels between
+tasks is a BatchRef, a pointer of some hundred bytes.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from clipdex.clips import Clip, Source
+from clipdex.config import Batches, Settings
+from clipdex.errors import ConfigurationError
+from clipdex.outcomes import ClipOutcome, Outcome, ledger
+from clipdex.store import Store, run_name
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """When a clip counts as done, and what is asked for again.
+
+    recaption: ask again even for what has a caption. retry_quarantined: reasons whose clips are tried again
+    ("all" for every reason).
+    """
+
+    fingerprint: str
+    collection: str
+    recaption: bool = False
+    retry_quarantined: tuple[str, ...] = ()
+
+    def done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
+        """The final outcome that a clip at this version already has, or None if there is something to do."""
+        if known is None or known.version != clip.version or known.fingerprint != self.fingerprint or self.recaption:
+            return None
+        if known.outcome is Outcome.INDEXED:
+            return Outcome.INDEXED if known.collection == self.collection else None
+        if known.outcome is Outcome.QUARANTINED and not {"all", known.reason} & set(self.retry_quarantined):
+            return Outcome.QUARANTINED
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRef:
+    """A pointer to a batch: its manifest in the store, and what a person wants to see of it."""
+
+    run: str
+    day: str
+    batch: str
+    manifest: str
+    clips: int
+    first: str
+    recaption: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        return cls(**record)
+
+    @property
+    def label(self) -> str:
+        return f"{self.first} +{self.clips - 1}" if self.clips > 1 else self.first
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run set out to do. discovered: clips listed; done and quarantined: left out, by their last outcome."""
+
+    run: str
+    days: tuple[str, ...]
+    discovered: int
+    done: int
+    quarantined: int
+    batches: tuple[BatchRef, ...]
+    discovered_by_day: dict[str, int]
+
+    @property
+    def to_do(self) -> int:
+        return sum(batch.clips for batch in self.batches)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        batches = tuple(BatchRef.from_json(batch) for batch in record["batches"])
+        return cls(**{**record, "days": tuple(record["days"]), "batches": batches})
+
+
+def plan_run(
+    settings: Settings,
+    store: Store,
+    source: Source,
+    run: str,
+    days: Iterable[str],
+    wanted: Wanted,
+    prefix: str | None = None,
+) -> Plan:
+    """List the days (or one prefix), leave out what is done, write the manifests and the plan.
+
+    run: the label under which everything is kept, made by run_label(). No clips still makes a plan.
+    """
+    listed: dict[str, list[Clip]] = {day: [] for day in days}
+    if prefix is None:
+        for day in listed:
+            listed[day] = list(source.day(day))
+    else:
+        for clip in source.prefix(prefix):
+            listed.setdefault(clip.day, []).append(clip)
+    done = dict.fromkeys((Outcome.INDEXED, Outcome.QUARANTINED), 0)
+    to_do: dict[str, list[Clip]] = {}
+    for day, clips in listed.items():
+        to_do[day] = []
+        known = ledger(store, day) if clips else {}
+        for clip in clips:
+            outcome = wanted.done(clip, known.get(clip.clip_id))
+            if outcome is None:
+                to_do[day].append(_with_content(clip, known.get(clip.clip_id)))
+            else:
+                done[outcome] += 1
+    size = batch_size(settings.batches, [len(clips) for clips in to_do.values()])
+    plan = Plan(
+        run=run,
+        days=tuple(sorted(listed)),
+        discovered=sum(map(len, listed.values())),
+        done=done[Outcome.INDEXED],
+        quarantined=done[Outcome.QUARANTINED],
+        batches=tuple(
+            _write_batch(store, run, day, clips, wanted.recaption)
+            for day in sorted(to_do)
+            for clips in _cut(to_do[day], size)
+        ),
+        discovered_by_day={day: len(clips) for day, clips in listed.items()},
+    )
+    store.write_json(_plan_key(run), plan.to_json())
+    log.info(
+        "%s: %d clips found in %s, %d done before, %d known quarantined, %d to do in %d batches of up to %d",
+        ", ".join(plan.days) or "no day", plan.discovered, source.url, plan.done, plan.quarantined, plan.to_do,
+        len(plan.batches), size,
+    )  # fmt: skip
+    return plan
+
+
+def run_label(run_id: str, try_number: int) -> str:
+    """The name of one attempt of a run: a run that is cleared and runs again counts anew."""
+    return f"{run_name(run_id)}.{try_number}"
+
+
+def load_plan(store: Store, run: str) -> Plan:
+    return Plan.from_json(store.read_json(_plan_key(run)))
+
+
+def manifest(store: Store, batch: BatchRef) -> list[Clip]:
+    return [Clip.from_json(record) for record in store.read_lines(batch.manifest)]
+
+
+def batch_size(batches: Batches, clips_by_day: list[int]) -> int:
+    """Clips a batch: the configured size, grown until the batches fit into one run."""
+    size = batches.size
+    while sum(-(-clips // size) for clips in clips_by_day) > batches.max_batches:
+        if size >= batches.max_size:
+            raise ConfigurationError(
+                f"{sum(clips_by_day)} clips do not fit into {batches.max_batches} batches of {batches.max_size}; "
+                "split the work by day: airflow backfill create --dag-id ingest_clips --from-date … --to-date …"
+            )
+        size = min(size * 2, batches.max_size)
+    return size
+
+
+def _with_content(clip: Clip, known: ClipOutcome | None) -> Clip:
+    """An unchanged file is not read again to learn what it holds."""
+    if known is None or known.version != clip.version or not known.content:
+        return clip
+    return Clip(**{**clip.to_json(), "content": known.content})
+
+
+def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:
+    """Batches in order of path, but files of one size side by side: exact copies meet in one batch."""
+    first_of_size: dict[int, str] = {}
+    for clip in sorted(clips, key=lambda clip: clip.path):
+        first_of_size.setdefault(clip.bytes, clip.path)
+    ordered = sorted(clips, key=lambda clip: (first_of_size[clip.bytes], clip.path))
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
+
+
+def _write_batch(store: Store, run: str, day: str, clips: list[Clip], recaption: bool) -> BatchRef:
+    lines = [clip.to_json() for clip in clips]
+    batch = hashlib.sha256(repr(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    key = f"manifests/run={run}/{batch}.jsonl"
+    store.write_lines(key, lines)
+    return BatchRef(run, day, batch, key, len(clips), clips[0].path, recaption)
+
+
+def _plan_key(run: str) -> str:
+    return f"runs/{run}.json"
