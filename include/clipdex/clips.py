@@ -5,11 +5,9 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Self
 
 from clipdex import config
@@ -46,6 +44,19 @@ class Clip:
         return cls(**record)
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A clip on this machine. content: sha256 of its bytes, hex."""
+
+    path: Path
+    content: str
+    downloaded: bool
+
+    def discard(self) -> None:
+        if self.downloaded:
+            self.path.unlink(missing_ok=True)
+
+
 class Source:
     """A root under which clips lie. Opened in the process that uses it."""
 
@@ -70,24 +81,23 @@ class Source:
             raise ConfigurationError(f"prefix {prefix!r} must be a folder below {self.url}, such as 2026/11/03")
         yield from self._below(prefix.strip("/"))
 
-    @contextmanager
-    def local_file(self, clip: Clip) -> Iterator[tuple[Path, str]]:
-        """The clip as a file of this machine and its content digest (sha256, hex); a download is removed afterwards.
+    def fetch(self, clip: Clip, folder: Path, max_bytes: int) -> "Fetched":
+        """The clip as a file of this machine, with its content digest. A download lies in folder until discarded.
 
-        Raises ClipRejected(MISSING) if it is gone, Unavailable if the source does not answer.
+        Raises ClipRejected (MISSING, TOO_LARGE), or Unavailable if the source does not answer.
         """
+        if clip.bytes > max_bytes:
+            raise ClipRejected(Reason.TOO_LARGE, f"{clip.uri}: {clip.bytes} bytes, at most {max_bytes} are read")
         full = f"{self._root}/{clip.path}"
+        copy = None if self._local else folder / f"{clip.clip_id}{Path(clip.path).suffix[:8]}"
         try:
-            if self._local:
-                yield Path(full), _digest_of(Path(full))
-                return
-            with NamedTemporaryFile(prefix="clipdex-", suffix=Path(clip.path).suffix[:8]) as copy:
-                self._fs.get_file(full, copy.name)
-                yield Path(copy.name), _digest_of(Path(copy.name))
+            if copy is not None:
+                self._fs.get_file(full, str(copy))
+            return Fetched(copy or Path(full), _digest_of(copy or Path(full)), downloaded=copy is not None)
         except FileNotFoundError:
             raise ClipRejected(Reason.MISSING, f"{clip.uri}: gone since it was discovered") from None
         except PermissionError as error:
-            raise ClipRejected(Reason.MISSING, f"{clip.uri}: not readable ({error.strerror or error})") from None
+            raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: no permission ({error.strerror or error})") from None
         except OSError as error:
             raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
 

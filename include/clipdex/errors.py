@@ -6,7 +6,9 @@ ClipdexError
 │   ├── EngineUnavailable   connect, 408/409/425/429, 5xx, timeout
 │   ├── IndexUnavailable    Qdrant does not answer, or another process holds the embedded index
 │   └── LeaseHeld           another run works on the same day
+├── NothingIndexed        there is no index yet to search or to change: run an ingestion first
 ├── BatchRejected         too many clips of one batch were refused for one reason to believe it
+├── RunIncomplete         a planned clip has no final outcome, or too many went to quarantine
 └── ClipRejected          never again for this clip as it is: a reason and a detail, then quarantine
 """
 
@@ -25,6 +27,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     DECODE_LIMIT = "decode_limit"
     MISSING = "missing"
+    UNREADABLE = "unreadable"
     # said by the engine, and confirmed
     REJECTED_BY_ENGINE = "rejected_by_engine"
     ENGINE_FAILED = "engine_failed"
@@ -68,8 +71,16 @@ class LeaseHeld(Unavailable):
     """Another run is working on the same day."""
 
 
+class NothingIndexed(ClipdexError):
+    """There is no index yet: run an ingestion first."""
+
+
 class BatchRejected(ClipdexError):
     """One reason for so many clips of a batch that the fault is hardly theirs."""
+
+
+class RunIncomplete(ClipdexError):
+    """A run ended, and what it set out to do is not done."""
 
 
 class ClipRejected(ClipdexError):

@@ -5,6 +5,7 @@ ones. compact() makes one all.jsonl of a run's parts, and carries them into the 
 clip, which tells discovery what is done and which content a file at a version had.
 """
 
+import threading
 import time
 import uuid
 from collections.abc import Iterable
@@ -72,7 +73,10 @@ class ClipOutcome:
 
 
 class Journal:
-    """Writes the outcomes of one try of one phase of one batch, in parts, so that a killed task loses few."""
+    """Writes the outcomes of one try of one phase of one batch, in parts, so that a killed task loses few.
+
+    Threads may share one.
+    """
 
     PART = 16
     SECONDS = 5.0
@@ -80,20 +84,25 @@ class Journal:
     def __init__(self, store: Store, day: str, run: str, batch: str, phase: str, try_number: int) -> None:
         self._store = store
         self._prefix = f"{outcomes_path(day, run)}/{batch}-{phase}-{try_number:03d}"
+        self._lock = threading.Lock()
         self._pending: list[ClipOutcome] = []
         self._written = time.monotonic()
         self._parts = 0
 
     def add(self, outcome: ClipOutcome) -> bool:
         """Note an outcome; True when a part was written."""
-        stamped = outcome.at or datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._pending.append(replace(outcome, at=stamped))
-        if len(self._pending) >= self.PART or time.monotonic() - self._written > self.SECONDS:
-            self.flush()
-            return True
-        return False
+        with self._lock:
+            self._pending.append(replace(outcome, at=datetime.now(UTC).isoformat(timespec="milliseconds")))
+            full = len(self._pending) >= self.PART or time.monotonic() - self._written > self.SECONDS
+            if full:
+                self._write()
+            return full
 
     def flush(self) -> None:
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
         self._written = time.monotonic()
         if not self._pending:
             return

@@ -1,0 +1,47 @@
+# Everything runs from .venv, made from constraints.txt. `make` lists the targets.
+PYTHON ?= python3
+BIN := .venv/bin
+export CLIPDEX_HOME ?= $(CURDIR)
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## / \t/' | expand -t 14
+
+demo: .venv/demo ## ingest three days of sample clips with a real Airflow, then search them
+	$(BIN)/python -m demo.run
+
+up: .venv/demo ## keep that Airflow up, with its UI on a loopback port
+	$(BIN)/python -m demo.up
+
+down: ## stop what a crashed demo or up left behind
+	$(BIN)/python -m demo.down
+
+test: lint .venv/test ## lint, types, unit tests, DAG tests, a live Airflow
+	$(BIN)/pytest tests/unit tests/dags tests/faults tests/live
+
+lint: .venv/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+browser: .venv/browser ## drive Airflow's UI in Chromium (Debian: apt-get install chromium)
+	$(BIN)/pytest tests/browser
+
+constraints: ## pin what a fresh environment resolves to (constraints.txt)
+	$(PYTHON) -m venv /tmp/clipdex-constraints
+	/tmp/clipdex-constraints/bin/pip install --upgrade '.[airflow,embedded,s3,samples,test,lint,browser]'
+	/tmp/clipdex-constraints/bin/pip freeze --exclude clipdex | sed -E 's/\+cpu//' > constraints.txt
+	rm -rf /tmp/clipdex-constraints
+
+# An environment is a stamp: made again when what it was made from changes.
+.venv/demo: extras = airflow,embedded,s3,samples
+.venv/test: extras = airflow,embedded,s3,samples,test,lint
+.venv/browser: extras = airflow,embedded,s3,samples,test,browser
+.venv/demo .venv/test .venv/browser: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(extras)]'
+	@touch $@
+
+clean: down ## forget everything but the clips of others
+	rm -rf .venv .airflow .clipdex
+
+.PHONY: help demo up down test lint browser constraints clean

@@ -1,0 +1,425 @@
+"""Captioning a batch, asynchronously, so that the engine never waits and nothing is asked for twice.
+
+A clip flows: known content, else fetch and digest → stored caption, else prepare (in a sandboxed process) → engine
+and gates → caption in the store → outcome in the journal. Preparation and requests overlap, each bounded.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from clipdex import leases
+from clipdex.captions.caption import Caption, Captioner, Reply
+from clipdex.captions.quality import caption_with_gates
+from clipdex.clips import Clip, Source
+from clipdex.config import Quarantine, Settings
+from clipdex.decoder import DecoderPool
+from clipdex.errors import BatchRejected, ClipRejected, EngineUnavailable, Reason, Unavailable
+from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
+from clipdex.planning import BatchRef, manifest
+from clipdex.store import Store, poster_path
+from clipdex.video import Prepared
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionTotals:
+    """What one try at a batch did. before: clips that an earlier try had finished; seconds: wall time."""
+
+    clips: int
+    before: int
+    new: int
+    copies: int
+    stored: int
+    quarantined: int
+    completion_tokens: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def caption_batch(
+    settings: Settings, store: Store, source: Source, captioner: Captioner, batch: BatchRef, try_number: int = 1
+) -> CaptionTotals:
+    """Give every clip of a batch a stored caption or a place in quarantine.
+
+    Raises EngineUnavailable when clips are left because the engine was not there (the next try goes on with them),
+    BatchRejected when too many were refused for one reason, ConfigurationError before any clip gets an outcome.
+    """
+    clips = await asyncio.to_thread(manifest, store, batch)
+    journal = Journal(store, batch.day, batch.run, batch.batch, "caption", try_number)
+    with TemporaryDirectory(prefix="clipdex-") as folder:
+        async with DecoderPool(settings.video, settings.sampling, settings.batches.preparing) as decoders:
+            work = _Captioning(settings, store, source, captioner, batch, journal, decoders, Path(folder))
+            try:
+                return await work.run(clips)
+            finally:
+                await asyncio.to_thread(journal.flush)
+
+
+def not_credible(rejected: Counter[str], clips: int, rule: Quarantine) -> str | None:
+    """A reason that more clips of a batch have than can be believed, or None."""
+    for reason, count in rejected.most_common():
+        if count > rule.floor and count > rule.max_share * clips:
+            return reason
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A clip that waits for the engine."""
+
+    clip: Clip
+    key: str
+    prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A clip's tries are used up. others_answered: whether other clips got answers meanwhile."""
+
+    error: Unavailable
+    reason: Reason
+    others_answered: bool
+
+
+class _EngineGone(Exception):
+    """So many clips in a row got no answer that the rest need not try."""
+
+
+class _Captioning:
+    """The state of one try at one batch."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        source: Source,
+        captioner: Captioner,
+        batch: BatchRef,
+        journal: Journal,
+        decoders: DecoderPool,
+        folder: Path,
+    ) -> None:
+        self.settings, self.store, self.source, self.captioner = settings, store, source, captioner
+        self.batch, self.journal, self.decoders, self.folder = batch, journal, decoders, folder
+        self.fingerprint = captioner.fingerprint.digest()
+        self.settled: set[str] = set()
+        self.rejected: dict[str, ClipOutcome] = {}
+        self.failures: dict[str, _Failure] = {}
+        self.waiting_for: dict[str, list[Clip]] = {}
+        self.origins: Counter[str] = Counter()
+        self.answers = self.unanswered = self.tokens = 0
+        self.total = 0
+
+    async def run(self, clips: list[Clip]) -> CaptionTotals:
+        started = time.monotonic()
+        self.total = len(clips)
+        todo = await self._not_yet_said(clips)
+        if todo:
+            await self.captioner.check()
+            await self._caption(todo)
+        left = [clip for clip in todo if clip.clip_id not in self.settled]
+        await self._believe_or_refuse()
+        totals = CaptionTotals(
+            clips=len(clips),
+            before=len(clips) - len(todo),
+            new=self.origins[Origin.NEW],
+            copies=self.origins[Origin.COPY],
+            stored=self.origins[Origin.STORED],
+            quarantined=len(self.rejected),
+            completion_tokens=self.tokens,
+            seconds=time.monotonic() - started,
+        )
+        self._tell(totals)
+        if left:
+            raise self._unfinished(left)
+        return totals
+
+    async def _not_yet_said(self, clips: list[Clip]) -> list[Clip]:
+        """What an earlier try has not finished; what it refused stays refused."""
+        said = await asyncio.to_thread(batch_outcomes, self.store, self.batch.day, self.batch.run, self.batch.batch)
+        refused = (Outcome.REJECTED, Outcome.QUARANTINED)
+        self.rejected = {key: outcome for key, outcome in said.items() if outcome.outcome in refused}
+        todo = [clip for clip in clips if clip.clip_id not in said or said[clip.clip_id].outcome is Outcome.FAILED]
+        if said:
+            log.info(
+                "%s: earlier tries captioned %d of %d clips and refused %d; %d to do",
+                self.batch.label, len(said) - len(self.rejected), len(clips), len(self.rejected), len(todo),
+            )  # fmt: skip
+        return todo
+
+    async def _caption(self, todo: list[Clip]) -> None:
+        """Two rounds: a clip that got no answer while others did is asked for once more, at the end."""
+        if not await self._round(todo):
+            return
+        left = [clip for clip in todo if clip.clip_id not in self.settled]
+        asked = [clip for clip in left if clip.clip_id in self.failures]
+        suspects = [clip for clip in asked if self.failures[clip.clip_id].others_answered]
+        if (not suspects and len(asked) == len(left)) or not await self._round(left):
+            return
+        suspects = [clip for clip in suspects if clip.clip_id not in self.settled]
+        if suspects:
+            await self.captioner.check()
+        for clip in suspects:
+            failure = self.failures[clip.clip_id]
+            await self._reject(
+                clip, ClipRejected(failure.reason, f"no answer while others got theirs: {failure.error}")
+            )
+
+    async def _round(self, clips: list[Clip]) -> bool:
+        """Bring clips to an answer or into self.failures; False if it was given up because nothing answers."""
+        waiting = iter(clips)
+        ready: asyncio.Queue[_Ready | None] = asyncio.Queue(maxsize=max(2, self.captioner.in_flight // 2))
+        self.unanswered = 0
+
+        async def prepare() -> None:
+            for clip in waiting:
+                await self._prepare(clip, ready)
+
+        async def prepare_all() -> None:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.settings.batches.preparing):
+                    group.create_task(prepare())
+            for _ in range(self.captioner.in_flight):
+                await ready.put(None)
+
+        async def ask() -> None:
+            while (one := await ready.get()) is not None:
+                await self._ask(one)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(prepare_all())
+                for _ in range(self.captioner.in_flight):
+                    group.create_task(ask())
+        except BaseExceptionGroup as raised:
+            others = [error for error in _leaves(raised) if not isinstance(error, _EngineGone)]
+            if others:
+                raise others[0] from None
+            return False
+        finally:
+            self.waiting_for.clear()
+        return True
+
+    async def _prepare(self, clip: Clip, ready: "asyncio.Queue[_Ready | None]") -> None:
+        """Bring a clip to where only the engine is missing, or to its outcome."""
+        before = self.answers
+        try:
+            if clip.content and (stored := await self._stored(self._key(clip))):
+                await self._captioned(clip, stored, self._origin(stored))
+            elif one := await self._read(clip):
+                await ready.put(one)
+        except ClipRejected as refusal:
+            await self._reject(clip, refusal)
+        except Unavailable as error:
+            self._unanswered(clip, _Failure(error, Reason.UNREADABLE, others_answered=self.answers > before))
+
+    async def _read(self, clip: Clip) -> _Ready | None:
+        """Digest and prepare; None where a stored caption, or one that is asked for right now, is the answer.
+
+        Reads again if the file is replaced meanwhile.
+        """
+        for _ in range(3):
+            fetched = await asyncio.to_thread(self.source.fetch, clip, self.folder, self.settings.video.max_bytes)
+            try:
+                read = replace(clip, content=fetched.content)
+                if await self._answered_elsewhere(read):
+                    return None
+                prepared = await self._prepared(read, fetched.path)
+                version = await asyncio.to_thread(self.source.version_now, clip)
+            finally:
+                await asyncio.to_thread(fetched.discard)
+            if version == clip.version:
+                return _Ready(read, self._key(read), prepared)
+            self.waiting_for.pop(self._key(read), None)
+            if version is None:
+                break
+            log.info("%s: replaced since it was discovered; reading it again", clip.uri)
+            clip = replace(clip, version=version, content="")
+        raise ClipRejected(Reason.MISSING, "gone, or changing while it is read; run its day again later")
+
+    async def _prepared(self, clip: Clip, path: Path) -> Prepared:
+        try:
+            return await self.decoders.prepare(path)
+        except ClipRejected as refusal:
+            for copy in self.waiting_for.pop(self._key(clip), []):
+                await self._reject(copy, refusal)
+            raise
+
+    async def _answered_elsewhere(self, clip: Clip) -> bool:
+        """True if this content's caption is stored, or under way; if not, this clip leads its copies."""
+        key = self._key(clip)
+        if key in self.waiting_for:
+            self.waiting_for[key].append(clip)
+            return True
+        self.waiting_for[key] = []
+        stored = await self._stored(key)
+        if stored is None:
+            return False
+        for one in [clip, *self.waiting_for.pop(key)]:
+            await self._captioned(one, stored, self._origin(stored))
+        return True
+
+    async def _stored(self, key: str) -> Caption | None:
+        caption = await asyncio.to_thread(self.store.caption, key)
+        return None if caption and self.batch.recaption and caption.run != self.batch.run else caption
+
+    def _origin(self, stored: Caption) -> Origin:
+        return Origin.COPY if stored.run == self.batch.run else Origin.STORED
+
+    def _key(self, clip: Clip) -> str:
+        return self.captioner.fingerprint.caption_key(clip.content)
+
+    async def _ask(self, one: _Ready) -> None:
+        before = self.answers
+        try:
+            reply = await caption_with_gates(self.captioner, one.prepared)
+        except ClipRejected as refusal:
+            self._answered()
+            for clip in [one.clip, *self.waiting_for.pop(one.key, [])]:
+                await self._reject(clip, refusal)
+            return
+        except EngineUnavailable as error:
+            self.waiting_for.pop(one.key, None)
+            self._unanswered(one.clip, _Failure(error, Reason.ENGINE_FAILED, others_answered=self.answers > before))
+            return
+        self._answered()
+        caption = await self._store(one, reply)
+        await self._captioned(one.clip, caption, Origin.NEW)
+        for clip in self.waiting_for.pop(one.key, []):
+            await self._captioned(clip, caption, Origin.COPY)
+
+    def _answered(self) -> None:
+        self.answers += 1
+        self.unanswered = 0
+
+    def _unanswered(self, clip: Clip, failure: _Failure) -> None:
+        self.failures[clip.clip_id] = failure
+        self.unanswered += 1
+        log.warning("%s: no answer (%s)", clip.uri, failure.error)
+        if self.unanswered >= max(3, self.captioner.in_flight):
+            raise _EngineGone from failure.error
+
+    async def _store(self, one: _Ready, reply: Reply) -> Caption:
+        """The write-ahead: from here on this content is never asked for again."""
+        poster = poster_path(one.clip.content)
+        fingerprint, info = self.captioner.fingerprint, one.prepared.info
+        caption = Caption(
+            key=one.key,
+            content=one.clip.content,
+            fingerprint=self.fingerprint,
+            engine=fingerprint.engine,
+            model=fingerprint.model,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            run=self.batch.run,
+            duration_s=info.duration_s,
+            width=info.width,
+            height=info.height,
+            poster=poster,
+            text=reply.text,
+            segments=reply.segments,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            seconds=reply.seconds,
+            attempts=reply.attempts,
+            finish_reason=reply.finish_reason,
+        )
+        await asyncio.to_thread(self.store.write, poster, one.prepared.poster)
+        await asyncio.to_thread(self.store.write_caption, caption)
+        self.tokens += reply.completion_tokens
+        return caption
+
+    async def _captioned(self, clip: Clip, caption: Caption, origin: Origin) -> None:
+        paid = caption if origin is Origin.NEW else None
+        await self._say(
+            replace(
+                self._outcome(clip, Outcome.CAPTIONED),
+                caption_key=caption.key,
+                origin=origin,
+                seconds=round(paid.seconds, 3) if paid else 0.0,
+                attempts=paid.attempts if paid else 0,
+                prompt_tokens=paid.prompt_tokens if paid else 0,
+                completion_tokens=paid.completion_tokens if paid else 0,
+            )
+        )
+        self.origins[origin] += 1
+
+    async def _reject(self, clip: Clip, refusal: ClipRejected) -> None:
+        refused = replace(
+            self._outcome(clip, Outcome.REJECTED), reason=refusal.reason, detail=refusal.detail, text=refusal.text
+        )
+        self.rejected[clip.clip_id] = refused
+        await self._say(refused)
+        log.warning("%s: %s (%s)", clip.uri, refusal.reason, refusal.detail)
+        counts = Counter(outcome.reason for outcome in self.rejected.values())
+        if not_credible(counts, self.total, self.settings.quarantine):
+            await self._believe_or_refuse()
+
+    async def _believe_or_refuse(self) -> None:
+        """Refusals become quarantine, unless one reason has so many of them that the fault is hardly the clips'."""
+        counts = Counter(outcome.reason for outcome in self.rejected.values())
+        reason = not_credible(counts, self.total, self.settings.quarantine)
+        if reason is not None:
+            for refused in self.rejected.values():
+                if refused.reason == reason:
+                    await self._say(replace(refused, outcome=Outcome.FAILED))
+            raise BatchRejected(
+                f"{counts[reason]} of {self.total} clips were refused as {reason}, more than the credible share of "
+                f"{self.settings.quarantine.max_share:.0%}: look at the engine and the source; if the clips really are "
+                "bad, raise CLIPDEX_QUARANTINE__MAX_SHARE and run the day again"
+            )
+        for refused in self.rejected.values():
+            if refused.outcome is Outcome.REJECTED:
+                await self._say(replace(refused, outcome=Outcome.QUARANTINED))
+
+    def _outcome(self, clip: Clip, outcome: Outcome) -> ClipOutcome:
+        return ClipOutcome(
+            clip_id=clip.clip_id,
+            uri=clip.uri,
+            day=self.batch.day,
+            version=clip.version,
+            outcome=outcome,
+            batch=self.batch.batch,
+            content=clip.content,
+            fingerprint=self.fingerprint,
+        )
+
+    async def _say(self, outcome: ClipOutcome) -> None:
+        self.settled.add(outcome.clip_id)
+        if await asyncio.to_thread(self.journal.add, outcome):
+            await asyncio.to_thread(
+                leases.renew, self.store, self.batch.day, self.batch.run, self.settings.batches.lease_s
+            )
+
+    def _tell(self, totals: CaptionTotals) -> None:
+        log.info(
+            "%s: captioned %d clips in %.1f s (%.2f clips/s, %d output tokens), %d copies, %d stored before, "
+            "%d quarantined, %d finished by earlier tries",
+            self.batch.label, totals.new, totals.seconds, totals.new / max(totals.seconds, 1e-9),
+            totals.completion_tokens, totals.copies, totals.stored, totals.quarantined, totals.before,
+        )  # fmt: skip
+
+    def _unfinished(self, left: list[Clip]) -> Unavailable:
+        failure = next((self.failures[clip.clip_id] for clip in left if clip.clip_id in self.failures), None)
+        text = f"{len(left)} of {self.total} clips are left for the next try"
+        if failure is None:
+            return EngineUnavailable(text)
+        return type(failure.error)(f"{text}: {failure.error}", failure.error.retry_after_s)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,111 @@
+"""Indexing a batch: what is captioned becomes chunks, vectors and points; then stale points go.
+
+A clip counts as done only after the index acknowledged its points. The index is open only while it is written to.
+"""
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from clipdex.captions.caption import Caption
+from clipdex.chunks import split
+from clipdex.config import Settings
+from clipdex.embeddings import Embedder
+from clipdex.index import Collection, open_index
+from clipdex.index import replace as replace_points
+from clipdex.index.points import Point, make_points
+from clipdex.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
+from clipdex.planning import BatchRef
+from clipdex.store import Store
+
+log = logging.getLogger(__name__)
+
+CLIPS_AT_ONCE = 128
+"""Clips whose vectors are held in memory, and written in one opening of the index."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexTotals:
+    """What one try did. before: clips indexed by earlier tries; stale: old points removed; seconds: wall time."""
+
+    clips: int
+    before: int
+    chunks: int
+    stale: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def index_batch(
+    settings: Settings, store: Store, embedder: Embedder, batch: BatchRef, try_number: int = 1
+) -> IndexTotals:
+    """Make every captioned clip of a batch searchable. Raises IndexUnavailable, with what is done kept."""
+    started = time.monotonic()
+    said = batch_outcomes(store, batch.day, batch.run, batch.batch)
+    todo = [outcome for outcome in said.values() if outcome.outcome is Outcome.CAPTIONED]
+    before = sum(outcome.outcome is Outcome.INDEXED for outcome in said.values())
+    journal = Journal(store, batch.day, batch.run, batch.batch, "index", try_number)
+    clips = chunks = stale = 0
+    for start in range(0, len(todo), CLIPS_AT_ONCE):
+        captioned = _with_captions(store, journal, todo[start : start + CLIPS_AT_ONCE])
+        _keep_for_rebuild(store, batch, try_number, start, captioned)
+        points = _points(settings, embedder, captioned)
+        collection = Collection.of(settings, embedder)
+        with open_index(settings, collection) as index:
+            index.ensure()
+            stale += replace_points(index, points)
+        for outcome, _ in captioned:
+            count = len(points[outcome.clip_id])
+            journal.add(replace(outcome, outcome=Outcome.INDEXED, chunks=count, collection=collection.name))
+            chunks += count
+        journal.flush()
+        clips += len(captioned)
+    totals = IndexTotals(clips, before, chunks, stale, time.monotonic() - started)
+    log.info(
+        "%s: indexed %d clips as %d chunks in %.1f s (%.1f chunks/s), %d stale points removed, %d clips indexed before",
+        batch.label, clips, chunks, totals.seconds, chunks / max(totals.seconds, 1e-9), stale, before,
+    )  # fmt: skip
+    return totals
+
+
+def _with_captions(store: Store, journal: Journal, outcomes: list[ClipOutcome]) -> list[tuple[ClipOutcome, Caption]]:
+    """Each clip with its stored caption; one that has gone is said to have failed, and asked for by the next run."""
+    with ThreadPoolExecutor(16) as readers:
+        captions = list(readers.map(store.caption, [outcome.caption_key for outcome in outcomes]))
+    found = []
+    for outcome, caption in zip(outcomes, captions, strict=True):
+        if caption is not None:
+            found.append((outcome, caption))
+            continue
+        log.warning("%s: its caption %s is gone from the store; run the day again", outcome.uri, outcome.caption_key)
+        journal.add(replace(outcome, outcome=Outcome.FAILED))
+    return found
+
+
+def _points(
+    settings: Settings, embedder: Embedder, captioned: list[tuple[ClipOutcome, Caption]]
+) -> dict[str, list[Point]]:
+    """The points of these clips, by clip_id; all their chunks are embedded together."""
+    chunks = [split(caption, embedder, settings.chunking) for _, caption in captioned]
+    vectors = embedder.embed_documents([chunk.text for of_clip in chunks for chunk in of_clip])
+    points, row = {}, 0
+    for (outcome, caption), of_clip in zip(captioned, chunks, strict=True):
+        own = vectors[row : row + len(of_clip)]
+        row += len(of_clip)
+        points[outcome.clip_id] = make_points(outcome.clip_id, outcome.uri, outcome.day, caption, of_clip, own)
+    return points
+
+
+def _keep_for_rebuild(
+    store: Store, batch: BatchRef, try_number: int, start: int, captioned: list[tuple[ClipOutcome, Caption]]
+) -> None:
+    """What an index can be rebuilt from without listing captions one by one."""
+    key = f"rebuild/day={batch.day}/run={batch.run}/{batch.batch}-{try_number:03d}-{start:05d}.jsonl"
+    lines = (
+        {"clip_id": one.clip_id, "uri": one.uri, "day": one.day, "caption": own.to_json()} for one, own in captioned
+    )
+    store.write_lines(key, lines)

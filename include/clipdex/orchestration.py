@@ -1,0 +1,214 @@
+"""The bridge to Airflow: connections, pools, retry policy, map index names. Nothing else in clipdex imports Airflow.
+
+Connections (all optional; what they hold is laid over the CLIPDEX_* settings):
+    clipdex_source  host: URL of the archive; login, password: key and secret; extra: fields of config.Source
+    clipdex_store   host: URL of the artifact store; login, password; extra: fields of config.StoreSettings
+    clipdex_engine  host: base URLs, comma-separated; password: API key; extra: fields of config.Engine (name, model, …)
+    clipdex_index   host: URL of a Qdrant server; password: API key; extra: fields of config.Index
+"""
+
+import asyncio
+import logging
+from datetime import date, timedelta
+from typing import Any
+
+from airflow.sdk import Asset, Connection, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_current_context
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+
+from clipdex.config import Settings
+from clipdex.errors import ConfigurationError, LeaseHeld, Reason
+
+log = logging.getLogger(__name__)
+
+CAPTIONING, INDEXING = "captioning", "indexing"
+"""Pools, made at deployment from docker/airflow/pools.json. A slot is a batch, with its requests in flight."""
+
+CLIPS = Asset(name="clips", uri="clipdex://index/clips")
+"""Updated once a run that wrote points."""
+
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule("clipdex.errors.ConfigurationError", RetryAction.FAIL, reason="a person must change something first"),
+        RetryRule("clipdex.errors.RunIncomplete", RetryAction.FAIL, reason="asking again does not change the outcome"),
+        RetryRule("clipdex.errors.Unavailable", RetryAction.RETRY, reason="engine, index or lease: try again later"),
+    ]
+)
+
+PARAMS = {
+    "day": Param(None, type=["null", "string"], format="date", description="The day to ingest when triggered by hand"),
+    "prefix": Param(None, type=["null", "string"], description="Or a folder of the source, such as 2026/11/03/cam-7"),
+    "source": Param("clipdex_source", type="string", description="Connection of the archive"),
+    "engine": Param("clipdex_engine", type="string", description="Connection of the engine that writes captions"),
+    "batch_size": Param(None, type=["null", "integer"], minimum=1, maximum=512, description="Clips a batch"),
+    "in_flight": Param(None, type=["null", "integer"], minimum=1, maximum=1024, description="Open requests a batch"),
+    "recaption": Param(False, type="boolean", description="Ask again even for clips that have a caption"),
+    "retry_quarantined": Param(
+        [], type="array", items={"enum": ["all", *Reason]}, description="Quarantined clips to try again, by reason"
+    ),
+}  # fmt: skip
+
+
+def discover() -> list[dict[str, Any]]:
+    """Plan this run: the batches to expand over, as pointers."""
+    from clipdex import leases
+    from clipdex.captions.engines import open_captioner
+    from clipdex.clips import Source
+    from clipdex.embeddings import open_embedder
+    from clipdex.index import Collection
+    from clipdex.planning import Wanted, plan_run, run_label
+    from clipdex.store import Store
+
+    context = get_current_context()
+    params, settings = context["params"], run_settings()
+    store, source = Store.open(settings), Source(settings)
+    run = run_label(context["run_id"], context["ti"].try_number)
+    wanted = Wanted(
+        fingerprint=open_captioner(settings).fingerprint.digest(),
+        collection=Collection.of(settings, open_embedder(settings.embedding)).name,
+        recaption=params["recaption"],
+        retry_quarantined=tuple(params["retry_quarantined"]),
+    )
+    day, before = _days(context, settings.source.lookback_days)
+    days = _hold(store, day, before, run, settings.batches.lease_s)
+    try:
+        plan = plan_run(settings, store, source, run, days, wanted, prefix=None if day else params["prefix"])
+    except BaseException:
+        for held in days:
+            leases.release(store, held, run)
+        raise
+    context["ti"].xcom_push(key="run", value=run)
+    return [batch.to_json() for batch in plan.batches]
+
+
+def caption(batch: dict[str, Any]) -> dict[str, Any]:
+    """Caption one batch; returns counts."""
+    from clipdex.captioning import caption_batch
+    from clipdex.captions.engines import open_captioner
+    from clipdex.clips import Source
+    from clipdex.store import Store
+
+    ref, settings = _named(batch), run_settings()
+    try_number = get_current_context()["ti"].try_number
+
+    async def run() -> dict[str, Any]:
+        captioner = open_captioner(settings)
+        try:
+            totals = await caption_batch(settings, Store.open(settings), Source(settings), captioner, ref, try_number)
+        finally:
+            await captioner.aclose()
+        return totals.to_json()
+
+    return asyncio.run(run())
+
+
+def index(batch: dict[str, Any]) -> dict[str, Any]:
+    """Make what is captioned of one batch searchable; returns counts."""
+    from clipdex.embeddings import open_embedder
+    from clipdex.indexing import index_batch
+    from clipdex.store import Store
+
+    ref, settings = _named(batch), run_settings()
+    try_number = get_current_context()["ti"].try_number
+    return index_batch(settings, Store.open(settings), open_embedder(settings.embedding), ref, try_number).to_json()
+
+
+def report() -> int:
+    """Tell what the run did; returns how many chunks it wrote. Fails where the run must not look green."""
+    from clipdex.report import check_report, report_run
+    from clipdex.store import Store
+
+    settings = run_settings()
+    run = get_current_context()["ti"].xcom_pull(task_ids="discover", key="run")
+    if not run:
+        raise ConfigurationError("discover did not finish, so nothing was planned: read its log, then clear it")
+    told = report_run(Store.open(settings), run)
+    check_report(told, settings.quarantine)
+    return told.total("chunks")
+
+
+def publish(chunks: int) -> None:
+    """One event for whoever schedules on the asset, if there is news."""
+    if not chunks:
+        raise AirflowSkipException("no points were written, so there is no event")
+
+
+def run_settings() -> Settings:
+    """The settings with this run's connections and params laid over them."""
+    params = get_current_context()["params"]
+    engine = connection(params["engine"], many="base_urls", secret="api_key")
+    if params["in_flight"]:
+        engine["in_flight"] = params["in_flight"]
+    batches = {"size": params["batch_size"]} if params["batch_size"] else {}
+    return Settings.load(
+        source=connection(params["source"], user="key", secret="secret"),
+        store=connection("clipdex_store", user="key", secret="secret"),
+        engine=engine,
+        index=connection("clipdex_index", secret="api_key"),
+        batches=batches,
+    )
+
+
+def connection(conn_id: str, *, many: str = "", user: str = "", secret: str) -> dict[str, Any]:
+    """The settings that a Connection holds: its extra, its host as url (or as many addresses), login and password."""
+    try:
+        found = Connection.get(conn_id)
+    except AirflowNotFoundException:
+        if conn_id in ("clipdex_source", "clipdex_store", "clipdex_engine", "clipdex_index"):
+            return {}
+        raise ConfigurationError(
+            f"no connection {conn_id}: make it under Admin → Connections, or name another"
+        ) from None
+    given = dict(found.extra_dejson)
+    if found.host and many:
+        given[many] = [address.strip() for address in found.host.split(",")]
+    elif found.host:
+        given["url"] = found.host
+    if found.login and user:
+        given[user] = found.login
+    if found.password:
+        given[secret] = found.password
+    return given
+
+
+def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
+    """The day of this run, and for a nightly run the days before it that are looked at once more."""
+    params = context["params"]
+    key = context["dag_run"].partition_key or params["day"]
+    if key is None and not params["prefix"]:
+        raise ConfigurationError("nothing to ingest: trigger with a day (2026-11-03) or a prefix, or make a backfill")
+    if key is None:
+        return None, []
+    try:
+        day = date.fromisoformat(key)
+    except ValueError:
+        raise ConfigurationError(f"day {key!r} is not a date such as 2026-11-03") from None
+    nightly = context["dag_run"].run_type == "scheduled"
+    before = [(day - timedelta(days=back)).isoformat() for back in range(1, lookback + 1)] if nightly else []
+    return day.isoformat(), before
+
+
+def _hold(store: Any, day: str | None, before: list[str], run: str, seconds: float) -> list[str]:
+    """Take the leases; of the days looked back at only those that nobody works on."""
+    from clipdex import leases
+
+    if day is None:
+        return []
+    leases.acquire(store, day, run, seconds)
+    held = [day]
+    for earlier in before:
+        try:
+            leases.acquire(store, earlier, run, seconds)
+        except LeaseHeld as error:
+            log.info("not looking back at %s: %s", earlier, error)
+        else:
+            held.append(earlier)
+    return held
+
+
+def _named(batch: dict[str, Any]) -> Any:
+    """The pointer, its label shown as the map index."""
+    from clipdex.planning import BatchRef
+
+    ref = BatchRef.from_json(batch)
+    get_current_context()["batch_label"] = ref.label  # type: ignore[typeddict-unknown-key]
+    return ref

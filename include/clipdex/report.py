@@ -1,0 +1,167 @@
+"""The report: what a run did, from its plan and the outcomes of its clips; and whether that is good enough."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from clipdex import leases
+from clipdex.config import Quarantine
+from clipdex.errors import RunIncomplete
+from clipdex.outcomes import ClipOutcome, Origin, Outcome, compact, run_outcomes
+from clipdex.planning import Plan, load_plan, manifest
+from clipdex.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DayReport:
+    """What a run did for one day.
+
+    captioned: clips whose caption was written in this run, exact copies counted in; stored: captions that were
+    there before; unfinished: planned clips without a final outcome; engine_s: time at the engine, summed [s].
+    """
+
+    day: str
+    discovered: int
+    planned: int
+    captioned: int
+    copies: int
+    stored: int
+    indexed: int
+    quarantined: int
+    unfinished: int
+    chunks: int
+    prompt_tokens: int
+    completion_tokens: int
+    engine_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run did. done_before and known_quarantined were left out by discovery; quarantine: the new ones."""
+
+    run: str
+    days: tuple[DayReport, ...]
+    done_before: int
+    known_quarantined: int
+    quarantine: tuple[dict[str, str], ...]
+    unfinished: tuple[str, ...]
+
+    def total(self, field: str) -> int:
+        return sum(getattr(day, field) for day in self.days)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        days = tuple(DayReport(**day) for day in record["days"])
+        return cls(**{**record, "days": days, **{name: tuple(record[name]) for name in ("quarantine", "unfinished")}})
+
+
+def report_run(store: Store, run: str) -> RunReport:
+    """Read what a run planned and did, keep the report, carry the outcomes into the ledger, give the days back."""
+    plan = load_plan(store, run)
+    outcomes = {day: run_outcomes(store, day, run) for day in plan.days}
+    planned = {day: _planned(store, plan, day) for day in plan.days}
+    missing = {
+        day: [uri for clip_id, uri in planned[day].items() if not _is_final(outcomes[day].get(clip_id))]
+        for day in plan.days
+    }
+    report = RunReport(
+        run=run,
+        days=tuple(
+            _day_report(
+                day, plan.discovered_by_day.get(day, 0), len(planned[day]), len(missing[day]), outcomes[day].values()
+            )
+            for day in plan.days
+        ),
+        done_before=plan.done,
+        known_quarantined=plan.quarantined,
+        quarantine=tuple(
+            _quarantine_line(one)
+            for day in plan.days
+            for one in outcomes[day].values()
+            if one.outcome is Outcome.QUARANTINED
+        ),
+        unfinished=tuple(uri for day in plan.days for uri in missing[day]),
+    )
+    store.write_json(report_path(run), report.to_json())
+    for day in plan.days:
+        compact(store, day, run)
+        leases.release(store, day, run)
+    _tell(report)
+    return report
+
+
+def check_report(report: RunReport, rule: Quarantine) -> None:
+    """Raises RunIncomplete where a run must not look green."""
+    planned, quarantined = report.total("planned"), report.total("quarantined")
+    if report.unfinished:
+        some = ", ".join(report.unfinished[:3])
+        raise RunIncomplete(
+            f"{len(report.unfinished)} of {planned} planned clips have no final outcome ({some}…): see the failed "
+            "caption and index tasks; to repair, clear them, or backfill the day for 'Missing and Errored Runs'"
+        )
+    if quarantined > rule.floor and quarantined > rule.max_share_of_run * planned:
+        reasons = Counter(line["reason"] for line in report.quarantine)
+        raise RunIncomplete(
+            f"{quarantined} of {planned} planned clips went to quarantine ({dict(reasons)}), more than "
+            f"{rule.max_share_of_run:.0%}: look at the source; their captions and reasons are in the report"
+        )
+
+
+def load_report(store: Store, run: str) -> RunReport:
+    return RunReport.from_json(store.read_json(report_path(run)))
+
+
+def report_path(run: str) -> str:
+    return f"reports/{run}.json"
+
+
+def _planned(store: Store, plan: Plan, day: str) -> dict[str, str]:
+    return {clip.clip_id: clip.uri for batch in plan.batches if batch.day == day for clip in manifest(store, batch)}
+
+
+def _is_final(outcome: ClipOutcome | None) -> bool:
+    return outcome is not None and outcome.outcome.final
+
+
+def _day_report(day: str, discovered: int, planned: int, unfinished: int, outcomes: Iterable[ClipOutcome]) -> DayReport:
+    said = list(outcomes)
+    origins = Counter(one.origin for one in said)
+    kinds = Counter(one.outcome for one in said)
+    return DayReport(
+        day=day,
+        discovered=discovered,
+        planned=planned,
+        captioned=origins[Origin.NEW] + origins[Origin.COPY],
+        copies=origins[Origin.COPY],
+        stored=origins[Origin.STORED],
+        indexed=kinds[Outcome.INDEXED],
+        quarantined=kinds[Outcome.QUARANTINED],
+        unfinished=unfinished,
+        chunks=sum(one.chunks for one in said),
+        prompt_tokens=sum(one.prompt_tokens for one in said),
+        completion_tokens=sum(one.completion_tokens for one in said),
+        engine_s=round(sum(one.seconds for one in said), 3),
+    )
+
+
+def _quarantine_line(one: ClipOutcome) -> dict[str, str]:
+    return {"uri": one.uri, "day": one.day, "reason": one.reason, "detail": one.detail}
+
+
+def _tell(report: RunReport) -> None:
+    for day in report.days:
+        log.info(
+            "%s: %d found, %d planned, %d captioned (%d copies), %d stored before, %d indexed in %d chunks, "
+            "%d quarantined, %d unfinished, %d output tokens, %.1f s at the engine",
+            day.day, day.discovered, day.planned, day.captioned, day.copies, day.stored, day.indexed, day.chunks,
+            day.quarantined, day.unfinished, day.completion_tokens, day.engine_s,
+        )  # fmt: skip
+    for line in report.quarantine:
+        log.warning("quarantined %s: %s (%s)", line["uri"], line["reason"], line["detail"])
