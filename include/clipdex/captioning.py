@@ -69,6 +69,8 @@ async def caption_batch(
 def not_credible(rejected: Counter[str], clips: int, rule: Quarantine) -> str | None:
     """A reason that more clips of a batch have than can be believed, or None."""
     for reason, count in rejected.most_common():
+        if rule.trust_decoder and Reason(reason).seen_by_decoder:
+            continue
         if count > rule.floor and count > rule.max_share * clips:
             return reason
     return None

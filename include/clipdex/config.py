@@ -156,11 +156,13 @@ class Quarantine(_Group):
     """When refusals stop being credible.
 
     max_share of a batch for one reason, once more than floor clips have it; max_share_of_run fails the report.
+    trust_decoder: believe what our own decoder says of any number of files.
     """
 
     max_share: float = Field(default=0.2, gt=0, le=1)
     floor: int = Field(default=4, ge=0)
     max_share_of_run: float = Field(default=0.5, gt=0, le=1)
+    trust_decoder: bool = False
 
 
 class Batches(_Group):

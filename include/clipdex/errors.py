@@ -39,6 +39,16 @@ class Reason(StrEnum):
     CAPTION_REFUSED = "caption_refused"
     CAPTION_LANGUAGE = "caption_language"
 
+    @property
+    def seen_by_decoder(self) -> bool:
+        return self in _SEEN_BY_DECODER
+
+
+_SEEN_BY_DECODER = {
+    Reason.EMPTY_FILE, Reason.NO_VIDEO, Reason.UNDECODABLE, Reason.TRUNCATED_FILE, Reason.TOO_LONG, Reason.TOO_LARGE,
+    Reason.DECODE_LIMIT,
+}  # fmt: skip
+
 
 class ClipdexError(Exception):
     """Anything clipdex raises on purpose."""

@@ -23,9 +23,7 @@ def open_root(
         path = UPath(url, **given) if "://" in url else UPath(url).absolute()
         return path.fs, str(path.path).rstrip("/")
     except (ImportError, ValueError) as error:
-        raise ConfigurationError(
-            f"{url}: no filesystem for this address ({error}); s3:// needs clipdex[s3]"
-        ) from error
+        raise ConfigurationError(f"{url}: no filesystem for this address ({error}); s3:// needs clipdex[s3]") from error
 
 
 def is_local(fs: AbstractFileSystem) -> bool:

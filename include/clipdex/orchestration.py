@@ -55,7 +55,7 @@ def discover() -> list[dict[str, Any]]:
     from clipdex.clips import Source
     from clipdex.embeddings import open_embedder
     from clipdex.index import Collection
-    from clipdex.planning import Wanted, plan_run, run_label
+    from clipdex.planning import Wanted, plan_run, run_label, survey
     from clipdex.store import Store
 
     context = get_current_context()
@@ -71,7 +71,8 @@ def discover() -> list[dict[str, Any]]:
     day, before = _days(context, settings.source.lookback_days)
     days = _hold(store, day, before, run, settings.batches.lease_s)
     try:
-        plan = plan_run(settings, store, source, run, days, wanted, prefix=None if day else params["prefix"])
+        found = survey(store, source, days, wanted, prefix=None if day else params["prefix"])
+        plan = plan_run(settings, store, source, run, found, wanted.recaption)
     except BaseException:
         for held in days:
             leases.release(store, held, run)

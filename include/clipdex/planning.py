@@ -69,15 +69,14 @@ class BatchRef:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run set out to do. discovered: clips listed; done and quarantined: left out, by their last outcome."""
+    """What a run set out to do. discovered: clips listed, by day; done and quarantined: left out of the batches."""
 
     run: str
     days: tuple[str, ...]
-    discovered: int
+    discovered: dict[str, int]
     done: int
     quarantined: int
     batches: tuple[BatchRef, ...]
-    discovered_by_day: dict[str, int]
 
     @property
     def to_do(self) -> int:
@@ -92,56 +91,54 @@ class Plan:
         return cls(**{**record, "days": tuple(record["days"]), "batches": batches})
 
 
-def plan_run(
-    settings: Settings,
-    store: Store,
-    source: Source,
-    run: str,
-    days: Iterable[str],
-    wanted: Wanted,
-    prefix: str | None = None,
-) -> Plan:
-    """List the days (or one prefix), leave out what is done, write the manifests and the plan.
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What there is and what is to do, by day; done and quarantined are left out of to_do by their last outcome."""
 
-    run: the label under which everything is kept, made by run_label(). No clips still makes a plan.
-    """
+    discovered: dict[str, int]
+    to_do: dict[str, list[Clip]]
+    done: int
+    quarantined: int
+
+
+def survey(store: Store, source: Source, days: Iterable[str], wanted: Wanted, prefix: str | None = None) -> Survey:
+    """List the days (or one prefix), and leave out what is done. Writes nothing."""
     listed: dict[str, list[Clip]] = {day: [] for day in days}
-    if prefix is None:
-        for day in listed:
-            listed[day] = list(source.day(day))
-    else:
-        for clip in source.prefix(prefix):
-            listed.setdefault(clip.day, []).append(clip)
-    done = dict.fromkeys((Outcome.INDEXED, Outcome.QUARANTINED), 0)
-    to_do: dict[str, list[Clip]] = {}
+    for clip in source.prefix(prefix) if prefix is not None else (clip for day in listed for clip in source.day(day)):
+        listed.setdefault(clip.day, []).append(clip)
+    counts = dict.fromkeys(Outcome, 0)
+    to_do: dict[str, list[Clip]] = {day: [] for day in listed}
     for day, clips in listed.items():
-        to_do[day] = []
         known = ledger(store, day) if clips else {}
         for clip in clips:
             outcome = wanted.done(clip, known.get(clip.clip_id))
             if outcome is None:
                 to_do[day].append(_with_content(clip, known.get(clip.clip_id)))
             else:
-                done[outcome] += 1
-    size = batch_size(settings.batches, [len(clips) for clips in to_do.values()])
-    plan = Plan(
-        run=run,
-        days=tuple(sorted(listed)),
-        discovered=sum(map(len, listed.values())),
-        done=done[Outcome.INDEXED],
-        quarantined=done[Outcome.QUARANTINED],
-        batches=tuple(
-            _write_batch(store, run, day, clips, wanted.recaption)
-            for day in sorted(to_do)
-            for clips in _cut(to_do[day], size)
-        ),
-        discovered_by_day={day: len(clips) for day, clips in listed.items()},
+                counts[outcome] += 1
+    discovered = {day: len(clips) for day, clips in listed.items()}
+    return Survey(discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED])
+
+
+def plan_run(
+    settings: Settings, store: Store, source: Source, run: str, found: Survey, recaption: bool = False
+) -> Plan:
+    """Write the manifests and the plan of a run. No clips still makes a plan.
+
+    run: the label under which everything is kept, made by run_label().
+    """
+    size = batch_size(settings.batches, [len(clips) for clips in found.to_do.values()])
+    batches = tuple(
+        _write_batch(store, run, day, clips, recaption)
+        for day in sorted(found.to_do)
+        for clips in _cut(found.to_do[day], size)
     )
+    plan = Plan(run, tuple(sorted(found.to_do)), found.discovered, found.done, found.quarantined, batches)
     store.write_json(_plan_key(run), plan.to_json())
     log.info(
         "%s: %d clips found in %s, %d done before, %d known quarantined, %d to do in %d batches of up to %d",
-        ", ".join(plan.days) or "no day", plan.discovered, source.url, plan.done, plan.quarantined, plan.to_do,
-        len(plan.batches), size,
+        ", ".join(plan.days) or "no day", sum(found.discovered.values()), source.url, plan.done, plan.quarantined,
+        plan.to_do, len(batches), size,
     )  # fmt: skip
     return plan
 

@@ -74,9 +74,7 @@ def report_run(store: Store, run: str) -> RunReport:
     report = RunReport(
         run=run,
         days=tuple(
-            _day_report(
-                day, plan.discovered_by_day.get(day, 0), len(planned[day]), len(missing[day]), outcomes[day].values()
-            )
+            _day_report(day, plan.discovered.get(day, 0), len(planned[day]), len(missing[day]), outcomes[day].values())
             for day in plan.days
         ),
         done_before=plan.done,

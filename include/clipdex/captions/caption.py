@@ -115,7 +115,7 @@ class Captioner(Protocol):
     in_flight: int
 
     async def check(self) -> None:
-        """Does what is served match the fingerprint? ConfigurationError if not, EngineUnavailable if it cannot be asked."""
+        """Does what is served match the fingerprint? ConfigurationError if not, EngineUnavailable if none answers."""
 
     async def caption(self, clip: Prepared, attempt: int = 1) -> Reply:
         """Describe one clip; attempt 2 is asked after a gate failed and uses other sampling.

@@ -1,0 +1,259 @@
+"""clipdex search | caption | ingest | plan: the functions of the DAG from a terminal, without Airflow."""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from dataclasses import asdict
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from clipdex.config import EngineName, Settings
+from clipdex.errors import ClipdexError, ConfigurationError, RunIncomplete
+
+console = Console(highlight=False)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: done; 1: clips are left unfinished; 2: it could not be done, and stderr says why."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(message)s", stream=sys.stderr)
+    try:
+        result: int = args.run(args)
+    except RunIncomplete as error:
+        print(f"clipdex {args.command}: {error}", file=sys.stderr)
+        return 1
+    except (ClipdexError, FileNotFoundError) as error:
+        print(f"clipdex {args.command}: {error}", file=sys.stderr)
+        return 2
+    return result
+
+
+def search(args: argparse.Namespace) -> int:
+    """Ask the index, and show the clips that answer."""
+    from clipdex.embeddings import open_embedder
+    from clipdex.index import open_index
+    from clipdex.search import search as find
+
+    settings = Settings.load()
+    with open_index(settings) as index:
+        hits = find(index, open_embedder(settings.embedding), args.query, limit=args.limit, day=args.day)
+    if args.json:
+        print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False))
+        return 0
+    for number, hit in enumerate(hits, 1):
+        best = hit.hits[0]
+        console.print(
+            f"{number}. {hit.uri}  {hit.day}  score {hit.score:.3f}", style="bold", markup=False, soft_wrap=True
+        )
+        console.print(f"   {best.start_s:.1f}-{best.end_s:.1f} s: {best.text}", markup=False, soft_wrap=True)
+    if not hits:
+        console.print("no clip answers; try other words, or leave --day away")
+    return 0
+
+
+def caption(args: argparse.Namespace) -> int:
+    """Write one caption to the terminal; nothing is stored."""
+    from clipdex.captions.caption import Reply
+    from clipdex.captions.engines import open_captioner
+    from clipdex.captions.quality import caption_with_gates
+    from clipdex.decoder import DecoderPool
+
+    settings = Settings.load()
+    if not args.file.is_file():
+        raise FileNotFoundError(f"{args.file}: no such file")
+
+    async def run() -> Reply:
+        captioner = open_captioner(settings)
+        try:
+            await captioner.check()
+            async with DecoderPool(settings.video, settings.sampling, 1) as decoders:
+                return await caption_with_gates(captioner, await decoders.prepare(args.file))
+        finally:
+            await captioner.aclose()
+
+    reply = asyncio.run(run())
+    print(json.dumps(asdict(reply), ensure_ascii=False) if args.json else reply.text)
+    return 0
+
+
+def ingest(args: argparse.Namespace) -> int:
+    """Make one folder searchable; 0 when every file is captioned or quarantined."""
+    from clipdex.captioning import CaptionTotals
+    from clipdex.ingest import Ingested, wanted
+    from clipdex.ingest import ingest as run
+    from clipdex.planning import Plan
+
+    if "://" not in args.folder and not Path(args.folder).is_dir():
+        raise FileNotFoundError(f"{args.folder}: no such folder")
+    url = args.folder if "://" in args.folder else str(Path(args.folder).resolve())
+    settings = Settings.load(source={"url": url, "name": url}, quarantine={"trust_decoder": True})
+    started, done = time.monotonic(), 0
+    what = wanted(settings, args.recaption, tuple(args.retry_quarantined))
+    for event in run(settings, what):
+        if isinstance(event, Plan):
+            say = f"{sum(event.discovered.values())} clips found, {event.done} done before, {event.to_do} to do"
+            print(say, file=sys.stderr)
+        elif isinstance(event, CaptionTotals):
+            done += event.clips
+            rate = done / (time.monotonic() - started)
+            print(f"{done} clips, {rate:.1f} clips/s, {event.quarantined} quarantined in this batch", file=sys.stderr)
+        elif isinstance(event, Ingested):
+            _show_ingested(event, time.monotonic() - started, args.json)
+            if event.report.unfinished:
+                raise RunIncomplete(f"{len(event.report.unfinished)} clips are unfinished; run the same command again")
+    return 0
+
+
+def _show_ingested(event: Any, seconds: float, as_json: bool) -> None:
+    report = event.report
+    summary = {
+        "run": report.run,
+        "discovered": report.total("discovered"),
+        "captioned": report.total("captioned"),
+        "quarantined": report.total("quarantined"),
+        "unfinished": report.total("unfinished"),
+        "done_before": report.done_before,
+        "known_quarantined": report.known_quarantined,
+        "chunks": report.total("chunks"),
+        "seconds": round(seconds, 1),
+    }
+    if as_json:
+        fields = ("uri", "day", "outcome", "reason", "detail", "caption_key", "chunks")
+        clips = [{field: getattr(clip, field) for field in fields} for clip in event.clips]
+        print(json.dumps({**summary, "clips": clips}, ensure_ascii=False))
+        return
+    for clip in event.clips:
+        if clip.reason:
+            console.print(f"{clip.uri}: {clip.outcome}, {clip.reason} ({clip.detail})", markup=False, soft_wrap=True)
+    console.print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items()), markup=False)
+
+
+def plan(args: argparse.Namespace) -> int:
+    """A dry run: what would be captioned, in how many batches, how long it takes."""
+    settings = Settings.load(**({"source": {"url": args.source}} if args.source else {}))
+    if args.clips is not None:
+        by_day = {"all": args.clips}
+        found = by_day
+    elif args.source:
+        by_day, found = _surveyed(settings, args.first, args.last)
+    else:
+        raise ConfigurationError("say what to plan: a folder or URL, or --clips 1000000")
+    told = estimate(settings, by_day, args.gpus, args.clips_per_second_per_gpu)
+    if args.json:
+        print(json.dumps({"discovered": found, "to_do": by_day, **told}))
+        return 0
+    table = Table("day", "found", "to do", "batches")
+    for day in sorted(by_day):
+        table.add_row(day, str(found[day]), str(by_day[day]), str(-(-by_day[day] // told["batch_size"])))
+    console.print(table)
+    console.print(
+        f"{told['clips']} clips in {told['batches']} batches of up to {told['batch_size']}; "
+        f"{told['hours']:.1f} h at {told['clips_per_second']:.2f} clips/s ({told['basis']})"
+    )
+    return 0
+
+
+def estimate(settings: Settings, by_day: dict[str, int], gpus: int, rate: float | None) -> dict[str, Any]:
+    """Batches and hours. rate: clips/s of one GPU, or of one core for the detectors; None takes a rough default."""
+    from clipdex.planning import batch_size
+
+    embedded = settings.engine.name is EngineName.DETECTORS and rate is None
+    workers = (os.cpu_count() or 1) if embedded else gpus
+    per_worker = rate or (DETECTORS_CLIPS_PER_SECOND if embedded else GPU_CLIPS_PER_SECOND)
+    size = settings.batches.size
+    if len(by_day) > 1 or "all" not in by_day:
+        size = batch_size(settings.batches, list(by_day.values()))
+    clips = sum(by_day.values())
+    return {
+        "clips": clips,
+        "batches": sum(-(-count // size) for count in by_day.values()),
+        "batch_size": size,
+        "clips_per_second": per_worker * workers,
+        "hours": clips / (per_worker * workers) / 3600,
+        "gpu_seconds_per_clip": None if embedded else 1 / per_worker,
+        "basis": f"{workers} {'cores' if embedded else 'GPUs'} at {per_worker:g} clips/s each",
+    }
+
+
+DETECTORS_CLIPS_PER_SECOND = 0.4
+"""Of one core, 10 s clips: benchmarks/results/detectors.json."""
+GPU_CLIPS_PER_SECOND = 1.4
+"""Of one RTX 4090 with an 8-bit 7B model, 512 tokens a clip: an estimate. Give your own with the option."""
+
+
+def _surveyed(settings: Settings, first: date | None, last: date | None) -> tuple[dict[str, int], dict[str, int]]:
+    """Clips to do and clips found, by day."""
+    from clipdex.clips import Source
+    from clipdex.ingest import wanted
+    from clipdex.planning import survey
+    from clipdex.store import Store
+
+    store, source = Store.open(settings), Source(settings)
+    if first is None and last is None:
+        found = survey(store, source, [], wanted(settings), "")
+    elif first is None or last is None or last < first:
+        raise ConfigurationError("--from and --to go together, the earlier day first")
+    else:
+        days = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
+        found = survey(store, source, days, wanted(settings))
+    return {day: len(clips) for day, clips in found.to_do.items()}, found.discovered
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("clipdex", description="From video clips to a search index.")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens, as in a task's log")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    one = commands.add_parser("search", help="ask the index")
+    one.add_argument("query")
+    one.add_argument("--limit", type=_positive, default=5)
+    one.add_argument("--day", type=_day_text, help="only clips of this day, such as 2026-11-03")
+    one.set_defaults(run=search)
+
+    one = commands.add_parser("caption", help="describe one file; nothing is stored")
+    one.add_argument("file", type=Path)
+    one.set_defaults(run=caption)
+
+    one = commands.add_parser("ingest", help="caption and index one folder, without Airflow")
+    one.add_argument("folder", help="a folder or an fsspec URL")
+    one.add_argument("--recaption", action="store_true", help="ask again even for what has a caption")
+    one.add_argument(
+        "--retry-quarantined", nargs="+", default=[], metavar="REASON", help='reasons to try again, or "all"'
+    )
+    one.set_defaults(run=ingest)
+
+    one = commands.add_parser("plan", help="a dry run: what would be captioned, and how long it takes")
+    one.add_argument("source", nargs="?", help="a folder or an fsspec URL")
+    one.add_argument("--from", dest="first", type=date.fromisoformat, metavar="DAY")
+    one.add_argument("--to", dest="last", type=date.fromisoformat, metavar="DAY")
+    one.add_argument("--clips", type=_positive, help="so many clips, instead of a folder")
+    one.add_argument("--gpus", type=_positive, default=1)
+    one.add_argument("--clips-per-second-per-gpu", type=float, metavar="RATE")
+    one.set_defaults(run=plan)
+
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _day_text(text: str) -> str:
+    return date.fromisoformat(text).isoformat()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

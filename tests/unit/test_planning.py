@@ -1,0 +1,156 @@
+"""What a run sets out to do, and what it leaves alone."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clipdex.clips import Source
+from clipdex.config import Batches, Settings
+from clipdex.errors import ConfigurationError
+from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome, compact, ledger, outcomes_path, run_outcomes
+from clipdex.planning import BatchRef, Wanted, batch_size, load_plan, manifest, plan_run, run_label, survey
+from clipdex.store import Store
+
+DAY = "2026-11-03"
+WANTED = Wanted(fingerprint="f1", collection="c1")
+
+
+@pytest.fixture
+def here(tmp_path) -> tuple[Settings, Store, Source]:
+    settings = Settings.load(home=tmp_path, source={"url": str(tmp_path / "clips")}, batches={"size": 4})
+    return settings, Store.open(settings), Source(settings)
+
+
+def put(tmp_path: Path, name: str, data: bytes = b"clip", day: str = DAY) -> None:
+    path = tmp_path / "clips" / day.replace("-", "/") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def to_do(here, wanted: Wanted = WANTED, day: str = DAY) -> list[str]:
+    _, store, source = here
+    return [clip.path.rpartition("/")[2] for clip in survey(store, source, [day], wanted).to_do[day]]
+
+
+def said(here, outcome: Outcome, run: str = "r.1", **more) -> list[ClipOutcome]:
+    """Say the same outcome of every clip of the day."""
+    _, store, source = here
+    journal = Journal(store, DAY, run, "b0", "index", 1)
+    outcomes = [
+        ClipOutcome(
+            clip.clip_id, clip.uri, DAY, clip.version, outcome, "b0", content="c" + clip.path, fingerprint="f1",
+            collection="c1", **more,
+        )
+        for clip in source.day(DAY)
+    ]  # fmt: skip
+    for one in outcomes:
+        journal.add(one)
+    journal.flush()
+    return outcomes
+
+
+def test_new_clips_are_planned_in_batches_with_pointers_to_manifests(here, tmp_path):
+    settings, store, source = here
+    for n in range(10):
+        put(tmp_path, f"{n}.mp4", b"x" * n)
+    plan = plan_run(settings, store, source, "r.1", survey(store, source, [DAY], WANTED))
+    assert [batch.clips for batch in plan.batches] == [4, 4, 2]
+    assert [clip.path[-5:] for clip in manifest(store, plan.batches[0])] == ["0.mp4", "1.mp4", "2.mp4", "3.mp4"]
+    assert load_plan(store, "r.1") == plan
+    assert BatchRef.from_json(plan.batches[0].to_json()) == plan.batches[0]
+    assert plan.batches[0].label == "2026/11/03/0.mp4 +3"
+
+
+def test_no_clips_still_makes_a_plan(here):
+    settings, store, source = here
+    plan = plan_run(settings, store, source, "r.1", survey(store, source, [DAY], WANTED))
+    assert plan.batches == () and load_plan(store, "r.1").days == (DAY,)
+
+
+def test_copies_of_one_size_meet_in_one_batch(here, tmp_path):
+    settings, store, source = here
+    for n in range(8):
+        put(tmp_path, f"{n}.mp4", b"x" * (100 if n in (0, 7) else n))
+    plan = plan_run(settings, store, source, "r.1", survey(store, source, [DAY], WANTED))
+    assert [clip.path[-5:] for clip in manifest(store, plan.batches[0])][:2] == ["0.mp4", "7.mp4"]
+
+
+def test_what_is_indexed_is_left_out(here, tmp_path):
+    put(tmp_path, "a.mp4")
+    said(here, Outcome.INDEXED)
+    put(tmp_path, "b.mp4")
+    assert to_do(here) == ["b.mp4"]
+
+
+def test_what_is_only_captioned_is_planned_and_not_read_again(here, tmp_path):
+    put(tmp_path, "a.mp4")
+    (outcome,) = said(here, Outcome.CAPTIONED)
+    _, store, source = here
+    (clip,) = survey(store, source, [DAY], WANTED).to_do[DAY]
+    assert clip.content == outcome.content
+
+
+@pytest.mark.parametrize("change", [{"fingerprint": "f2"}, {"collection": "c2"}, {"recaption": True}])
+def test_another_prompt_model_index_or_a_wish_plans_it_again(here, tmp_path, change):
+    put(tmp_path, "a.mp4")
+    said(here, Outcome.INDEXED)
+    assert to_do(here, replace(WANTED, **change)) == ["a.mp4"]
+
+
+def test_a_replaced_file_is_planned_again_and_read_again(here, tmp_path):
+    put(tmp_path, "a.mp4")
+    said(here, Outcome.INDEXED)
+    put(tmp_path, "a.mp4", b"another clip")
+    _, store, source = here
+    (clip,) = survey(store, source, [DAY], WANTED).to_do[DAY]
+    assert clip.content == ""
+
+
+@pytest.mark.parametrize(
+    ("retry", "planned"),
+    [((), []), (("undecodable",), ["a.mp4"]), (("all",), ["a.mp4"]), (("too_long",), [])],
+)
+def test_quarantined_clips_are_tried_again_only_on_request_and_by_reason(here, tmp_path, retry, planned):
+    put(tmp_path, "a.mp4")
+    said(here, Outcome.QUARANTINED, reason="undecodable")
+    assert to_do(here, replace(WANTED, retry_quarantined=retry)) == planned
+
+
+def test_compacting_changes_what_is_kept_but_not_what_is_known(here, tmp_path):
+    _, store, _ = here
+    for n in range(40):
+        put(tmp_path, f"{n}.mp4")
+    said(here, Outcome.CAPTIONED, origin=Origin.NEW)
+    said(here, Outcome.INDEXED, run="r.2", origin=Origin.NEW, chunks=3)
+    known, of_run = ledger(store, DAY), run_outcomes(store, DAY, "r.2")
+    for run in ("r.1", "r.2", "r.2"):
+        compact(store, DAY, run)
+    assert ledger(store, DAY) == known and len(known) == 40
+    assert run_outcomes(store, DAY, "r.2") == of_run
+    assert store.list(outcomes_path(DAY, "r.2")) == [f"{outcomes_path(DAY, 'r.2')}/all.jsonl"]
+    assert len(store.list(f"ledger/day={DAY}")) == 1
+
+
+def test_a_run_that_fails_later_does_not_forget_the_content(here, tmp_path):
+    _, store, _ = here
+    put(tmp_path, "a.mp4")
+    (before,) = said(here, Outcome.INDEXED)
+    journal = Journal(store, DAY, "r.2", "b1", "caption", 1)
+    journal.add(replace(before, outcome=Outcome.FAILED, content=""))
+    journal.flush()
+    (now,) = ledger(store, DAY).values()
+    assert now.outcome is Outcome.FAILED and now.content == before.content
+
+
+def test_batches_grow_until_they_fit_into_a_run_then_refuse():
+    batches = Batches(size=64, max_size=512, max_batches=100)
+    assert batch_size(batches, [6_400]) == 64
+    assert batch_size(batches, [6_401]) == 128
+    assert batch_size(batches, [51_200]) == 512
+    with pytest.raises(ConfigurationError, match="split the work by day: airflow backfill create"):
+        batch_size(batches, [51_201])
+
+
+def test_a_run_that_is_cleared_counts_anew():
+    assert run_label("manual__2026-11-03T01:02:03+00:00", 2) == "manual__2026-11-03T01-02-03-00-00.2"
