@@ -1,0 +1,110 @@
+"""Scenes: plain moving pictures that a viewer can name, drawn with Pillow and encoded with PyAV."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from av.video.frame import PictureType
+from av.video.reformatter import VideoReformatter
+from PIL import Image, ImageDraw, ImageFont
+
+SIZE = (640, 360)
+RATE = Fraction(20)
+
+Point = tuple[float, float]
+Colour = tuple[int, int, int]
+
+_ENCODERS = {
+    ".mp4": ("mp4", "libx264", {"preset": "ultrafast", "crf": "24"}),
+    ".avi": ("avi", "mpeg4", {"b": "1500k"}),
+    ".webm": ("webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "b": "600k"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A coloured shape whose centre goes straight from point to point.
+
+    path: shares of the picture's width and height, (0, 0) at its upper left; side: share of the height.
+    """
+
+    kind: Literal["circle", "square", "triangle"]
+    colour: Colour
+    path: tuple[Point, ...]
+    side: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What one shot shows. The words stand big in the middle, in ink on the background."""
+
+    seconds: float
+    background: Colour
+    shapes: tuple[Shape, ...] = ()
+    words: str = ""
+    ink: Colour = (255, 255, 255)
+
+
+def draw(scenes: Iterable[Scene]) -> Iterator[av.VideoFrame]:
+    """The frames of the scenes, one hard cut after another, RATE a second."""
+    for scene in scenes:
+        still = _still(scene)
+        count = round(scene.seconds * RATE)
+        for number in range(count):
+            picture = still.copy()
+            pen = ImageDraw.Draw(picture)
+            for shape in scene.shapes:
+                _draw_shape(pen, shape, number / (count - 1))
+            yield av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")
+
+
+def encode(path: Path, suffix: str, frames: Iterable[av.VideoFrame], size: tuple[int, int], rate: Fraction) -> None:
+    """Write the frames as a file of the kind that a suffix names: .mp4 (H.264), .avi (MPEG-4), .webm (VP9)."""
+    container_format, codec, options = _ENCODERS[suffix]
+    with av.open(str(path), "w", format=container_format) as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        reformatter = VideoReformatter()
+        for number, frame in enumerate(frames):
+            shown = reformatter.reformat(frame, *size, format="yuv420p")
+            shown.pts, shown.time_base = number, 1 / rate
+            shown.pict_type = PictureType.NONE  # what a frame was in a film says nothing of what it becomes here
+            container.mux(stream.encode(shown))
+        container.mux(stream.encode())
+
+
+def _still(scene: Scene) -> Image.Image:
+    picture = Image.new("RGB", SIZE, scene.background)
+    if scene.words:
+        font = ImageFont.load_default(size=min(150, 900 // len(scene.words)))
+        centre = (SIZE[0] / 2, SIZE[1] / 2)
+        ImageDraw.Draw(picture).text(centre, scene.words, fill=scene.ink, font=font, anchor="mm", stroke_width=2)
+    return picture
+
+
+def _draw_shape(pen: ImageDraw.ImageDraw, shape: Shape, share: float) -> None:
+    x, y = _along(shape.path, share)
+    x, y, half = x * SIZE[0], y * SIZE[1], shape.side * SIZE[1] / 2
+    box = (x - half, y - half, x + half, y + half)
+    if shape.kind == "circle":
+        pen.ellipse(box, fill=shape.colour)
+    elif shape.kind == "square":
+        pen.rectangle(box, fill=shape.colour)
+    else:
+        pen.polygon([(x, y - half), (x - half, y + half), (x + half, y + half)], fill=shape.colour)
+
+
+def _along(path: tuple[Point, ...], share: float) -> Point:
+    legs = list(pairwise(path))
+    leg = min(int(share * len(legs)), len(legs) - 1)
+    (x0, y0), (x1, y1) = legs[leg]
+    rest = share * len(legs) - leg
+    return x0 + (x1 - x0) * rest, y0 + (y1 - y0) * rest
