@@ -5,6 +5,7 @@ ones. compact() makes one all.jsonl of a run's parts, and carries them into the 
 clip, which tells discovery what is done and which content a file at a version had.
 """
 
+import sys
 import threading
 import time
 import uuid
@@ -69,7 +70,12 @@ class ClipOutcome:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
-        return cls(**{**record, "outcome": Outcome(record["outcome"])})
+        shared = {name: sys.intern(record[name]) for name in _REPEATED if name in record}
+        return cls(**{**record, **shared, "outcome": Outcome(record["outcome"])})
+
+
+_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin")
+"""Fields that say the same of many clips: held once in memory."""
 
 
 class Journal:

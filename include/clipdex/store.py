@@ -12,6 +12,7 @@ runs/RUN.json, reports/RUN.json     what a run planned and did
 A write is whole or absent: a temporary name, then a rename (a folder), or one PUT (object storage).
 """
 
+import io
 import json
 import logging
 import os
@@ -103,7 +104,7 @@ class Store:
 
     def read_lines(self, key: str) -> Iterator[dict[str, Any]]:
         """JSON lines. A line that is torn is left out and told: what it said is found out again."""
-        for number, line in enumerate(self.read(key).splitlines(), 1):
+        for number, line in enumerate(io.BytesIO(self.read(key)), 1):
             try:
                 yield json.loads(line)
             except ValueError:

@@ -1,0 +1,117 @@
+"""How long planning a day of many clips takes, and what memory it needs: new clips, then all of them done.
+
+    python -m benchmarks.discovery [--clips 50000]
+
+Each planning runs in a process of its own, so that its peak memory is its own. Writes results/discovery.json.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from clipdex.clips import Source
+from clipdex.config import Settings
+from clipdex.outcomes import ClipOutcome, Journal, Outcome, compact
+from clipdex.planning import Wanted, manifest, plan_run, survey
+from clipdex.store import Store
+
+DAY = "2026-11-03"
+WANTED = Wanted(fingerprint="0" * 32, collection="clips-00000000")
+RESULT = Path(__file__).parent / "results" / "discovery.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=50_000)
+    parser.add_argument(
+        "--plan", metavar="FOLDER", help="plan once in this folder, and tell (used by the command itself)"
+    )
+    args = parser.parse_args()
+    if args.plan:
+        print(json.dumps(plan(Path(args.plan))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make_clips(Path(folder), args.clips)
+        result = {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "python": sys.version.split()[0],
+            "clips": args.clips,
+            "command": "python -m benchmarks.discovery",
+            "new": in_its_own_process(folder),
+        }
+        mark_done(Path(folder))
+        result["all_done"] = in_its_own_process(folder)
+    assert result["new"]["to_do"] == args.clips and result["all_done"]["to_do"] == 0, result
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+def make_clips(folder: Path, clips: int) -> None:
+    day = folder / "clips" / DAY.replace("-", "/")
+    day.mkdir(parents=True)
+    for number in range(clips):
+        (day / f"camera-{number % 40:02d}-{number:06d}.mp4").write_bytes(b"x" * (1 + number % 997))
+
+
+def plan(folder: Path) -> dict[str, float]:
+    """One planning, as the task discover does it. seconds: from opening the store to the plan written."""
+    settings = here(folder)
+    started = time.perf_counter()
+    store, source = Store.open(settings), Source(settings)
+    made = plan_run(settings, store, source, "bench.1", survey(store, source, [DAY], WANTED))
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "seconds": round(seconds, 2), "peak_mb": round(peak), "to_do": made.to_do, "batches": len(made.batches)
+    }  # fmt: skip
+
+
+def mark_done(folder: Path) -> None:
+    settings = here(folder)
+    store, source = Store.open(settings), Source(settings)
+    made = plan_run(settings, store, source, "first.1", survey(store, source, [DAY], WANTED))
+    for batch in made.batches:
+        journal = Journal(store, DAY, "first.1", batch.batch, "index", 1)
+        for clip in manifest(store, batch):
+            journal.add(
+                ClipOutcome(
+                    clip.clip_id,
+                    clip.uri,
+                    DAY,
+                    clip.version,
+                    Outcome.INDEXED,
+                    batch.batch,
+                    content=clip.clip_id * 2,
+                    caption_key=clip.clip_id,
+                    fingerprint=WANTED.fingerprint,
+                    collection=WANTED.collection,
+                    origin="new",
+                    chunks=4,
+                    seconds=8.1,
+                    attempts=1,
+                    prompt_tokens=1752,
+                    completion_tokens=512,
+                )
+            )
+        journal.flush()
+    compact(store, DAY, "first.1")
+
+
+def here(folder: Path) -> Settings:
+    return Settings.load(home=folder, source={"url": str(folder / "clips")})
+
+
+def in_its_own_process(folder: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.discovery", "--plan", folder]
+    done: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return done
+
+
+if __name__ == "__main__":
+    main()
