@@ -84,9 +84,9 @@ def encode(path: Path, suffix: str, frames: Iterable[av.VideoFrame], size: tuple
 def _still(scene: Scene) -> Image.Image:
     picture = Image.new("RGB", SIZE, scene.background)
     if scene.words:
-        font = ImageFont.load_default(size=min(150, 900 // len(scene.words)))
+        font = ImageFont.load_default(size=min(110, 800 // len(scene.words)))
         centre = (SIZE[0] / 2, SIZE[1] / 2)
-        ImageDraw.Draw(picture).text(centre, scene.words, fill=scene.ink, font=font, anchor="mm", stroke_width=2)
+        ImageDraw.Draw(picture).text(centre, scene.words, fill=scene.ink, font=font, anchor="mm")
     return picture
 
 

@@ -1,0 +1,173 @@
+"""The sample archive: what the demo promises about it, to the clip."""
+
+import hashlib
+import re
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from rapidocr import RapidOCR
+
+from clipdex.clips import Source
+from clipdex.config import Settings, VideoLimits
+from clipdex.errors import ClipRejected
+from clipdex.video import probe
+from demo.samples import CAPTIONED, DAYS, Sample, write_samples, write_tiny_clips
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("archive")
+
+
+@pytest.fixture(scope="module")
+def samples(archive) -> list[Sample]:
+    return write_samples(archive)
+
+
+def test_three_days_hold_at_least_sixteen_good_clips_and_one_of_each_broken_kind(samples):
+    counts = Counter(sample.expected for sample in samples)
+    assert counts.pop(CAPTIONED) >= 16
+    assert counts == {"empty_file": 1, "no_video": 1, "truncated_file": 1}
+    assert {sample.day for sample in samples} == set(DAYS)
+
+
+def test_each_file_is_accepted_or_refused_for_the_reason_that_is_foretold(samples):
+    assert {s.path: _seen(s.path) for s in samples} == {s.path: s.expected for s in samples}
+
+
+def test_discovery_finds_every_sample_on_its_day(archive, samples):
+    source = Source(Settings.load(source={"url": str(archive)}))
+    found = {(day, archive / clip.path) for day in DAYS for clip in source.day(day)}
+    assert found == {(sample.day, sample.path) for sample in samples}
+
+
+def test_good_clips_last_two_to_twelve_seconds(samples):
+    durations = [probe(s.path, VideoLimits()).duration_s for s in samples if s.expected == CAPTIONED]
+    assert min(durations) == pytest.approx(2, abs=0.1)
+    assert max(durations) == pytest.approx(12, abs=0.1)
+
+
+def test_the_archive_mixes_codecs(samples):
+    codecs = {probe(s.path, VideoLimits()).codec for s in samples if s.expected == CAPTIONED}
+    assert {"h264", "mpeg4", "vp9"} <= codecs
+
+
+def test_one_file_is_an_exact_copy_under_another_name_on_another_day(samples):
+    by_content: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_content.setdefault(_digest(sample.path), []).append(sample)
+    [(one, two)] = [same for same in by_content.values() if len(same) > 1]
+    assert one.path.name != two.path.name
+    assert one.day != two.day
+
+
+def test_six_clips_or_more_are_real_footage(samples):
+    """A drawn picture is mostly its background's one colour; a real one has no such colour."""
+    assert sum(_commonest_colour(s.path) < 0.3 for s in samples if s.expected == CAPTIONED) >= 6
+
+
+@pytest.mark.parametrize(
+    ("colour", "direction", "shows"),
+    [
+        ("red", (1, 0), "a red circle moves from left to right"),
+        ("blue", (0, -1), "a blue square rises"),
+        ("green", (0, 1), "a green triangle falls"),
+        ("yellow", (-1, 0), "a yellow circle moves from right to left"),
+    ],
+)
+def test_a_shape_goes_where_its_description_says(samples, colour, direction, shows):
+    pictures = _pictures(_showing(samples, shows).path)
+    (x0, y0), (x1, y1) = _centre(pictures[0], colour), _centre(pictures[-1], colour)
+    height, width = pictures[0].shape[:2]
+    moved = (round((x1 - x0) / width), round((y1 - y0) / height))
+    assert moved == direction
+
+
+@pytest.mark.parametrize("words", ["EXIT", "PLATFORM 9", "SALE 50%", "OPEN", "STOP"])
+def test_words_on_screen_can_be_read(samples, words, reader):
+    pictures = _pictures(_showing(samples, words).path)
+    read = reader(pictures[len(pictures) // 2]).txts
+    assert words.replace(" ", "") in "".join(read or ()).replace(" ", "")
+
+
+def test_hard_cuts_part_the_shots(samples):
+    pictures = _pictures(_showing(samples, "three shots").path)
+    changes = [np.abs(b.astype(int) - a).mean() for a, b in pairwise(pictures)]
+    assert sum(change > 40 for change in changes) == 2
+
+
+def test_file_names_give_nothing_away(samples):
+    assert all(re.fullmatch(r"cam-[a-z]-\d{4}\.\w+", sample.path.name) for sample in samples)
+
+
+def test_writing_again_leaves_what_exists_and_mends_what_is_missing(archive, samples):
+    missing, *kept = samples
+    before = {s.path: s.path.stat().st_mtime_ns for s in kept}
+    missing.path.unlink()
+    assert write_samples(archive) == samples
+    assert {s.path: s.path.stat().st_mtime_ns for s in kept} == before
+    assert _seen(missing.path) == missing.expected
+
+
+def test_an_interrupted_write_leaves_no_clip(tmp_path, samples):
+    """The part file of a killed writer is no clip to discovery, and the next writer replaces it."""
+    folder = tmp_path / "2026" / "11" / "02"
+    folder.mkdir(parents=True)
+    (folder / "cam-a-0001.mp4.part").write_bytes(b"half a clip")
+    assert list(Source(Settings.load(source={"url": str(tmp_path)})).day("2026-11-02")) == []
+    write_samples(tmp_path)
+    assert list(tmp_path.rglob("*.part")) == []
+
+
+def test_tiny_clips_are_good_clips_of_two_seconds_and_no_two_alike(tmp_path):
+    paths = write_tiny_clips(tmp_path, 40, "2026-11-05")
+    assert len({_digest(path) for path in paths}) == 40
+    assert len({_pictures(path)[0].tobytes() for path in paths}) == 40
+    assert {probe(path, VideoLimits()).duration_s for path in paths} == {2.0}
+    assert {path.parent for path in paths} == {tmp_path / "2026" / "11" / "05"}
+
+
+@pytest.fixture(scope="module")
+def reader() -> RapidOCR:
+    return RapidOCR()
+
+
+def _seen(path: Path) -> str:
+    try:
+        probe(path, VideoLimits())
+    except ClipRejected as refusal:
+        return str(refusal.reason)
+    return CAPTIONED
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _showing(samples: list[Sample], words: str) -> Sample:
+    return next(sample for sample in samples if words in sample.shows)
+
+
+def _pictures(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def _centre(picture: np.ndarray, colour: str) -> tuple[float, float]:
+    """Where the pixels of a colour lie: its channels high, the others low."""
+    high = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0)}[colour]
+    mask = np.all([(picture[:, :, c] > 140) == bool(high[c]) for c in range(3)], axis=0)
+    y, x = np.nonzero(mask)
+    return float(x.mean()), float(y.mean())
+
+
+def _commonest_colour(path: Path) -> float:
+    """The share of a clip's first picture that one colour takes, told to five bits."""
+    with av.open(str(path)) as container:
+        picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    _, counts = np.unique(picture.reshape(-1, 3) // 8, axis=0, return_counts=True)
+    return float(counts.max() / counts.sum())
