@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from langchain_text_splitters import RecursiveCharacterTextSplitter
-
 from clipdex.captions.caption import Caption
 from clipdex.config import Chunking
 
@@ -75,6 +73,10 @@ def _spans(text: str, size: int, overlap: int, count: Callable[[str], int]) -> l
 
 def _pieces(text: str, size: int, count: Callable[[str], int]) -> list[_Span]:
     """The text in pieces that follow one another, white space between them left out."""
+    from langchain_text_splitters import (
+        RecursiveCharacterTextSplitter,
+    )  # a quarter of a second that a DAG can do without
+
     splitter = RecursiveCharacterTextSplitter(
         separators=_SEPARATORS,
         is_separator_regex=True,

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import importlib.util
 import logging
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,8 @@ log = logging.getLogger(__name__)
 
 BUNDLED_MODEL = "all-MiniLM-L6-v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+_MAX_THREADS = 8  # more gain little on short texts, and a worker is seldom alone on its machine
 
 
 class Embedder(Protocol):
@@ -103,15 +104,14 @@ class _Loaded:
     """A model in memory, and what is known of it."""
 
     def __init__(self, name: str, device: str) -> None:
-        folder = _bundled() if name == BUNDLED_MODEL else Path(name) if Path(name).is_dir() else None
-        self.model = _load(str(folder or name), device)
+        folder = _bundled() if name == BUNDLED_MODEL else _folder(name)
+        self.model = _load(name, folder, device)
         self.dimension = _dimension(self.model, name)
         # A copy for counting: encoding sets truncation on the model's own tokenizer, from whatever thread it runs in.
         self.tokenizer = copy.deepcopy(self.model.tokenizer)
         self.max_tokens = _max_tokens(self.model, self.tokenizer)
-        weights = weights_digest(folder) if folder else _revision(self.model)
-        self.identity = f"{name.rstrip('/').rpartition('/')[2]}@{weights[:16]}/{self.dimension}"
-        log.info("embedding model %s, %d tokens, on %s", self.identity, self.max_tokens, device)
+        self.identity = f"{Path(name).name}@{weights_digest(folder)[:16]}/{self.dimension}"
+        log.info("embedding model %s from %s: %d tokens, on %s", self.identity, folder, self.max_tokens, device)
 
 
 @functools.cache
@@ -121,12 +121,8 @@ def _embedder(model: str, batch_size: int, device: str) -> _SentenceTransformers
 
 @functools.cache
 def weights_digest(folder: Path) -> str:
-    """sha256 over the weights in a model's folder, hex. Read once a process."""
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    if not files:
-        raise ConfigurationError(
-            f"{folder}: no *.safetensors or *.bin there; give the folder of a sentence-transformers model"
-        )
+    """sha256 over the weights below a model's folder, hex. Read once a process."""
+    files = sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("*.bin"))
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -153,25 +149,37 @@ def _bundled() -> Path:
     return folder
 
 
-def _load(name: str, device: str) -> "SentenceTransformer":
-    """From the disk if it is there; only otherwise is the network asked."""
+def _folder(name: str) -> Path:
+    """Where a model lies on this machine: a folder, or a name in the cache of models. Nothing is downloaded here:
+    a task that waits for a hub, or gets other weights than its neighbour, would be worse than one that fails."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    for repository in (name, f"sentence-transformers/{name}"):
+        try:
+            return Path(snapshot_download(repository, local_files_only=True))
+        except (OSError, ValueError):
+            continue
+    raise ConfigurationError(
+        f"embedding model {name!r} is no folder and not in this machine's cache of models; fetch it once where there "
+        f"is network (hf download {name}), share that cache by HF_HOME, or set CLIPDEX_EMBEDDING__MODEL to a folder"
+    )
+
+
+def _load(name: str, folder: Path, device: str) -> "SentenceTransformer":
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    torch.set_num_threads(min(len(os.sched_getaffinity(0)), 8))
+    torch.set_num_threads(min(torch.get_num_threads(), _MAX_THREADS))
     try:
-        return SentenceTransformer(name, device=device, local_files_only=True)
-    except OSError:
-        log.info("embedding model %s is not on this machine; asking for it", name)
-    try:
-        return SentenceTransformer(name, device=device)
-    except OSError as error:
+        return SentenceTransformer(str(folder), device=device, local_files_only=True)
+    except (OSError, ValueError) as error:
         raise ConfigurationError(
-            f"embedding model {name!r} cannot be loaded ({str(error).splitlines()[0]}); "
-            "fetch it where there is network (hf download NAME) and share HF_HOME, "
-            "or set CLIPDEX_EMBEDDING__MODEL to the folder of a sentence-transformers model"
+            f"embedding model {name!r} cannot be loaded from {folder}: {str(error).splitlines()[0]}; "
+            "CLIPDEX_EMBEDDING__MODEL must name a complete sentence-transformers model"
         ) from error
 
 
@@ -186,21 +194,3 @@ def _max_tokens(model: "SentenceTransformer", tokenizer: Any) -> int:
     longest = int(model.max_seq_length or tokenizer.model_max_length)
     prompt = tokenizer.encode(model.prompts.get("document") or "", add_special_tokens=True, truncation=False)
     return longest - len(prompt)
-
-
-def _revision(model: "SentenceTransformer") -> str:
-    """The commit a model came from; a digest of its parameters where it has none."""
-    commit = getattr(getattr(model[0], "auto_model", None), "config", None)
-    if commit is not None and getattr(commit, "_commit_hash", None):
-        return str(commit._commit_hash)
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(dtype=_bytes()).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _bytes() -> Any:
-    import torch
-
-    return torch.uint8

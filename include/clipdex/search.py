@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clipdex.embeddings import Embedder
-from clipdex.errors import ClipdexError, ConfigurationError
-from clipdex.index import Filters, Hit, Index, Query, sparse_query
+from clipdex.config import Settings
+from clipdex.embeddings import Embedder, open_embedder
+from clipdex.errors import ClipdexError
+from clipdex.index import Filters, Hit, Index, Query, open_index, sparse_query
+
+_DEPTH = 100
+_CHUNKS_A_CLIP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,8 @@ def search(
     day: YYYY-MM-DD. filters: by any payload field, see clipdex.index.points.Filters. Raises EmptyQuery,
     ConfigurationError if the index was made by another embedding model, IndexUnavailable.
     """
-    if not query.strip():
-        raise EmptyQuery("the query is empty; say what to look for, such as: a red car turns left")
-    _same_model(index, embedder)
+    _require_words(query)
+    index.collection.check(embedder.identity, embedder.dimension)
     dense, sparse = embedder.embed_query(query).tolist(), sparse_query(query)
     kept = {**(filters or {}), **({"day": day} if day else {})}
     wanted = limit * _CHUNKS_A_CLIP
@@ -67,18 +70,20 @@ def search(
         wanted *= 4
 
 
-_DEPTH = 100
-_CHUNKS_A_CLIP = 4
+def ask(
+    settings: Settings, query: str, *, limit: int = 10, day: str | None = None, filters: Filters | None = None
+) -> list[ClipHit]:
+    """search() with all it needs opened for this one question. Raises NothingIndexed where nothing is served yet."""
+    _require_words(query)
+    embedder = open_embedder(settings.embedding)
+    embedder.embed_query(query)  # the model loads before the index opens: meanwhile others may want the embedded one
+    with open_index(settings) as index:
+        return search(index, embedder, query, limit=limit, day=day, filters=filters)
 
 
-def _same_model(index: Index, embedder: Embedder) -> None:
-    made_by = index.collection.embedder or embedder.identity
-    if made_by != embedder.identity or index.collection.dimension != embedder.dimension:
-        raise ConfigurationError(
-            f"collection {index.collection.name} was made by the embedding model {made_by} "
-            f"({index.collection.dimension} dimensions), the query by {embedder.identity} ({embedder.dimension}); "
-            "set CLIPDEX_EMBEDDING__MODEL to the former, or reindex with the latter"
-        )
+def _require_words(query: str) -> None:
+    if not query.strip():
+        raise EmptyQuery("the query is empty; say what to look for, such as: a red car turns left")
 
 
 def _by_clip(hits: Sequence[Hit]) -> list[ClipHit]:

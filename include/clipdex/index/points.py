@@ -17,6 +17,7 @@ from clipdex.captions.caption import Caption
 from clipdex.chunks import Chunk
 from clipdex.config import Settings
 from clipdex.embeddings import Embedder
+from clipdex.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from qdrant_edge import Bm25
@@ -46,6 +47,15 @@ class Collection:
         chunking = settings.chunking
         digest = hashlib.sha256(f"{embedder.identity}\0{chunking.tokens}\0{chunking.overlap}".encode()).hexdigest()
         return cls(f"{settings.index.alias}-{digest[:8]}", embedder.identity, embedder.dimension)
+
+    def check(self, embedder: str, dimension: int) -> None:
+        """ConfigurationError unless vectors of this embedder can be compared with those that lie here."""
+        if dimension != self.dimension or embedder != (self.embedder or embedder):
+            raise ConfigurationError(
+                f"collection {self.name} was made by the embedding model {self.embedder or '(not told)'} of "
+                f"{self.dimension} dimensions, this one is {embedder} of {dimension}; set CLIPDEX_EMBEDDING__MODEL to "
+                "the former, or index again with the latter and then switch the alias"
+            )
 
 
 @dataclass(frozen=True, slots=True)

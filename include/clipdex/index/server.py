@@ -1,4 +1,4 @@
-"""A Qdrant server or cluster, through qdrant-client."""
+"""A Qdrant server or cluster, 1.16 or later (rank fusion with a constant, metadata of a collection), by qdrant-client."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,15 +38,11 @@ class ServerIndex:
             name = self.collection.name
             if not self._client.collection_exists(name):
                 self._create()
-            found = _collection(name, self._client.get_collection(name))
-            if found.dimension != self.collection.dimension:
-                raise ConfigurationError(
-                    f"collection {name} holds vectors of {found.dimension} dimensions, the embedding model "
-                    f"{self.collection.embedder} gives {self.collection.dimension}; set another alias "
-                    "(CLIPDEX_INDEX__ALIAS) or remove that collection"
-                )
+            found = self._client.get_collection(name)
+            _collection(name, found).check(self.collection.embedder, self.collection.dimension)
             for field in PAYLOAD_INDEXES:
-                self._client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD, wait=True)
+                if field not in found.payload_schema:
+                    self._client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD, wait=True)
             if self._aliased() is None:
                 self.switch()
 
@@ -59,7 +55,8 @@ class ServerIndex:
             self._client.delete(self.collection.name, models.PointIdsList(points=list(ids)), wait=True)
 
     def point_ids(self, clip_ids: Sequence[str]) -> set[str]:
-        return {str(record.id) for record in self._records({"clip_id": list(clip_ids)}, with_payload=False)}
+        wanted = {"clip_id": list(clip_ids)}
+        return {str(record.id) for record in self._records(wanted, with_payload=False)} if clip_ids else set()
 
     def query(self, query: Query) -> list[Hit]:
         kept = _filter(query.filters)
