@@ -1,72 +1,92 @@
 """Pictures: upright, in square pixels, small, in one colour space; a proxy and a poster made of them.
 
-Whatever a clip has (10 bits, full range, BT.601, a display matrix, a pixel aspect), the pictures made here are 8-bit
-yuv420p in limited-range BT.709 and are tagged so.
+Whatever a clip has (10 bits, full range, BT.709 or BT.2020, HDR, a display matrix, a pixel aspect), the pictures made
+here are 8-bit yuv420p in limited-range BT.601, and tagged so: the one matrix that is also right in readers that ignore
+the tags (OpenCV, older PyAV), and they are many on the engines' side.
 """
+
+from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
-from av.video.frame import VideoFrame
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType, VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+_BT601 = 6  # AVCOL_SPC_SMPTE170M, what libswscale calls ITU601
+_HDR = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
 _POSTER_SIDE = 360
-_PANORAMA = 4  # the long side is at most so many times the short side that was asked for
+_POSTER_QUALITY = 4 * 118  # the encoder's scale 1 (best) to 31, in its own unit
+_PANORAMA = 4  # the long side is at most so many times the short side that is asked for
+_FRAME_BYTES = 64 * 1024  # of a proxy, on average: 32 frames stay below 2 MiB
+_PLAIN_LUMA = 12  # standard deviation below which a picture shows nothing: black, a flash, a fade
 
 
 class Studio:
-    """Turns decoded frames of one clip into upright small pictures.
+    """Turns the decoded frames of one clip into small upright pictures.
 
     shown: the clip's size as a player shows it; size: that of the pictures, even [pixels].
     """
 
     def __init__(self, first: VideoFrame, pixel_aspect: float, short_side: int) -> None:
         self._matrix = _display_matrix(first)
-        self._scaler = VideoReformatter()
         turned = self._matrix[0]
-        wide = (first.width * pixel_aspect, float(first.height))
-        self.shown = (round(wide[turned]), round(wide[1 - turned]))
+        coded = (first.width * pixel_aspect, float(first.height))
+        self.shown = (round(coded[turned]), round(coded[1 - turned]))
         self.size = _fitted(*self.shown, short_side)
-        self._before = (self.size[turned], self.size[1 - turned])
+        self._before_turning = (self.size[turned], self.size[1 - turned])
+        self._scaler = VideoReformatter()
+        self._tone_mapper = VideoReformatter()
 
     def picture(self, frame: VideoFrame) -> VideoFrame:
-        width, height = self._before
-        small = self._scaler.reformat(
+        width, height = self._before_turning
+        tone: dict[str, Any] = {}
+        scaler = self._scaler
+        if frame.color_trc in _HDR:
+            # Its table takes 2 s to build, once a clip; applied to the small picture, it costs next to nothing.
+            frame = scaler.reformat(frame, width, height, interpolation=Interpolation.AREA, threads=1)
+            tone = {"dst_color_trc": ColorTrc.BT709, "dst_color_primaries": ColorPrimaries.BT709}
+            scaler = self._tone_mapper
+        small = scaler.reformat(
             frame,
             width,
             height,
             "yuv420p",
-            src_colorspace=_guessed_space(frame),
-            dst_colorspace=Colorspace.ITU709,
+            src_colorspace=_likely_space(frame),
+            dst_colorspace=Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,
             interpolation=Interpolation.AREA,
             threads=1,
+            **tone,
         )
         return _upright(small, self._matrix)
 
 
 def encode_proxy(pictures: Sequence[VideoFrame], fps: Fraction) -> bytes:
-    """An H.264 mp4 with picture k at k / fps."""
+    """An H.264 mp4 with picture k at k / fps, its index in front."""
     out = io.BytesIO()
-    with av.open(
-        out, "w", format="mp4", options={"movflags": "+faststart"}, io_open=lambda *_: _copy(out)
-    ) as container:
+    options = {"movflags": "+faststart"}  # reads back what is written, to move the index
+    with av.open(out, "w", format="mp4", options=options, io_open=lambda *_: io.BytesIO(out.getvalue())) as container:
         stream = container.add_stream("libx264", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = pictures[0].width, pictures[0].height, "yuv420p"
-        context = stream.codec_context
-        context.time_base = 1 / fps
-        context.thread_count = 1
-        context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        context.options = {"preset": "veryfast", "crf": "23", "bf": "0"}
+        _describe(stream.codec_context, pictures[0], fps)
+        rate = round(8 * _FRAME_BYTES * fps)
+        stream.codec_context.options = {
+            "preset": "superfast",
+            "crf": "24",
+            "bf": "0",
+            "rc-lookahead": "0",
+            "maxrate": str(rate),
+            "bufsize": str(rate),
+        }
         for number, picture in enumerate(pictures):
-            picture.pts, picture.time_base = number, 1 / fps
-            container.mux(stream.encode(picture))
+            container.mux(stream.encode(_stamped(picture, number, fps)))
         container.mux(stream.encode(None))
     return out.getvalue()
 
@@ -74,34 +94,30 @@ def encode_proxy(pictures: Sequence[VideoFrame], fps: Fraction) -> bytes:
 def encode_poster(pictures: Sequence[VideoFrame]) -> bytes:
     """A JPEG of the picture nearest to the middle that shows something."""
     middle = (len(pictures) - 1) / 2
-    by_distance = sorted(range(len(pictures)), key=lambda n: (abs(n - middle), n))
-    spreads = {n: _spread(pictures[n]) for n in by_distance}
-    chosen = next((n for n in by_distance if spreads[n] >= 12), max(by_distance, key=lambda n: spreads[n]))
-    picture = pictures[chosen]
-    width, height = _fitted(picture.width, picture.height, _POSTER_SIDE)
+    outwards = sorted(pictures, key=lambda picture: abs(pictures.index(picture) - middle))
+    chosen = next((picture for picture in outwards if _spread(picture) >= _PLAIN_LUMA), outwards[0])
+    width, height = _fitted(chosen.width, chosen.height, _POSTER_SIDE)
     still = VideoReformatter().reformat(
-        picture,
-        width,
-        height,
-        "yuvj420p",
-        dst_colorspace=Colorspace.ITU601,
-        dst_color_range=ColorRange.JPEG,
-        interpolation=Interpolation.AREA,
-        threads=1,
+        chosen, width, height, "yuvj420p", dst_color_range=ColorRange.JPEG, interpolation=Interpolation.AREA, threads=1
     )
     context = av.CodecContext.create("mjpeg", "w")
-    context.width, context.height, context.pix_fmt = width, height, "yuvj420p"
-    context.time_base = Fraction(1, 25)
-    context.color_range = ColorRange.JPEG
-    context.thread_count = 1
-    context.options = {"q:v": "4", "flags": "+qscale", "global_quality": str(4 * 118)}
-    still.pts, still.time_base = 0, Fraction(1, 25)
-    return b"".join(bytes(packet) for packet in [*context.encode(still), *context.encode(None)])
+    _describe(context, still, Fraction(1))
+    context.options = {"flags": "+qscale", "global_quality": str(_POSTER_QUALITY)}
+    packets = [*context.encode(_stamped(still, 0, Fraction(1))), *context.encode(None)]
+    return b"".join(bytes(packet) for packet in packets)
 
 
-def _copy(out: io.BytesIO) -> io.BytesIO:
-    """What faststart reads back while it moves the index to the front."""
-    return io.BytesIO(out.getvalue())
+def _describe(context: VideoCodecContext, picture: VideoFrame, fps: Fraction) -> None:
+    context.width, context.height, context.pix_fmt = picture.width, picture.height, picture.format.name
+    context.time_base, context.framerate, context.thread_count = 1 / fps, fps, 1
+    context.color_range, context.colorspace = picture.color_range, _BT601
+    context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+
+
+def _stamped(picture: VideoFrame, number: int, fps: Fraction) -> VideoFrame:
+    picture.pts, picture.time_base = number, 1 / fps
+    picture.pict_type = PictureType.NONE  # else the encoder would repeat the source's choice
+    return picture
 
 
 def _fitted(width: float, height: float, short_side: int) -> tuple[int, int]:
@@ -110,44 +126,43 @@ def _fitted(width: float, height: float, short_side: int) -> tuple[int, int]:
 
 
 def _even(length: float) -> int:
-    return max(2, 2 * round(length / 2))
+    return max(2, 2 * int(length / 2 + 1e-6))
 
 
-def _guessed_space(frame: VideoFrame) -> Colorspace | None:
-    """What a file that does not say most likely means: BT.601 for standard definition, BT.709 above."""
+def _likely_space(frame: VideoFrame) -> Colorspace | None:
+    """What a file that does not say most likely means: BT.601 in standard definition, BT.709 above."""
     if frame.colorspace != _UNSPECIFIED:
         return None
     return Colorspace.ITU709 if frame.height > 576 or frame.width >= 1280 else Colorspace.ITU601
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, bool, bool]:
-    """Transposed (0 or 1), then mirrored along x, along y."""
-    try:
-        data = frame.side_data[SideDataType.DISPLAYMATRIX]
-    except KeyError:
+    """What a player does before it shows a frame: transpose it (1) or not (0), mirror it along x, along y."""
+    sides: Any = frame.side_data
+    data = sides.get("DISPLAYMATRIX")
+    if data is None:
         return 0, False, False
-    a, b, _, c, d, *_ = np.frombuffer(bytes(data), "<i4")[:9]
-    turned = int(abs(int(b)) > abs(int(a)))
-    return (1, bool(c < 0), bool(b < 0)) if turned else (0, bool(a < 0), bool(d < 0))
+    a, b, _, c, d = (int(number) for number in np.frombuffer(bytes(data), "<i4")[:5])
+    return (1, c < 0, b < 0) if abs(b) > abs(a) else (0, a < 0, d < 0)
 
 
 def _upright(picture: VideoFrame, matrix: tuple[int, bool, bool]) -> VideoFrame:
-    transposed, mirror_x, mirror_y = matrix
+    transposed, mirrored_x, mirrored_y = matrix
     if not any(matrix):
         return picture
     width, height = (picture.height, picture.width) if transposed else (picture.width, picture.height)
     upright = VideoFrame(width, height, "yuv420p")
     for source, target in zip(picture.planes, upright.planes, strict=True):
-        pixels = _pixels(source)
-        pixels = pixels.T if transposed else pixels
-        pixels = pixels[:, ::-1] if mirror_x else pixels
-        _pixels(target)[:] = pixels[::-1] if mirror_y else pixels
+        pixels = _pixels(source).T if transposed else _pixels(source)
+        _pixels(target)[:] = pixels[:: -1 if mirrored_y else 1, :: -1 if mirrored_x else 1]
     upright.colorspace, upright.color_range = picture.colorspace, picture.color_range
     return upright
 
 
-def _pixels(plane: av.video.plane.VideoPlane) -> np.ndarray:
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+def _pixels(plane: VideoPlane) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A view of a plane's bytes, without the padding at the end of each row."""
+    buffer: Any = plane
+    return np.frombuffer(buffer, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
 def _spread(picture: VideoFrame) -> float:

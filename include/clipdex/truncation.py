@@ -1,0 +1,71 @@
+"""Was a file cut off? Asked when it cannot be read: a recording that lost its end deserves another word than garbage.
+
+MP4 and MOV are boxes one after another, Matroska and WebM a segment of a declared size, AVI a RIFF of a declared size.
+What these say is compared with what is there. Transport streams declare nothing.
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+_FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot"})
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_MOST_BOXES = 100_000
+
+
+def missing_end(path: Path) -> str | None:
+    """What tells that the file's end is missing, or None."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[4:8] in _FIRST_BOXES:
+            return _boxes(file, size)
+        if head[:4] == _EBML:
+            return _matroska(file, size)
+        if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+            return _short("RIFF", 8 + int.from_bytes(head[4:8], "little"), size)
+    return None
+
+
+def _boxes(file: BinaryIO, size: int) -> str | None:
+    position, kinds = 0, set[bytes]()
+    for _ in range(_MOST_BOXES):
+        if position >= size:
+            break
+        file.seek(position)
+        head = file.read(16)
+        kind, length = head[4:8], int.from_bytes(head[:4], "big")
+        if len(head) < 8 or not kind.isascii() or not kind.decode().isprintable():
+            return f"no box at byte {position} of {size}"
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        position += length if length >= 8 else size - position  # 0: to the end of the file
+        kinds.add(kind)
+        if position > size:
+            return _short(f"box {kind.decode()}", position, size)
+    return None if b"moov" in kinds else "no moov box: the recording was never finished"
+
+
+def _matroska(file: BinaryIO, size: int) -> str | None:
+    position = 4
+    for name in ("EBML header", "segment"):
+        file.seek(position)
+        head = file.read(8)
+        width = 9 - head[0].bit_length() if head and head[0] else 0
+        if not 0 < width <= len(head):
+            return f"the {name} breaks off at byte {size}"
+        length = int.from_bytes(head[:width], "big") & ((1 << 7 * width) - 1)
+        if length == (1 << 7 * width) - 1:
+            return None  # unknown size: a live recording
+        position += width + length
+        if position > size:
+            return _short(name, position, size)
+        if name == "EBML header":
+            file.seek(position)
+            if (found := file.read(4)) != _SEGMENT:
+                return None if len(found) == 4 else f"no segment before byte {size}"
+            position += 4
+    return None
+
+
+def _short(name: str, end: int, size: int) -> str | None:
+    return f"{name} should end at byte {end}, the file ends at {size}" if end > size else None
