@@ -143,7 +143,10 @@ class Footage:
 @contextmanager
 def opened(path: Path, limits: VideoLimits) -> Iterator[Footage]:
     """The clip at path. Raises ClipRejected for what is no clip, or more than the limits allow."""
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise ClipRejected(Reason.MISSING, "a file expected, found none at its path") from None
     if size == 0:
         raise ClipRejected(Reason.EMPTY_FILE, "a clip expected, found 0 bytes")
     if size > limits.max_bytes:

@@ -94,8 +94,8 @@ def encode_proxy(pictures: Sequence[VideoFrame], fps: Fraction) -> bytes:
 def encode_poster(pictures: Sequence[VideoFrame]) -> bytes:
     """A JPEG of the picture nearest to the middle that shows something."""
     middle = (len(pictures) - 1) / 2
-    outwards = sorted(pictures, key=lambda picture: abs(pictures.index(picture) - middle))
-    chosen = next((picture for picture in outwards if _spread(picture) >= _PLAIN_LUMA), outwards[0])
+    outwards = sorted(range(len(pictures)), key=lambda number: abs(number - middle))
+    chosen = pictures[next((n for n in outwards if _spread(pictures[n]) >= _PLAIN_LUMA), outwards[0])]
     width, height = _fitted(chosen.width, chosen.height, _POSTER_SIDE)
     still = VideoReformatter().reformat(
         chosen, width, height, "yuvj420p", dst_color_range=ColorRange.JPEG, interpolation=Interpolation.AREA, threads=1

@@ -1,0 +1,148 @@
+"""The process in which clips are decoded: python -m clipdex.decoder_process, started by decoder.py alone.
+
+Reads questions on stdin and writes answers on stdout, each a length, a JSON header, and bytes. Ends when stdin does or
+when its parent dies, however that comes about. Its limits hold before the first clip: memory, CPU time a clip, no core
+dump, no file written, a handful of files open, no new privileges; and the kernel takes it first when memory runs out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import math
+import os
+import resource
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+
+from clipdex.config import Sampling, VideoLimits
+from clipdex.errors import ClipRejected, Reason
+from clipdex.video import Prepared, VideoInfo, prepare
+
+MOST_HEADER_BYTES = 2**20
+_OPEN_FILES = 32
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+
+
+def main() -> None:
+    questions, answers = _pipes()
+    settings = _question(questions)
+    if settings is None:
+        return
+    limits, sampling = VideoLimits(**settings["limits"]), Sampling(**settings["sampling"])
+    av.logging.set_level(None)
+    _confine(limits, settings["parent"])
+    _write(answers, {})
+    while question := _question(questions):
+        _allow_cpu(limits.decode_timeout_s)
+        _write(answers, *_answer(Path(question["path"]), limits, sampling))
+
+
+def framed(header: dict[str, Any], *blobs: bytes) -> bytes:
+    """One message: the header's length in four bytes, the header, the blobs."""
+    text = json.dumps({**header, "blobs": [len(blob) for blob in blobs]}).encode()
+    return b"".join((len(text).to_bytes(4, "big"), text, *blobs))
+
+
+def parsed(text: bytes) -> dict[str, Any]:
+    header = json.loads(text)
+    if not isinstance(header, dict):
+        raise ValueError(f"an object expected, found {type(header).__name__}")
+    return header
+
+
+def prepared_from(header: dict[str, Any], blobs: list[bytes]) -> Prepared:
+    """What _answer made of a Prepared, each field taken for what it must be and for nothing else."""
+    info, (proxy, poster) = header["info"], blobs
+    return Prepared(
+        info=VideoInfo(
+            duration_s=float(info["duration_s"]),
+            width=int(info["width"]),
+            height=int(info["height"]),
+            fps=float(info["fps"]),
+            codec=str(info["codec"]),
+            bytes=int(info["bytes"]),
+        ),
+        proxy=proxy,
+        proxy_fps=float(header["proxy_fps"]),
+        times=tuple(float(time_s) for time_s in header["times"]),
+        width=int(header["width"]),
+        height=int(header["height"]),
+        poster=poster,
+    )
+
+
+def _answer(path: Path, limits: VideoLimits, sampling: Sampling) -> tuple[Any, ...]:
+    try:
+        clip = prepare(path, limits, sampling)
+    except ClipRejected as refusal:
+        return ({"rejected": refusal.reason, "detail": refusal.detail},)
+    except MemoryError:
+        return ({"rejected": Reason.DECODE_LIMIT, "detail": f"more than {limits.memory_bytes} bytes of memory"},)
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
+            return ({"failed": str(error)},)  # the disk's fault, not the clip's
+        return ({"rejected": Reason.UNDECODABLE, "detail": f"{type(error).__name__}: {error}"},)
+    header = {"info": asdict(clip.info), "proxy_fps": clip.proxy_fps, "times": clip.times}
+    return {**header, "width": clip.width, "height": clip.height}, clip.proxy, clip.poster
+
+
+def _pipes() -> tuple[BinaryIO, BinaryIO]:
+    """stdin and stdout for ourselves; what a library prints must not get in between."""
+    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    return questions, answers
+
+
+def _question(questions: BinaryIO) -> dict[str, Any] | None:
+    head = questions.read(4)
+    return parsed(questions.read(int.from_bytes(head, "big"))) if len(head) == 4 else None
+
+
+def _write(answers: BinaryIO, header: dict[str, Any], *blobs: bytes) -> None:
+    answers.write(framed(header, *blobs))
+    answers.flush()
+
+
+def _confine(limits: VideoLimits, parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1)):
+            if libc.prctl(option, value, 0, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), f"prctl({option}) refused")
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        _limit(resource.RLIMIT_AS, used + limits.memory_bytes)
+    if os.getppid() != parent:  # died before prctl took hold
+        sys.exit(1)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    os.dup2(1, 2)  # from here on, stderr is what a hostile file makes libraries say
+
+
+def _allow_cpu(seconds: float) -> None:
+    """For one clip; the parent's clock comes first, unless the parent is stopped."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    soft = math.ceil(usage.ru_utime + usage.ru_stime + seconds) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def _limit(kind: int, value: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+if __name__ == "__main__":
+    main()
