@@ -29,7 +29,8 @@ _MAX_THREADS = 8  # more gain little on short texts, and a worker is seldom alon
 class Embedder(Protocol):
     """Turns texts into vectors. Threads may share one.
 
-    identity: the model's name, its weights and its dimension: vectors of one identity can be compared, others not.
+    identity: the model's name and its weights: vectors of one identity can be compared, others not. It is known
+    without loading the model.
     max_tokens: what the model reads of a document, in its own tokens; special tokens and prompt are taken off already.
     """
 
@@ -65,7 +66,8 @@ class _SentenceTransformers:
 
     @property
     def identity(self) -> str:
-        return self._load().identity
+        folder = _bundled() if self._name == BUNDLED_MODEL else _folder(self._name)
+        return f"{Path(self._name).name}@{weights_digest(folder)[:16]}"
 
     @property
     def dimension(self) -> int:
@@ -110,8 +112,7 @@ class _Loaded:
         # A copy for counting: encoding sets truncation on the model's own tokenizer, from whatever thread it runs in.
         self.tokenizer = copy.deepcopy(self.model.tokenizer)
         self.max_tokens = _max_tokens(self.model, self.tokenizer)
-        self.identity = f"{Path(name).name}@{weights_digest(folder)[:16]}/{self.dimension}"
-        log.info("embedding model %s from %s: %d tokens, on %s", self.identity, folder, self.max_tokens, device)
+        log.info("embedding model %s from %s: %d tokens, on %s", name, folder, self.max_tokens, device)
 
 
 @functools.cache

@@ -33,7 +33,7 @@ def wanted(settings: Settings, recaption: bool = False, retry_quarantined: tuple
     """When a clip counts as done under these settings."""
     return Wanted(
         fingerprint=open_captioner(settings).fingerprint.digest(),
-        collection=Collection.of(settings, open_embedder(settings.embedding)).name,
+        collection=Collection.name_for(settings, open_embedder(settings.embedding)),
         recaption=recaption,
         retry_quarantined=retry_quarantined,
     )

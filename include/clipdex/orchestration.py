@@ -51,28 +51,21 @@ PARAMS = {
 def discover() -> list[dict[str, Any]]:
     """Plan this run: the batches to expand over, as pointers."""
     from clipdex import leases
-    from clipdex.captions.engines import open_captioner
     from clipdex.clips import Source
-    from clipdex.embeddings import open_embedder
-    from clipdex.index import Collection
-    from clipdex.planning import Wanted, plan_run, run_label, survey
+    from clipdex.ingest import wanted
+    from clipdex.planning import plan_run, run_label, survey
     from clipdex.store import Store
 
     context = get_current_context()
     params, settings = context["params"], run_settings()
     store, source = Store.open(settings), Source(settings)
     run = run_label(context["run_id"], context["ti"].try_number)
-    wanted = Wanted(
-        fingerprint=open_captioner(settings).fingerprint.digest(),
-        collection=Collection.of(settings, open_embedder(settings.embedding)).name,
-        recaption=params["recaption"],
-        retry_quarantined=tuple(params["retry_quarantined"]),
-    )
+    what = wanted(settings, params["recaption"], tuple(params["retry_quarantined"]))
     day, before = _days(context, settings.source.lookback_days)
     days = _hold(store, day, before, run, settings.batches.lease_s)
     try:
-        found = survey(store, source, days, wanted, prefix=None if day else params["prefix"])
-        plan = plan_run(settings, store, source, run, found, wanted.recaption)
+        found = survey(store, source, days, what, prefix=None if day else params["prefix"])
+        plan = plan_run(settings, store, source, run, found, what.recaption)
     except BaseException:
         for held in days:
             leases.release(store, held, run)

@@ -44,9 +44,14 @@ class Collection:
 
     @classmethod
     def of(cls, settings: Settings, embedder: Embedder) -> "Collection":
+        return cls(cls.name_for(settings, embedder), embedder.identity, embedder.dimension)
+
+    @staticmethod
+    def name_for(settings: Settings, embedder: Embedder) -> str:
+        """The name alone, which needs no model in memory."""
         chunking = settings.chunking
         digest = hashlib.sha256(f"{embedder.identity}\0{chunking.tokens}\0{chunking.overlap}".encode()).hexdigest()
-        return cls(f"{settings.index.alias}-{digest[:8]}", embedder.identity, embedder.dimension)
+        return f"{settings.index.alias}-{digest[:8]}"
 
     def check(self, embedder: str, dimension: int) -> None:
         """ConfigurationError unless vectors of this embedder can be compared with those that lie here."""
