@@ -257,6 +257,9 @@ class _Captioning:
             for copy in self.waiting_for.pop(self._key(clip), []):
                 await self._reject(copy, refusal)
             raise
+        except OSError as error:
+            self.waiting_for.pop(self._key(clip), None)
+            raise Unavailable(f"{clip.uri}: cannot be prepared on this machine ({error})") from error
 
     async def _answered_elsewhere(self, clip: Clip) -> bool:
         """True if this content's caption is stored, or under way; if not, this clip leads its copies."""

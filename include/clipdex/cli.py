@@ -133,7 +133,8 @@ def _show_ingested(event: Any, seconds: float, as_json: bool) -> None:
     for clip in event.clips:
         if clip.reason:
             console.print(f"{clip.uri}: {clip.outcome}, {clip.reason} ({clip.detail})", markup=False, soft_wrap=True)
-    console.print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items()), markup=False)
+    said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items())
+    console.print(said, markup=False, soft_wrap=True)
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -156,7 +157,8 @@ def plan(args: argparse.Namespace) -> int:
     console.print(table)
     console.print(
         f"{told['clips']} clips in {told['batches']} batches of up to {told['batch_size']}; "
-        f"{told['hours']:.1f} h at {told['clips_per_second']:.2f} clips/s ({told['basis']})"
+        f"{told['hours']:.1f} h at {told['clips_per_second']:.2f} clips/s ({told['basis']})",
+        soft_wrap=True,
     )
     return 0
 
