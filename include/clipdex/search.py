@@ -88,7 +88,8 @@ def _require_words(query: str) -> None:
 
 def _by_clip(hits: Sequence[Hit]) -> list[ClipHit]:
     groups: dict[str, list[Hit]] = {}
-    for hit in sorted(hits, key=lambda hit: (-hit.score, hit.id)):
+    # Two swapped ranks fuse to the same score, but for the last bit: rounded, so that a query always has one answer.
+    for hit in sorted(hits, key=lambda hit: (-round(hit.score, 6), hit.id)):
         groups.setdefault(hit.payload["clip_id"], []).append(hit)
     return [_clip_hit(group) for group in groups.values()]
 

@@ -1,4 +1,4 @@
-"""A Qdrant server or cluster, 1.16 or later (rank fusion with a constant, metadata of a collection), by qdrant-client."""
+"""A Qdrant server or cluster, 1.16 or later (rank fusion with a constant, metadata of collections)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,0 +1,58 @@
+"""Both backends behind one door, and points small enough to reason about."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qdrant_client import QdrantClient
+
+from clipdex.captions.caption import Caption, Segment
+from clipdex.config import Settings
+from clipdex.index import Collection, Index, Point, make_points, open_index, point_id, sparse_document
+from clipdex.index.server import ServerIndex
+
+SMALL = Collection("clips-small", "small@1/8", 8)
+OTHER = Collection("clips-other", "other@1/8", 8)
+
+Opener = Callable[..., AbstractContextManager[Index]]
+"""opener() is what the alias serves, opener(collection) is that one; what was written stays between two openings."""
+
+
+def edge_opener(home: Path) -> Opener:
+    settings = Settings.load(home=home, index={"lock_wait_s": 5})
+
+    def opener(collection: Collection | None = None) -> AbstractContextManager[Index]:
+        return open_index(settings, collection)
+
+    return opener
+
+
+def server_opener(client: QdrantClient) -> Opener:
+    @contextmanager
+    def opener(collection: Collection | None = None) -> Iterator[Index]:
+        yield ServerIndex(client, "clips", collection)
+
+    return opener
+
+
+def point(clip_id: str, text: str, *, no: int = 0, key: str = "k", vector: Any = None, **payload: Any) -> Point:
+    """A chunk of a clip whose vector follows from its text unless it is given."""
+    if vector is None:
+        vector = np.random.default_rng(list(text.encode())).normal(size=SMALL.dimension)
+    kept = {"clip_id": clip_id, "day": "2026-11-03", "chunk_no": no, "text": text, "caption_key": key, **payload}
+    return Point(point_id(clip_id, key, no), [float(x) for x in vector], sparse_document(text), kept)
+
+
+def caption(text: str, *, key: str = "k", duration_s: float = 10.0, segments: tuple[Segment, ...] = ()) -> Caption:
+    return Caption(
+        key=key, content="c" * 64, text=text, segments=segments, fingerprint="f" * 32, engine="detectors", model="m",
+        prompt_tokens=0, completion_tokens=0, seconds=0.0, attempts=1, finish_reason="stop",
+        created_at="2026-11-03T00:00:00Z", run="r", duration_s=duration_s, width=640, height=360, poster="",
+    )  # fmt: skip
+
+
+def clip_points(embedder: Any, clip_id: str, text: str, chunks: Any, day: str = "2026-11-03") -> list[Point]:
+    vectors = embedder.embed_documents([chunk.text for chunk in chunks])
+    return make_points(clip_id, f"{clip_id}.mp4", day, caption(text, key=f"key-{clip_id}"), chunks, vectors)

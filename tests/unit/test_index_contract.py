@@ -1,0 +1,237 @@
+"""What both backends of the index keep: Qdrant Edge, and the server's client in its in-memory mode."""
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+
+from clipdex.errors import ConfigurationError, NothingIndexed
+from clipdex.index import Collection, Query, Range, Sparse, replace, sparse_document, sparse_query
+from tests.support.indexes import OTHER, SMALL, edge_opener, point, server_opener
+
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+
+
+@pytest.fixture
+def memory():
+    client = QdrantClient(":memory:")
+    yield client
+    client.close()
+
+
+@pytest.fixture(params=["edge", "server"])
+def opener(request, tmp_path):
+    if request.param == "edge":
+        return edge_opener(tmp_path)
+    return server_opener(request.getfixturevalue("memory"))
+
+
+@pytest.fixture
+def index(opener):
+    with opener(SMALL) as index:
+        index.ensure()
+        yield index
+
+
+def found(index, filters=None):
+    return {hit.id: hit.payload for hit in index.scroll(filters)}
+
+
+def texts(hits):
+    return [hit.payload["text"] for hit in hits]
+
+
+def ask(index, text, *, vector=None, limit=10, filters=None):
+    dense = point("", text, vector=vector).dense
+    return index.query(Query(dense, sparse_query(text), limit=limit, depth=50, filters=filters))
+
+
+def test_before_anything_is_indexed_a_search_is_told_so(opener):
+    with pytest.raises(NothingIndexed, match="run an ingestion"), opener():
+        pass
+
+
+def test_first_collection_is_served_under_the_alias(opener):
+    with opener(SMALL) as index:
+        index.ensure()
+    with opener() as served:
+        assert served.collection == SMALL
+        assert served.count() == 0
+
+
+def test_what_was_written_is_there_for_the_next_one(opener):
+    with opener(SMALL) as index:
+        index.ensure()
+        index.upsert([point("a", "a red car", duration_s=3.5)])
+    with opener() as served:
+        assert list(found(served).values()) == [point("a", "a red car", duration_s=3.5).payload]
+
+
+def test_writing_twice_is_writing_once(index):
+    points = [point("a", "one", no=0), point("a", "two", no=1), point("b", "three")]
+    index.upsert(points)
+    once = found(index)
+    index.ensure()
+    index.upsert(points)
+    assert found(index) == once
+    assert len(once) == index.count() == 3
+
+
+def test_new_caption_leaves_no_point_of_the_old_one(index):
+    replace(index, {"a": [point("a", "old one", no=0, key="old"), point("a", "old two", no=1, key="old")]})
+    replace(index, {"b": [point("b", "of another clip", key="old")]})
+    gone = replace(index, {"a": [point("a", "new", key="new")]})
+    assert gone == 2
+    assert sorted(payload["text"] for payload in found(index).values()) == ["new", "of another clip"]
+
+
+def test_shorter_caption_under_the_same_key_leaves_no_tail(index):
+    replace(index, {"a": [point("a", f"part {no}", no=no) for no in range(3)]})
+    replace(index, {"a": [point("a", "part 0", no=0)]})
+    assert [payload["chunk_no"] for payload in found(index).values()] == [0]
+
+
+def test_clip_without_points_loses_those_it_had(index):
+    replace(index, {"a": [point("a", "one")], "b": [point("b", "two")]})
+    assert replace(index, {"a": []}) == 1
+    assert [payload["clip_id"] for payload in found(index).values()] == ["b"]
+
+
+def test_replacing_that_stopped_half_way_ends_the_same(index):
+    replace(index, {"a": [point("a", f"old {no}", no=no, key="old") for no in range(5)]})
+    new = [point("a", f"new {no}", no=no, key="new") for no in range(3)]
+    index.upsert(new[:2])
+    replace(index, {"a": new})
+    assert found(index) == {each.id: each.payload for each in new}
+
+
+def test_replacing_nothing_changes_nothing(index):
+    replace(index, {"a": [point("a", "one")]})
+    assert replace(index, {}) == 0
+    assert index.count() == 1
+
+
+def test_points_of_many_clips_are_found_past_one_page(index):
+    clips = {f"c{n}": [point(f"c{n}", f"clip {n}", no=no) for no in range(2)] for n in range(700)}
+    replace(index, clips)
+    wanted = list(clips)[:600]
+    assert index.point_ids(wanted) == {each.id for clip in wanted for each in clips[clip]}
+    assert len(found(index)) == 1400
+
+
+def test_delete_takes_just_the_points_it_names(index):
+    first, second = point("a", "one"), point("b", "two")
+    index.upsert([first, second])
+    index.delete([first.id])
+    assert list(found(index)) == [second.id]
+
+
+def test_each_kind_of_filter_keeps_what_it_says(index):
+    index.upsert(
+        [
+            point("a", "one", day="2026-11-01", width=640, duration_s=2.5, engine="sglang"),
+            point("b", "two", day="2026-11-02", width=640, duration_s=5.0, engine="detectors"),
+            point("c", "three", day="2026-11-03", width=1280, duration_s=9.5, engine="detectors"),
+        ]
+    )
+    kept = {
+        "value": {"day": "2026-11-02"},
+        "whole number": {"width": 640},
+        "fraction": {"duration_s": 2.5},
+        "one of": {"day": ["2026-11-01", "2026-11-03"]},
+        "from": {"duration_s": Range(low=5)},
+        "from to": {"duration_s": Range(2, 5)},
+        "two fields": {"width": 640, "engine": "detectors"},
+        "no such field": {"camera": "north"},
+    }
+    clips = {name: "".join(sorted(p["clip_id"] for p in found(index, by).values())) for name, by in kept.items()}
+    assert clips == {
+        "value": "b",
+        "whole number": "ab",
+        "fraction": "a",
+        "one of": "ac",
+        "from": "bc",
+        "from to": "ab",
+        "two fields": "b",
+        "no such field": "",
+    }
+    assert {name: index.count(by) for name, by in kept.items()} == {name: len(clips[name]) for name in clips}
+
+
+def test_query_finds_by_meaning_and_by_words(index):
+    near, far = np.eye(8)[0], np.eye(8)[7]
+    index.upsert(
+        [
+            point("meaning", "nothing in common", vector=near),
+            point("words", "a zebra crossing", vector=-near),
+            *(point(f"f{n}", f"filler {n}", vector=far + np.eye(8)[1 + n % 6] / 9) for n in range(20)),
+        ]
+    )
+    hits = ask(index, "zebra", vector=near)
+    assert {hit.payload["clip_id"] for hit in hits[:2]} == {"meaning", "words"}
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_query_of_stop_words_alone_still_finds_by_meaning(index):
+    index.upsert([point("a", "one", vector=np.eye(8)[0]), point("b", "two", vector=np.eye(8)[1])])
+    assert sparse_query("the of and") == Sparse((), ())
+    assert texts(ask(index, "the of and", vector=np.eye(8)[1])) == ["two", "one"]
+
+
+def test_query_keeps_to_its_filters(index):
+    index.upsert([point(f"c{n}", f"red car {n}", day=f"2026-11-0{1 + n % 3}") for n in range(30)])
+    hits = ask(index, "red car", limit=20, filters={"day": "2026-11-02"})
+    assert len(hits) == 10
+    assert {hit.payload["day"] for hit in hits} == {"2026-11-02"}
+
+
+def test_vectors_of_another_length_are_refused_before_anything_is_written(opener):
+    with opener(SMALL) as index:
+        index.ensure()
+    told = r"small@1/8 of 8 dimensions.*longer@1/16 of 16"
+    with opener(Collection(SMALL.name, "longer@1/16", 16)) as other, pytest.raises(ConfigurationError, match=told):
+        other.ensure()
+
+
+def test_another_model_fills_its_own_collection_until_it_is_switched_to(opener):
+    with opener(SMALL) as index:
+        index.ensure()
+        index.upsert([point("a", "by the old model")])
+    with opener(OTHER) as index:
+        index.ensure()
+        index.upsert([point("a", "by the new model")])
+    with opener() as served:
+        assert texts(served.scroll()) == ["by the old model"]
+    with opener(OTHER) as index:
+        index.switch()
+    with opener() as served:
+        assert served.collection == OTHER
+        assert texts(served.scroll()) == ["by the new model"]
+
+
+def test_both_backends_rank_alike(tmp_path, memory):
+    words = [f"word{n}" for n in range(18)]
+    rng = np.random.default_rng(7)
+    # Each text has a length of its own, so that no two are equally near; what fusion makes equal is put in order here.
+    points = [point(f"c{n}", " ".join(rng.choice(words, 3 + n))) for n in range(200)]
+    answers = []
+    for opener in (edge_opener(tmp_path), server_opener(memory)):
+        with opener(SMALL) as index:
+            index.ensure()
+            replace(index, {each.payload["clip_id"]: [each] for each in points})
+            queries = [points[n].payload["text"] for n in range(0, 60, 3)]
+            hits = [ask(index, text, limit=40) for text in queries]
+        answers.append([sorted((-round(hit.score, 6), hit.id) for hit in each)[:10] for each in hits])
+    assert answers[0] == answers[1]
+    assert all(len(answer) == 10 for answer in answers[0])
+
+
+def test_sparse_weights_of_a_document_and_a_query_meet():
+    document, query = sparse_document("Two people are riding bicycles."), sparse_query("a bicycle rider")
+    assert set(sparse_query("bicycle ride").indices) <= set(document.indices)
+    assert set(query.values) == {1.0}
+
+
+def test_words_without_spaces_between_them_are_told_apart():
+    document = sparse_document("一辆红色的汽车在街上左转。一个人在跑步。")
+    assert set(sparse_query("汽车").indices) <= set(document.indices)
+    assert not set(sparse_query("飞机").indices) & set(document.indices)

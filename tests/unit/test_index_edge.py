@@ -1,0 +1,136 @@
+"""The embedded index: one process at a time, and nothing lost when that process is killed."""
+
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+import qdrant_edge
+
+from clipdex.config import Settings
+from clipdex.errors import ConfigurationError, IndexUnavailable
+from clipdex.index import open_index, replace
+from tests.support.indexes import SMALL, point
+
+HOLD = """
+import sys, time
+from clipdex.config import Settings
+from clipdex.index import open_index
+from tests.support.indexes import SMALL
+with open_index(Settings.load(home=sys.argv[1]), SMALL) as index:
+    index.ensure()
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+WRITE = """
+import sys
+from clipdex.config import Settings
+from clipdex.index import open_index
+from tests.support.indexes import SMALL, point
+with open_index(Settings.load(home=sys.argv[1]), SMALL) as index:
+    index.ensure()
+    for start in range(0, 10**6, 64):
+        index.upsert([point(f"c{n}", f"clip {n}") for n in range(start, start + 64)])
+        print(start + 64, flush=True)
+"""
+
+
+@contextmanager
+def process(code, home):
+    """Python code in a process of its own, given what it said first; killed at the end."""
+    own = subprocess.Popen(
+        [sys.executable, "-c", code, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield own
+    finally:
+        own.kill()
+        own.wait()
+        own.stdin.close()
+        own.stdout.close()
+
+
+def settings(home, wait_s=5.0):
+    return Settings.load(home=home, index={"lock_wait_s": wait_s})
+
+
+def test_index_held_by_another_process_is_unavailable_and_names_it(tmp_path):
+    with process(HOLD, tmp_path) as holder:
+        assert holder.stdout.readline() == "held\n"
+        started = time.monotonic()
+        with (
+            pytest.raises(IndexUnavailable, match=f"held by process {holder.pid} "),
+            open_index(settings(tmp_path, 0.3)),
+        ):
+            pass
+        assert 0.3 <= time.monotonic() - started < 3
+
+
+def test_index_is_free_as_soon_as_its_holder_lets_go(tmp_path):
+    with process(HOLD, tmp_path) as holder:
+        assert holder.stdout.readline() == "held\n"
+        holder.stdin.write("go\n")
+        holder.stdin.flush()
+        with open_index(settings(tmp_path)) as index:
+            assert index.count() == 0
+
+
+def test_killed_holder_holds_nothing(tmp_path):
+    with process(HOLD, tmp_path) as holder:
+        assert holder.stdout.readline() == "held\n"
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        with open_index(settings(tmp_path, 0.0)) as index:
+            assert index.count() == 0
+
+
+@pytest.mark.parametrize("acknowledged", [64, 640, 1920])
+def test_kill_in_the_middle_of_writing_loses_nothing_acknowledged(tmp_path, acknowledged):
+    with process(WRITE, tmp_path) as writer:
+        while int(writer.stdout.readline()) < acknowledged:
+            pass
+        writer.send_signal(signal.SIGKILL)
+        said = writer.stdout.read().split()
+        last = int(said[-1]) if said else acknowledged
+    with open_index(settings(tmp_path)) as index:
+        there = {hit.payload["clip_id"] for hit in index.scroll()}
+        assert {f"c{n}" for n in range(last)} <= there
+        replace(index, {"c0": [point("c0", "written after the kill", key="new")]})
+        assert index.count({"clip_id": "c0"}) == 1
+
+
+def test_collection_left_half_made_is_made_again(tmp_path):
+    half = tmp_path / ".clipdex" / "index" / f".new-{SMALL.name}"
+    (half / "shard" / "segments").mkdir(parents=True)
+    (half / "shard" / "segments" / "torn").write_bytes(b"\0")
+    with open_index(settings(tmp_path), SMALL) as index:
+        index.ensure()
+        index.upsert([point("a", "one")])
+        assert index.count() == 1
+
+
+def test_damaged_collection_says_what_to_do(tmp_path):
+    with open_index(settings(tmp_path), SMALL) as index:
+        index.ensure()
+    config = tmp_path / ".clipdex" / "index" / SMALL.name / "collection.json"
+    config.write_text("{")
+    with pytest.raises(ConfigurationError, match="move it away and index again"), open_index(settings(tmp_path)):
+        pass
+
+
+def test_vector_of_another_length_is_no_reason_to_try_again(tmp_path):
+    with open_index(settings(tmp_path), SMALL) as index:
+        index.ensure()
+        with pytest.raises(ConfigurationError, match="expected dim: 8"):
+            index.upsert([point("a", "one", vector=[1.0] * 9)])
+
+
+def test_clip_day_and_model_have_a_payload_index_before_the_first_point(tmp_path):
+    with open_index(settings(tmp_path), SMALL) as index:
+        index.ensure()
+    shard = qdrant_edge.EdgeShard.load(str(tmp_path / ".clipdex" / "index" / SMALL.name / "shard"))
+    assert set(shard.info().payload_schema) == {"clip_id", "day", "model"}
+    shard.close()

@@ -1,0 +1,153 @@
+"""What a Qdrant server may answer, and who has to act then: over real HTTP, from a server that says what it is told."""
+
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from qdrant_client import QdrantClient, models
+
+from clipdex.config import Settings
+from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
+from clipdex.index import open_index
+from clipdex.index.server import ServerIndex
+from tests.support.indexes import SMALL, point
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection"),
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
+]
+
+KEY = "a-key-that-nobody-may-read"
+
+
+@contextmanager
+def answering(status=200, body=None, headers=(), hang=None):
+    """A server that answers everything alike; yields its URL and the requests it got."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            asked.append(f"{self.command} {self.path.partition('?')[0]}")
+            if hang is not None:
+                hang.wait(30)
+                return
+            said = json.dumps(body(self) if callable(body) else body or {"status": {"error": "as told"}}).encode()
+            self.send_response(status(self) if callable(status) else status)
+            for name, value in (*headers, ("Content-Type", "application/json"), ("Content-Length", str(len(said)))):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(said)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = answer
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        if hang is not None:
+            hang.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def count(url, timeout_s=5.0):
+    settings = Settings.load(index={"url": url, "api_key": KEY, "timeout_s": timeout_s})
+    with open_index(settings, SMALL) as index:
+        return index.count()
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_server_in_trouble_is_asked_again_later(status):
+    with answering(status) as (url, _), pytest.raises(IndexUnavailable, match=f"answered {status}"):
+        count(url)
+
+
+def test_server_that_says_when_to_come_back_is_heard():
+    with answering(429, headers=[("Retry-After", "7")]) as (url, _), pytest.raises(IndexUnavailable) as told:
+        count(url)
+    assert told.value.retry_after_s == 7
+
+
+def test_server_that_is_not_there_is_asked_again_later():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(IndexUnavailable, match="does not answer"):
+            count(f"http://127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_server_that_hangs_is_left_after_the_timeout():
+    hang = threading.Event()
+    with answering(hang=hang) as (url, _), pytest.raises(IndexUnavailable, match="timed out"):
+        count(url, timeout_s=1)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_key_is_a_persons_business_and_is_not_told(status):
+    with answering(status) as (url, _), pytest.raises(ConfigurationError, match="refused the key") as told:
+        count(url)
+    assert KEY not in str(told.value)
+
+
+def test_collection_that_is_not_there_is_no_fault_of_the_server():
+    with answering(404) as (url, _), pytest.raises(NothingIndexed, match=SMALL.name):
+        count(url)
+
+
+def test_request_that_the_server_does_not_understand_is_not_repeated():
+    with answering(400) as (url, asked), pytest.raises(ConfigurationError, match="400"):
+        count(url)
+    assert len(asked) == 1
+
+
+def test_payload_indexes_come_before_the_alias_and_the_first_point():
+    collection = f"/collections/{SMALL.name}"
+    memory = QdrantClient(":memory:")
+    ServerIndex(memory, "clips", SMALL).ensure()
+    described = json.loads(memory.get_collection(SMALL.name).model_dump_json())
+    memory.close()
+
+    def body(request):
+        path = request.path.partition("?")[0]
+        result = True
+        if path.endswith("/exists"):
+            result = {"exists": False}
+        elif path == "/aliases":
+            result = {"aliases": []}
+        elif path == collection and request.command == "GET":
+            result = described
+        elif path.endswith(("/points", "/index")):
+            result = {"operation_id": 1, "status": "completed"}
+        return {"result": result, "status": "ok", "time": 0.0}
+
+    with answering(200, body) as (url, asked):
+        settings = Settings.load(index={"url": url})
+        with open_index(settings, SMALL) as index:
+            index.ensure()
+            index.upsert([point("a", "one")])
+    changes = [request for request in asked if not request.startswith("GET")]
+    assert changes == [
+        f"PUT {collection}",
+        *[f"PUT {collection}/index"] * 3,
+        "POST /collections/aliases",
+        f"PUT {collection}/points",
+    ]
+
+
+def test_vectors_are_compared_by_angle_and_words_weighed_by_rarity():
+    memory = QdrantClient(":memory:")
+    ServerIndex(memory, "clips", SMALL).ensure()
+    params = memory.get_collection(SMALL.name).config.params
+    memory.close()
+    assert params.vectors["dense"].distance is models.Distance.COSINE
+    assert params.sparse_vectors["bm25"].modifier is models.Modifier.IDF

@@ -1,0 +1,159 @@
+"""Search: what a person who asks gets back, over both backends and the real embedding model."""
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+
+from clipdex.captions.caption import Segment
+from clipdex.chunks import Chunk, split
+from clipdex.config import Chunking, Embedding, Settings
+from clipdex.embeddings import open_embedder
+from clipdex.errors import ConfigurationError, NothingIndexed
+from clipdex.index import Collection, Range, make_points, replace
+from clipdex.search import EmptyQuery, ask, search
+from tests.support.indexes import SMALL, caption, clip_points, edge_opener, server_opener
+
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+
+SCENES = {
+    "bikes": "Two people ride bicycles along a road. The camera follows them to the right.",
+    "car": "A red car turns left at a crossing and stops.",
+    "cat": "A cat sleeps on a sofa. Nothing moves.",
+    "sign": 'A door opens. Text on the wall: "EXIT 42B".',
+    "sea": "Waves roll onto a beach at sunset.",
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return open_embedder(Embedding())
+
+
+@pytest.fixture(params=["edge", "server"])
+def index(request, tmp_path, model):
+    client = QdrantClient(":memory:")
+    opener = edge_opener(tmp_path) if request.param == "edge" else server_opener(client)
+    with opener(Collection.of(Settings(), model)) as index:
+        index.ensure()
+        yield index
+    client.close()
+
+
+def fill(index, model, texts, day="2026-11-03"):
+    clips = {}
+    for clip_id, text in texts.items():
+        clips[clip_id] = clip_points(model, clip_id, text, split(caption(text), model, Chunking()), day)
+    replace(index, clips)
+
+
+def ids(hits):
+    return [hit.clip_id for hit in hits]
+
+
+def test_clip_is_found_by_what_is_seen(index, model):
+    fill(index, model, SCENES)
+    hits = search(index, model, "cyclists on a street")
+    assert hits[0].clip_id == "bikes"
+    assert (hits[0].uri, hits[0].day, hits[0].duration_s) == ("bikes.mp4", "2026-11-03", 10.0)
+    assert hits[0].hits[0].text == SCENES["bikes"]
+
+
+def test_clip_is_found_by_words_on_screen(index, model):
+    fill(index, model, SCENES)
+    assert ids(search(index, model, "42B"))[0] == "sign"
+
+
+def test_best_comes_first_and_no_more_than_asked_for(index, model):
+    fill(index, model, SCENES)
+    hits = search(index, model, "a red car", limit=3)
+    assert ids(hits)[0] == "car"
+    assert len(hits) == 3
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_chunks_of_one_clip_come_as_one_hit_with_their_times(index, model):
+    parts = [f"In part {n} a red car passes the house number {n}." for n in range(12)]
+    segments = tuple(Segment(n, n + 1.0, part) for n, part in enumerate(parts))
+    told = caption(" ".join(parts), key="long", duration_s=12.0, segments=segments)
+    chunks = split(told, model, Chunking(tokens=32, overlap=0))
+    points = make_points(
+        "long", "long.mp4", "2026-11-03", told, chunks, model.embed_documents([c.text for c in chunks])
+    )
+    replace(index, {"long": points})
+    fill(index, model, SCENES)
+    hit = search(index, model, "house number 7", limit=2)[0]
+    assert (hit.clip_id, hit.duration_s) == ("long", 12.0)
+    assert len(hit.hits) > 3
+    assert len({each.text for each in hit.hits}) == len(hit.hits)
+    assert "number 7." in hit.hits[0].text
+    assert hit.hits[0].start_s <= 7 < 8 <= hit.hits[0].end_s
+    assert hit.score == hit.hits[0].score
+
+
+def test_enough_clips_come_out_though_one_has_most_of_the_chunks(index, model):
+    text = "A red car turns left."
+    many = [Chunk(n, f"{text} Take {n}.", 0.0, 1.0) for n in range(150)]
+    replace(index, {"many": clip_points(model, "many", text, many)})
+    fill(index, model, {f"c{n}": f"{thing} on a table." for n, thing in enumerate(["Cup", "Book", "Lamp", "Pen"])})
+    assert len(search(index, model, "a red car turns left", limit=5)) == 5
+
+
+def test_exact_copies_are_both_found(index, model):
+    fill(index, model, {**SCENES, "copy": SCENES["car"]})
+    assert sorted(ids(search(index, model, "red car turning", limit=2))) == ["car", "copy"]
+
+
+def test_same_question_gets_the_same_answer(index, model):
+    fill(index, model, {f"c{n}": SCENES["car"] for n in range(8)})
+    answers = [ids(search(index, model, "red car", limit=8)) for _ in range(3)]
+    assert answers[0] == answers[1] == answers[2] == sorted(answers[0], key=answers[0].index)
+
+
+def test_day_and_filters_leave_only_what_they_say(index, model):
+    fill(index, model, SCENES, day="2026-11-01")
+    fill(index, model, {f"later-{name}": text for name, text in SCENES.items()}, day="2026-11-02")
+    assert {hit.day for hit in search(index, model, "a red car", day="2026-11-02")} == {"2026-11-02"}
+    assert ids(search(index, model, "a cat", filters={"clip_id": ["car", "later-sea"]}, day="2026-11-01")) == ["car"]
+    assert search(index, model, "a cat", filters={"duration_s": Range(low=11)}) == []
+    assert search(index, model, "a cat", day="2030-01-01") == []
+
+
+@pytest.mark.parametrize("query", ["", "  \n"])
+def test_empty_query_is_refused(index, model, query):
+    with pytest.raises(EmptyQuery, match="say what to look for"):
+        search(index, model, query)
+
+
+def test_query_of_stop_words_still_finds_something(index, model):
+    fill(index, model, SCENES)
+    assert len(search(index, model, "what is it", limit=2)) == 2
+
+
+def test_empty_index_has_no_hit(index, model):
+    assert search(index, model, "a red car") == []
+
+
+def test_index_of_another_model_is_not_asked(tmp_path, model):
+    with edge_opener(tmp_path)(SMALL) as index:
+        index.ensure()
+        with pytest.raises(ConfigurationError, match=r"made by the embedding model small@1/8"):
+            search(index, model, "a red car")
+
+
+def test_asking_before_anything_is_indexed_says_what_to_run(tmp_path):
+    with pytest.raises(NothingIndexed, match="run an ingestion first"):
+        ask(Settings.load(home=tmp_path), "a red car")
+
+
+def test_asking_opens_all_it_needs(tmp_path, model):
+    settings = Settings.load(home=tmp_path)
+    with edge_opener(tmp_path)(Collection.of(settings, model)) as index:
+        index.ensure()
+        fill(index, model, SCENES)
+    assert ids(ask(settings, "a red car", limit=1, day="2026-11-03")) == ["car"]
+
+
+def test_points_are_the_same_whoever_makes_them(model):
+    first, second = (clip_points(model, "car", SCENES["car"], [Chunk(0, SCENES["car"], 0.0, 10.0)]) for _ in range(2))
+    assert [point.id for point in first] == [point.id for point in second] == ["a"]
+    assert np.allclose(first[0].dense, second[0].dense)
