@@ -5,7 +5,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from clipdex.errors import ConfigurationError, NothingIndexed
-from clipdex.index import Collection, Query, Range, Sparse, replace, sparse_document, sparse_query
+from clipdex.index import Collection, Query, Range, Sparse, point_id, replace, sparse_document, sparse_query
 from tests.support.indexes import OTHER, SMALL, edge_opener, point, server_opener
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
@@ -223,6 +223,11 @@ def test_both_backends_rank_alike(tmp_path, memory):
         answers.append([sorted((-round(hit.score, 6), hit.id) for hit in each)[:10] for each in hits])
     assert answers[0] == answers[1]
     assert all(len(answer) == 10 for answer in answers[0])
+
+
+def test_point_is_named_for_its_clip_its_caption_and_its_place():
+    assert point_id("a", "k", 0) == "ff6cbc18-c03c-5b9a-a73d-0ec578f94ca1"
+    assert len({point_id(*by) for by in [("a", "k", 0), ("b", "k", 0), ("a", "l", 0), ("a", "k", 1)]}) == 4
 
 
 def test_sparse_weights_of_a_document_and_a_query_meet():

@@ -1,6 +1,5 @@
 """Search: what a person who asks gets back, over both backends and the real embedding model."""
 
-import numpy as np
 import pytest
 from qdrant_client import QdrantClient
 
@@ -76,10 +75,8 @@ def test_chunks_of_one_clip_come_as_one_hit_with_their_times(index, model):
     segments = tuple(Segment(n, n + 1.0, part) for n, part in enumerate(parts))
     told = caption(" ".join(parts), key="long", duration_s=12.0, segments=segments)
     chunks = split(told, model, Chunking(tokens=32, overlap=0))
-    points = make_points(
-        "long", "long.mp4", "2026-11-03", told, chunks, model.embed_documents([c.text for c in chunks])
-    )
-    replace(index, {"long": points})
+    vectors = model.embed_documents([chunk.text for chunk in chunks])
+    replace(index, {"long": make_points("long", "long.mp4", "2026-11-03", told, chunks, vectors)})
     fill(index, model, SCENES)
     hit = search(index, model, "house number 7", limit=2)[0]
     assert (hit.clip_id, hit.duration_s) == ("long", 12.0)
@@ -106,7 +103,7 @@ def test_exact_copies_are_both_found(index, model):
 def test_same_question_gets_the_same_answer(index, model):
     fill(index, model, {f"c{n}": SCENES["car"] for n in range(8)})
     answers = [ids(search(index, model, "red car", limit=8)) for _ in range(3)]
-    assert answers[0] == answers[1] == answers[2] == sorted(answers[0], key=answers[0].index)
+    assert answers[0] == answers[1] == answers[2]
 
 
 def test_day_and_filters_leave_only_what_they_say(index, model):
@@ -151,9 +148,3 @@ def test_asking_opens_all_it_needs(tmp_path, model):
         index.ensure()
         fill(index, model, SCENES)
     assert ids(ask(settings, "a red car", limit=1, day="2026-11-03")) == ["car"]
-
-
-def test_points_are_the_same_whoever_makes_them(model):
-    first, second = (clip_points(model, "car", SCENES["car"], [Chunk(0, SCENES["car"], 0.0, 10.0)]) for _ in range(2))
-    assert [point.id for point in first] == [point.id for point in second] == ["a"]
-    assert np.allclose(first[0].dense, second[0].dense)
