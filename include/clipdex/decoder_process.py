@@ -82,15 +82,35 @@ def _answer(path: Path, limits: VideoLimits, sampling: Sampling) -> tuple[Any, .
     try:
         clip = prepare(path, limits, sampling)
     except ClipRejected as refusal:
-        return ({"rejected": refusal.reason, "detail": refusal.detail},)
+        return (_refusal(refusal.reason, refusal.detail, limits),)
     except MemoryError:
-        return ({"rejected": Reason.DECODE_LIMIT, "detail": f"more than {limits.memory_bytes} bytes of memory"},)
+        return (_out_of_memory(limits),)
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
             return ({"failed": str(error)},)  # the disk's fault, not the clip's
-        return ({"rejected": Reason.UNDECODABLE, "detail": f"{type(error).__name__}: {error}"},)
+        return (_refusal(Reason.UNDECODABLE, f"{type(error).__name__}: {error}", limits),)
     header = {"info": asdict(clip.info), "proxy_fps": clip.proxy_fps, "times": clip.times}
     return {**header, "width": clip.width, "height": clip.height}, clip.proxy, clip.poster
+
+
+def _refusal(reason: Reason, detail: str, limits: VideoLimits) -> dict[str, Any]:
+    """Decoders report most failed allocations as broken data; when memory was nearly used up, they are not believed."""
+    if reason in (Reason.UNDECODABLE, Reason.TRUNCATED_FILE) and _spare_bytes() < limits.memory_bytes / 4:
+        return _out_of_memory(limits)
+    return {"rejected": reason, "detail": detail}
+
+
+def _out_of_memory(limits: VideoLimits) -> dict[str, Any]:
+    return {"rejected": Reason.DECODE_LIMIT, "detail": f"more than {limits.memory_bytes} bytes of memory to decode"}
+
+
+def _spare_bytes() -> float:
+    """What was left of the memory limit when most was in use."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return limit - 1024 * int(fields["VmPeak"].split()[0])
 
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -176,11 +176,16 @@ def _container(path: Path) -> InputContainer:
 
 
 def _film(container: InputContainer) -> VideoStream:
-    films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    films = [s for s in container.streams.video if _decodable(s) and not s.disposition & Disposition.attached_pic]
     if not films:
         kinds = sorted({str(s.type) for s in container.streams}) or ["no stream"]
         raise ClipRejected(Reason.NO_VIDEO, f"a video stream expected, found only {', '.join(kinds)}")
     return max(films, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+
+def _decodable(stream: VideoStream) -> bool:
+    context: VideoCodecContext | None = stream.codec_context  # None where FFmpeg has no decoder
+    return context is not None
 
 
 def _decode(context: VideoCodecContext, packet: Packet[VideoStream] | None) -> list[VideoFrame]:

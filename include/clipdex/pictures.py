@@ -22,6 +22,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 _UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 _BT601 = 6  # AVCOL_SPC_SMPTE170M, what libswscale calls ITU601
 _HDR = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
+_SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND  # without it, colours darken by two or three of 255
 _POSTER_SIDE = 360
 _POSTER_QUALITY = 4 * 118  # the encoder's scale 1 (best) to 31, in its own unit
 _PANORAMA = 4  # the long side is at most so many times the short side that is asked for
@@ -51,7 +52,7 @@ class Studio:
         scaler = self._scaler
         if frame.color_trc in _HDR:
             # Its table takes 2 s to build, once a clip; applied to the small picture, it costs next to nothing.
-            frame = scaler.reformat(frame, width, height, interpolation=Interpolation.AREA, threads=1)
+            frame = scaler.reformat(frame, width, height, interpolation=_SCALING, threads=1)
             tone = {"dst_color_trc": ColorTrc.BT709, "dst_color_primaries": ColorPrimaries.BT709}
             scaler = self._tone_mapper
         small = scaler.reformat(
@@ -62,7 +63,7 @@ class Studio:
             src_colorspace=_likely_space(frame),
             dst_colorspace=Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.AREA,
+            interpolation=_SCALING,
             threads=1,
             **tone,
         )
@@ -98,7 +99,7 @@ def encode_poster(pictures: Sequence[VideoFrame]) -> bytes:
     chosen = pictures[next((n for n in outwards if _spread(pictures[n]) >= _PLAIN_LUMA), outwards[0])]
     width, height = _fitted(chosen.width, chosen.height, _POSTER_SIDE)
     still = VideoReformatter().reformat(
-        chosen, width, height, "yuvj420p", dst_color_range=ColorRange.JPEG, interpolation=Interpolation.AREA, threads=1
+        chosen, width, height, "yuvj420p", dst_color_range=ColorRange.JPEG, interpolation=_SCALING, threads=1
     )
     context = av.CodecContext.create("mjpeg", "w")
     _describe(context, still, Fraction(1))

@@ -1,0 +1,124 @@
+"""Clips made on the spot: every picture carries its own number, so that a test can tell which one it got."""
+
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.video.frame import VideoFrame
+
+BT601, BT709, BT2020 = 5, 1, 9  # as libswscale counts them
+LIMITED, FULL = 1, 2
+
+_BITS = 10
+_RATE = 16000
+# As a phone writes them for a player that turns clockwise: a, b, u, c, d, v, x, y, w in 16.16 and 2.30 bits.
+_TURNS = {
+    90: (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30),
+    180: (-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30),
+    270: (0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30),
+}
+
+Picture = Callable[[int, tuple[int, int]], np.ndarray]
+
+
+def numbered(number: int, size: tuple[int, int]) -> np.ndarray:
+    """A grey picture, the number written over its whole height as ten bars, black for 0 and white for 1."""
+    width, height = size
+    edges = np.linspace(0, width, _BITS + 1).astype(int)
+    picture = np.full((height, width, 3), 16, np.uint8)
+    for bit in range(_BITS):
+        if number >> (_BITS - 1 - bit) & 1:
+            picture[:, edges[bit] : edges[bit + 1]] = 235
+    return picture
+
+
+def number_of(picture: np.ndarray) -> int:
+    """The number that a picture made by numbered() carries, at any size."""
+    grey = picture[..., :3].mean(axis=(0, 2))
+    centres = ((np.arange(_BITS) + 0.5) * len(grey) / _BITS).astype(int)
+    return int("".join("1" if grey[centre] > 128 else "0" for centre in centres), 2)
+
+
+def plain(colour: tuple[int, int, int]) -> Picture:
+    """Nothing but one colour."""
+    return lambda _, size: np.full((size[1], size[0], 3), colour, np.uint8)
+
+
+def film(number: int, size: tuple[int, int]) -> np.ndarray:
+    """Soft shapes with a grain, that drift to the right: something like what a camera sees."""
+    y, x = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
+    x = x - 3 * number
+    waves = np.stack([np.sin(x / 23 + y / 31), np.sin(x / 17 - y / 13), np.sin((x + y) / 41)], axis=-1)
+    grain = np.random.default_rng(0).normal(0, 12, (size[1], size[0], 1))
+    return np.clip(128 + 70 * waves + np.roll(grain, 3 * number, axis=1), 0, 255).astype(np.uint8)
+
+
+def noise(number: int, size: tuple[int, int]) -> np.ndarray:
+    """What no encoder can make small."""
+    return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
+
+
+def write_clip(
+    path: Path,
+    *,
+    seconds: float = 2.0,
+    fps: int = 25,
+    times: Iterable[float] | None = None,
+    size: tuple[int, int] = (320, 240),
+    picture: Picture = numbered,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    audio_seconds: float = 0.0,
+    turned: int = 0,
+    pixel_aspect: Fraction | None = None,
+    pix_fmt: str = "yuv420p",
+    colorspace: int = BT601,
+    color_range: int = LIMITED,
+    tags: dict[str, int] | None = None,
+) -> Path:
+    """A clip at path, its format by the name's ending.
+
+    times: when each picture starts [s], for a variable frame rate; else seconds * fps of them. turned: how far a player
+    has to turn the pictures clockwise [degrees]. colorspace, color_range: what the pictures are converted to; tags:
+    what the file says they are, by default the truth, {} for nothing.
+    """
+    moments = list(times) if times is not None else [k / fps for k in range(round(seconds * fps))]
+    clock = Fraction(1, 90000) if times is not None else Fraction(1, fps)
+    with av.open(path, "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=fps) if moments else None
+        sound = container.add_stream("aac", rate=_RATE) if audio_seconds else None
+        if stream:
+            context = stream.codec_context
+            context.width, context.height, context.pix_fmt = *size, pix_fmt
+            context.time_base, context.options = clock, options or {}
+            context.sample_aspect_ratio = pixel_aspect or Fraction(1)
+            truth = {"colorspace": 6 if colorspace == BT601 else colorspace, "color_range": color_range}
+            for name, value in (truth if tags is None else tags).items():
+                setattr(context, name, value)
+            if turned:
+                stream.set_display_matrix(_TURNS[turned])
+            for number, moment in enumerate(moments):
+                frame = VideoFrame.from_ndarray(picture(number, size), format="rgb24").reformat(
+                    format=pix_fmt, dst_colorspace=colorspace, dst_color_range=color_range
+                )
+                frame.pts, frame.time_base = round(moment / clock), clock
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        if sound:
+            container.mux(_silence(sound, audio_seconds))
+    return path
+
+
+def _silence(stream: Any, seconds: float) -> list[av.Packet]:
+    packets = []
+    for start in range(0, round(seconds * _RATE), 1024):
+        frame = AudioFrame(format="fltp", layout="mono", samples=1024)
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        frame.sample_rate, frame.pts, frame.time_base = _RATE, start, Fraction(1, _RATE)
+        packets += stream.encode(frame)
+    return packets + stream.encode(None)

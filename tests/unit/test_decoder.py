@@ -1,0 +1,255 @@
+"""Clips that hang, crash or eat memory, and the worker that goes on."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from clipdex.config import Sampling, VideoLimits
+from clipdex.decoder import DecoderPool
+from clipdex.errors import ClipRejected, Reason
+from clipdex.video import prepare, read_proxy
+from tests.support.clips import number_of, numbered, write_clip
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "a.mp4", seconds=1)
+
+
+def _run(use: Callable[[DecoderPool], Awaitable[None]], limits: VideoLimits | None = None, size: int = 1) -> None:
+    async def main() -> None:
+        async with DecoderPool(limits or VideoLimits(), Sampling(), size) as decoders:
+            await use(decoders)
+
+    asyncio.run(main())
+
+
+def _children(of: int | None = None) -> list[int]:
+    """The processes that one process has started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue  # gone meanwhile
+        if int(parent) == (of or os.getpid()) and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def _until(true: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end, f"not within 20 s: {what}"
+        await asyncio.sleep(0.01)
+
+
+def test_what_comes_back_is_what_decoding_here_gives(clip: Path) -> None:
+    async def use(decoders: DecoderPool) -> None:
+        assert await decoders.prepare(clip) == prepare(clip, VideoLimits(), Sampling())
+
+    _run(use)
+
+
+def test_a_refusal_keeps_its_reason_and_costs_no_process(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "b.mp4").write_bytes(b"no clip" * 1000)
+
+    async def use(decoders: DecoderPool) -> None:
+        await decoders.prepare(clip)
+        before = _children()
+        with pytest.raises(ClipRejected) as caught:
+            await decoders.prepare(tmp_path / "b.mp4")
+        await decoders.prepare(clip)
+        assert (caught.value.reason, _children()) == (Reason.UNDECODABLE, before)
+
+    _run(use)
+
+
+def test_an_unreadable_disk_is_not_the_clips_fault(tmp_path: Path) -> None:
+    async def use(decoders: DecoderPool) -> None:
+        with pytest.raises(OSError, match="directory"):
+            await decoders.prepare(tmp_path)
+
+    _run(use)
+
+
+def test_many_callers_share_few_processes_and_get_their_own_clip(tmp_path: Path) -> None:
+    paths = [
+        write_clip(tmp_path / f"{n}.mp4", seconds=0.2, picture=lambda _, size, n=n: numbered(n, size)) for n in range(8)
+    ]
+
+    async def use(decoders: DecoderPool) -> None:
+        clips = await asyncio.gather(*(decoders.prepare(path) for path in paths))
+        assert [number_of(next(read_proxy(clip.proxy))) for clip in clips] == list(range(8))
+        assert len(_children()) == 2
+
+    _run(use, size=2)
+
+
+def test_a_stall_of_the_machine_condemns_no_clip(clip: Path) -> None:
+    async def use(decoders: DecoderPool) -> None:
+        await decoders.prepare(clip)
+        (stalled,) = _children()
+        os.kill(stalled, signal.SIGSTOP)
+        await decoders.prepare(clip)
+        assert stalled not in _children()
+
+    _run(use, VideoLimits(decode_timeout_s=3))
+
+
+def test_a_clip_that_hangs_twice_is_refused(clip: Path) -> None:
+    async def use(decoders: DecoderPool) -> None:
+        with pytest.raises(ClipRejected) as caught:
+            await decoders.prepare(clip)
+        assert caught.value.reason is Reason.DECODE_LIMIT
+        assert "0.005 s" in caught.value.detail and "fresh process" in caught.value.detail
+
+    _run(use, VideoLimits(decode_timeout_s=0.005))
+
+
+def test_a_process_killed_at_work_is_replaced(clip: Path) -> None:
+    async def use(decoders: DecoderPool) -> None:
+        await decoders.prepare(clip)
+        (killed,) = _children()
+        os.kill(killed, signal.SIGSTOP)  # so that it cannot answer first
+        work = asyncio.create_task(decoders.prepare(clip))
+        await asyncio.sleep(0)
+        os.kill(killed, signal.SIGKILL)
+        await work
+        assert killed not in _children()
+
+    _run(use)
+
+
+def test_a_clip_that_kills_every_process_is_refused(clip: Path) -> None:
+    async def use(decoders: DecoderPool) -> None:
+        await decoders.prepare(clip)
+        work = asyncio.create_task(decoders.prepare(clip))
+        while not work.done():
+            for child in _children():
+                if _loaded(child):
+                    os.kill(child, signal.SIGSEGV)
+            await asyncio.sleep(0)
+        with pytest.raises(ClipRejected, match="SIGSEGV") as caught:
+            await work
+        assert caught.value.reason is Reason.DECODE_LIMIT
+
+    _run(use)
+
+
+def test_a_clip_that_needs_too_much_memory_is_refused_and_the_next_one_is_not(tmp_path: Path, clip: Path) -> None:
+    large = write_clip(tmp_path / "large.mp4", seconds=1, size=(1920, 1080))
+
+    async def use(decoders: DecoderPool) -> None:
+        with pytest.raises(ClipRejected) as caught:
+            await decoders.prepare(large)
+        assert caught.value.reason is Reason.DECODE_LIMIT
+        assert (await decoders.prepare(clip)).info.width == 320
+
+    _run(use, VideoLimits(memory_bytes=16 * 2**20))
+
+
+def test_a_caller_that_gives_up_leaves_no_answer_behind(tmp_path: Path, clip: Path) -> None:
+    other = write_clip(tmp_path / "other.mp4", seconds=1, size=(640, 480))
+
+    async def use(decoders: DecoderPool) -> None:
+        await decoders.prepare(clip)
+        work = asyncio.create_task(decoders.prepare(other))
+        await asyncio.sleep(0)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert (await decoders.prepare(clip)).info.width == 320
+
+    _run(use)
+
+
+def test_nothing_is_left_when_the_pool_is_closed(clip: Path) -> None:
+    async def use(decoders: DecoderPool) -> None:
+        await asyncio.gather(*(decoders.prepare(clip) for _ in range(4)))
+
+    _run(use, size=2)
+    before = _open_files()
+    _run(use, size=2)
+    assert (_children(), _open_files()) == ([], before)
+
+
+def test_a_closed_pool_starts_nothing(clip: Path) -> None:
+    async def use(decoders: DecoderPool) -> None:
+        await decoders.aclose()
+        with pytest.raises(RuntimeError, match="closed"):
+            await decoders.prepare(clip)
+
+    _run(use)
+
+
+def test_no_process_outlives_a_killed_parent(clip: Path) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from clipdex.config import Sampling, VideoLimits\n"
+        "from clipdex.decoder import DecoderPool\n"
+        "async def main():\n"
+        "    decoders = DecoderPool(VideoLimits(), Sampling(), 2)\n"
+        "    await asyncio.gather(*(decoders.prepare(sys.argv[1]) for _ in range(2)))\n"
+        "    print('ready', flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, clip], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
+        children = _children(parent.pid)
+        for child in children:
+            os.kill(child, signal.SIGSTOP)  # busy: not reading its stdin
+        parent.kill()
+    assert len(children) == 2
+    asyncio.run(_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "both gone"))
+
+
+def test_a_process_carries_no_secret_and_is_confined(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPDEX_ENGINE__API_KEY", "hunter2")
+    monkeypatch.setenv("AIRFLOW_CONN_S3", "hunter2")
+
+    async def use(decoders: DecoderPool) -> None:
+        await decoders.prepare(clip)
+        (child,) = _children()
+        proc = Path(f"/proc/{child}")
+        assert b"hunter2" not in (proc / "environ").read_bytes()
+        assert "NoNewPrivs:\t1" in (proc / "status").read_text()
+        limits = {line[:26].strip(): line[26:46].strip() for line in (proc / "limits").read_text().splitlines()}
+        assert (limits["Max core file size"], limits["Max file size"], limits["Max open files"]) == ("0", "0", "32")
+        assert int(limits["Max address space"]) < 2**30 + VideoLimits().memory_bytes
+
+    _run(use)
+
+
+def test_a_hostile_file_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=2)
+    data = bytearray(path.read_bytes())
+    for spot in range(200, len(data) // 2, 97):
+        data[spot] ^= 0xFF
+    path.write_bytes(data)
+
+    async def use(decoders: DecoderPool) -> None:
+        await asyncio.gather(decoders.prepare(path), return_exceptions=True)
+
+    _run(use)
+    assert capfd.readouterr() == ("", "")
+
+
+def _loaded(child: int) -> bool:
+    """Has it started, so that it can only be at work on a clip?"""
+    try:
+        return "NoNewPrivs:\t1" in Path(f"/proc/{child}/status").read_text()
+    except OSError:
+        return False
