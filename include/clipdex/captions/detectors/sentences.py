@@ -1,0 +1,192 @@
+"""Sentences: what was found in a shot, said plainly, hedged where it is not sure, and nothing besides."""
+
+from collections.abc import Sequence
+
+from clipdex.captions.detectors.motion import Camera
+from clipdex.captions.detectors.objects import RIDDEN, WORN, Thing, rides
+from clipdex.captions.detectors.paths import Movement
+from clipdex.captions.detectors.shapes import Shape
+from clipdex.captions.detectors.text import Words
+from clipdex.captions.detectors.watch import Shot
+
+_COUNTS = ("no", "a", "two", "three")
+_PLURALS = {
+    "person": "people", "bus": "buses", "sheep": "sheep", "knife": "knives", "skis": "skis", "couch": "couches",
+    "toothbrush": "toothbrushes", "wine glass": "wine glasses", "bench": "benches", "sandwich": "sandwiches",
+    "scissors": "scissors",
+}  # fmt: skip
+_LINES = 6  # of text that are quoted
+_SHORTLY = 0.6  # seconds at either end of a shot that are not worth a time
+
+
+def tell(shot: Shot, number: int) -> str:
+    """A shot in words. number: of the shot in its clip, since neighbours are worded differently."""
+    opening = [_opening(shot), *_camera(shot, number)]
+    rest = [*_thing_movements(shot), *_other_shapes(shot), *_texts(shot, number), *_look(shot, number)]
+    sentences = ["; ".join(opening), *(part[0].upper() + part[1:] for part in rest)]
+    return f"{shot.start_s:.1f}-{shot.end_s:.1f} s: {'. '.join(sentences)}."
+
+
+def _opening(shot: Shot) -> str:
+    """The most telling thing that was found."""
+    if shot.things:
+        return _listed(_nouns(shot.things))
+    ground = f" on a {shot.palette.background} background" if shot.palette.background else ""
+    if shot.shapes:
+        return _shape(shot.shapes[0], shot) + ground
+    if shot.words:
+        return f"{_quoted(shot.words)}{ground}"
+    if shot.palette.plain:
+        same = "it changes in brightness or colour" if shot.stirs else "nothing moves"
+        return f"a plain {shot.palette.background} picture; {same}, and no object and no text was found"
+    seen = "parts of it move" if shot.stirs else "nothing in it moves"
+    return f"no object was recognised in the picture; {seen}"
+
+
+def _nouns(things: Sequence[Thing]) -> list[str]:
+    """Things as they are listed, with what people ride or wear beside them."""
+    people = next((thing for thing in things if thing.name == "person"), None)
+    nouns = []
+    used: set[str] = {"person"} if people else set()
+    if people:
+        with_them = ""
+        for other in things:
+            if other.name in RIDDEN and rides(people, other):
+                with_them += (" on " if other.sure else ", possibly on ") + _noun(other, hedge=False)
+                used.add(other.name)
+            elif other.name in WORN:
+                with_them += f" with {_article(other.name)}"
+                used.add(other.name)
+        nouns.append(_noun(people) + with_them + _close(people))
+    return nouns + [_noun(thing) + _close(thing) for thing in things if thing.name not in used]
+
+
+def _noun(thing: Thing, hedge: bool = True) -> str:
+    if thing.count == 1:
+        words = _article(thing.name)
+    else:
+        number = _COUNTS[thing.count] if thing.count < len(_COUNTS) else "several"
+        words = f"{number} {_PLURALS.get(thing.name, thing.name + 's')}"
+    if thing.sure or not hedge:
+        return words
+    return f"what {'looks' if thing.count == 1 else 'look'} like {words}"
+
+
+def _close(thing: Thing) -> str:
+    areas = [max((b[2] - b[0]) * (b[3] - b[1]) for b in boxes) for boxes in thing.boxes.values()]
+    return " close up" if thing.count == 1 and min(areas) > 0.5 else ""
+
+
+def _camera(shot: Shot, number: int) -> list[str]:
+    followed = next((thing for thing in shot.things if _is_followed(thing, shot)), None)
+    match shot.camera:
+        case Camera.LEFT | Camera.RIGHT if followed:
+            return [f"the camera follows {'it' if followed.name != 'person' else 'them'} to the {shot.camera}"]
+        case Camera.LEFT | Camera.RIGHT:
+            return [f"the camera pans to the {shot.camera}"]
+        case Camera.UP | Camera.DOWN:
+            return [f"the camera tilts {shot.camera}wards"]
+        case Camera.IN:
+            return ["the camera zooms in or comes closer"]
+        case Camera.OUT:
+            return ["the camera zooms out or draws back"]
+        case Camera.MOVING:
+            return ["the camera moves a little"]
+        case Camera.STILL:
+            return [("the camera is still", "the camera does not move", "filmed with a still camera")[number % 3]]
+        case Camera.UNKNOWN:
+            return []
+
+
+def _is_followed(thing: Thing, shot: Shot) -> bool:
+    numbers = sorted(thing.boxes)
+    first, last = thing.boxes[numbers[0]][0], thing.boxes[numbers[-1]][0]
+    stays = abs((first[0] + first[2]) - (last[0] + last[2])) / 2 < 0.15
+    return thing.sure and thing.count == 1 and stays and thing.times[-1] - thing.times[0] > 0.6 * _lasts(shot)
+
+
+def _thing_movements(shot: Shot) -> list[str]:
+    told = []
+    for thing in shot.things:
+        if thing.moved:
+            told.append(f"the {thing.name} {_moves(thing.moved, shot)}")
+        elif thing.sure and (when := _when(thing.times[0], thing.times[-1], shot)):
+            told.append(f"the {_PLURALS.get(thing.name, thing.name + 's') if thing.count > 1 else thing.name} "
+                        f"{'are' if thing.count > 1 else 'is'} seen {when}")  # fmt: skip
+    return told
+
+
+def _other_shapes(shot: Shot) -> list[str]:
+    return [_shape(shape, shot) for shape in (shot.shapes if shot.things else shot.shapes[1:])]
+
+
+def _shape(shape: Shape, shot: Shot) -> str:
+    size = "small " if shape.area < 0.008 else "large " if shape.area > 0.09 else ""
+    kind = shape.kind if shape.sure >= 0.6 else ""
+    noun = f"{size}{shape.colour} {kind or 'shape'}"
+    if shape.moved is None:
+        return f"{_article(noun)} stays in its place"
+    return f"{_article(noun)} {_moves(shape.moved, shot)}"
+
+
+def _moves(moved: Movement, shot: Shot) -> str:
+    verb = {"upwards": "rises, moving", "downwards": "sinks, moving"}.get(moved.words, "moves")
+    speed = f" {moved.speed}" if moved.speed else ""
+    when = _when(moved.start_s, moved.end_s, shot)
+    return f"{verb}{speed} {moved.words}{', ' + when if when else ''}"
+
+
+def _texts(shot: Shot, number: int) -> list[str]:
+    told = []
+    if shot.words and (shot.things or shot.shapes):
+        told.append((f"text on screen: {_quotes(shot.words)}", f"the text reads {_quotes(shot.words)}")[number % 2])
+    for words in shot.words[:_LINES]:
+        if words.moved:
+            told.append(f'the text "{words.text}" {_moves(words.moved, shot)}')
+    return told
+
+
+def _quoted(words: Sequence[Words]) -> str:
+    return f"the text {_quotes(words)} can be read"
+
+
+def _quotes(words: Sequence[Words]) -> str:
+    return ", ".join(f'"{line.text}"' for line in words[:_LINES])
+
+
+def _look(shot: Shot, number: int) -> list[str]:
+    """Light and colours, where the opening has not named the one colour that there is."""
+    palette = shot.palette
+    light = "dark" if palette.brightness < 65 else "bright" if palette.brightness > 185 else ""
+    if palette.background and (palette.plain or not shot.things):
+        return []
+    colours = " and ".join(palette.names[:2])
+    if not colours:
+        return [f"the picture is {light}"] if light else []
+    wordings = ("the picture is mostly {}", "{} prevail", "mostly {} in colour")
+    if number % 3 == 1 and len(palette.names) == 1:
+        told = f"{colours} prevails"
+    else:
+        told = wordings[number % 3].format(colours)
+    return [told + (f", and {light}" if light else "")]
+
+
+def _when(start_s: float, end_s: float, shot: Shot) -> str:
+    """Said only where it is not the whole shot, give or take a sample."""
+    if start_s - shot.start_s <= _SHORTLY and shot.end_s - end_s <= 2 * _SHORTLY:
+        return ""
+    if end_s - start_s < 0.05:
+        return f"at {start_s:.1f} s"
+    return f"from {start_s:.1f} to {end_s:.1f} s"
+
+
+def _lasts(shot: Shot) -> float:
+    return shot.end_s - shot.start_s
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _listed(nouns: Sequence[str]) -> str:
+    return nouns[0] if len(nouns) == 1 else f"{', '.join(nouns[:-1])} and {nouns[-1]}"

@@ -1,0 +1,122 @@
+"""Watching a clip: every detector looks at its samples, and what they found is sorted by shot."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from clipdex.captions.detectors import colours, motion, shapes, shots, text
+from clipdex.captions.detectors.colours import Palette
+from clipdex.captions.detectors.motion import Camera, Step
+from clipdex.captions.detectors.objects import Finder, Sighting, Thing, inside, judge, overlap
+from clipdex.captions.detectors.samples import Sample, spread
+from clipdex.captions.detectors.shapes import Region, Shape
+from clipdex.captions.detectors.text import Line, Reader, Words
+
+# How many samples the dear detectors look at, at most, and how many in each shot at least.
+_OBJECTS, _OBJECTS_A_SHOT = 16, 3
+_TEXTS, _TEXTS_A_SHOT = 12, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """What was found between two cuts. start_s, end_s [s from the clip's start]; stirs: the pictures differ."""
+
+    start_s: float
+    end_s: float
+    camera: Camera
+    palette: Palette
+    stirs: bool
+    things: tuple[Thing, ...]
+    shapes: tuple[Shape, ...]
+    words: tuple[Words, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Loaded once a thread; neither of the two may be shared."""
+
+    finder: Finder
+    reader: Reader
+
+
+def models() -> Models:
+    """Those of this thread, loaded on its first use."""
+    if not hasattr(_thread, "models"):
+        # The threads of this process are shared out to clips already.
+        cv2.setNumThreads(1)
+        _thread.models = Models(Finder(), Reader())
+    loaded: Models = _thread.models
+    return loaded
+
+
+def watch(models: Models, samples: Sequence[Sample], duration_s: float) -> list[Shot]:
+    """The shots of a clip, in order."""
+    steps = motion.between(samples)
+    cuts = shots.find(samples, steps)
+    sightings = {n: models.finder.find(samples[n].full) for n in spread(cuts, _OBJECTS, _OBJECTS_A_SHOT)}
+    lines = {n: models.reader.read(samples[n].full) for n in spread(cuts, _TEXTS, _TEXTS_A_SHOT)}
+    regions = [shapes.find(sample.full) for sample in samples]
+    ends = [samples[cut.start].time_s for cut in cuts[1:]] + [duration_s]
+    return [
+        _shot(samples, steps, cut, end_s, sightings, lines, regions) for cut, end_s in zip(cuts, ends, strict=True)
+    ]
+
+
+def _shot(
+    samples: Sequence[Sample],
+    steps: Sequence[Step],
+    cut: range,
+    end_s: float,
+    sightings: dict[int, list[Sighting]],
+    lines: dict[int, list[Line]],
+    regions: Sequence[list[Region]],
+) -> Shot:
+    mine = samples[cut.start : cut.stop]
+    moves = steps[cut.start : cut.stop - 1]
+    camera = motion.camera(moves)
+    read = {n - cut.start: lines[n] for n in cut if n in lines}
+    seen = {n - cut.start: sightings[n] for n in cut if n in sightings}
+    things = judge(mine, seen, steady=camera in (Camera.STILL, Camera.UNKNOWN))
+    found = shapes.notable(shapes.follow(mine, moves, regions[cut.start : cut.stop]), mine)
+    found = [shape for shape in found if not _is_letter(shape, read)]
+    things = [thing for thing in things if not any(_is_drawn(thing, shape) for shape in found)]
+    return Shot(
+        start_s=mine[0].time_s,
+        end_s=end_s,
+        camera=camera,
+        palette=colours.palette([sample.small for sample in mine]),
+        stirs=_stirs(mine),
+        things=tuple(things),
+        shapes=tuple(shape for shape in found if not any(_is_part(shape, thing) for thing in things)),
+        words=tuple(text.gather([mine[n] for n in read], list(read.values()))),
+    )
+
+
+def _is_letter(shape: Shape, read: dict[int, list[Line]]) -> bool:
+    places = [line.box for lines in read.values() for line in lines if len(line.text) > 1]
+    return all(any(inside(region.box, place) > 0.5 for place in places) for region in shape.regions.values())
+
+
+def _is_drawn(thing: Thing, shape: Shape) -> bool:
+    """An evenly coloured shape that the detector took for an object."""
+    pairs = [(box, shape.regions[n].box) for n, boxes in thing.boxes.items() if n in shape.regions for box in boxes]
+    return bool(pairs) and sum(overlap(box, region) > 0.4 for box, region in pairs) >= 0.5 * len(pairs)
+
+
+def _is_part(shape: Shape, thing: Thing) -> bool:
+    """A window of a car, a shirt: of an object that is told already."""
+    shared = shape.regions.keys() & thing.boxes.keys()
+    return any(inside(shape.regions[n].box, box) > 0.7 for n in shared for box in thing.boxes[n])
+
+
+def _stirs(samples: Sequence[Sample]) -> bool:
+    """Does a visible part of the picture change from one sample to the next?"""
+    pairs = zip(samples, samples[1:], strict=False)
+    changes = [np.abs(a.grey.astype(np.int16) - b.grey) > 24 for a, b in pairs]
+    return any(float(change.mean()) > 0.003 for change in changes)
+
+
+_thread = threading.local()
