@@ -1,0 +1,1 @@
+"""What tests share: a stand-in engine, clips made on the spot, small indexes."""

@@ -1,0 +1,285 @@
+"""A small server that keeps SGLang's contract, for tests and simulation only: there is no model behind it.
+
+It takes a video as a strict base64 data URL, decodes it, counts its frames, and answers with usage, in SGLang's words
+and codes; latency, capacity and faults (faults.py) are programmable. A caption is a function of the video (prose.py).
+
+    with StandIn("503:0.2,hang:1", latency_s=0.05) as engine:
+        engine.url; engine.requests; engine.peak_running
+
+    python -m tests.support.engine --port 0 --log requests.jsonl --faults "503:0.2"      (prints its URL)
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import av
+
+from tests.support.faults import CAPTIONS, Fault, Plan, broken, error, told
+from tests.support.prose import Seen, describe, look
+from tests.support.wire import Answer, Call, converse
+
+MODEL = "stand-in/video"
+CLIENT_LEFT = 499
+
+
+@dataclass(slots=True)
+class Request:
+    """One request as the engine saw it. status: None until it is answered, 499 where the client left before.
+
+    digest: sha256 of the video's bytes, hex; body: the JSON, the data URL cut to its head; at, end: seconds since 1970.
+    """
+
+    number: int
+    path: str
+    at: float
+    connection: int
+    authorization: str = ""
+    digest: str = ""
+    frames: int = 0
+    fault: str = ""
+    status: int | None = None
+    end: float | None = None
+    completion_tokens: int = 0
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+class StandIn:
+    """The engine, in a thread of this process.
+
+    latency_s, token_s: how long a request takes once it runs, and how much longer a token of output makes it;
+    capacity: how many run at once; queue: how many may wait (None: any number); words: length of a caption; video:
+    what /server_info shows as mm_process_config["video"]; gateway: /server_info is not answered.
+    """
+
+    def __init__(
+        self,
+        faults: str = "",
+        *,
+        model: str = MODEL,
+        latency_s: float = 0.0,
+        token_s: float = 0.0,
+        capacity: int = 256,
+        queue: int | None = None,
+        words: int | None = None,
+        video: dict[str, float] | None = None,
+        gateway: bool = False,
+        api_key: str = "",
+        log: str | Path | None = None,
+        port: int = 0,
+        seed: int = 1,
+    ) -> None:
+        self.plan = Plan(faults, seed)
+        self.model, self.latency_s, self.token_s, self.words = model, latency_s, token_s, words
+        self.capacity, self.queue, self.video, self.gateway = capacity, queue, video or {}, gateway
+        self.api_key, self.log, self.port = api_key, Path(log) if log else None, port
+        self.requests: list[Request] = []
+        self.running = self.waiting = self.peak_running = 0
+        self.started = threading.Event()
+        self._stop, self._room = asyncio.Event(), asyncio.Condition()
+        self._connections = count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __enter__(self) -> "StandIn":
+        self._thread = threading.Thread(target=lambda: asyncio.run(self.run()), daemon=True)
+        self._thread.start()
+        if not self.started.wait(10):
+            raise RuntimeError("the stand-in engine did not start")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def chats(self) -> list[Request]:
+        """The requests for captions, in the order in which they came."""
+        return [request for request in self.requests if request.path == "/v1/chat/completions"]
+
+    async def run(self) -> None:
+        """Serve until stopped."""
+        self._loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=2**20)
+        self.port = server.sockets[0].getsockname()[1]
+        self.started.set()
+        async with server:
+            await self._stop.wait()
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await converse(next(self._connections), self._handle, reader, writer)
+
+    async def _handle(self, call: Call) -> Answer:
+        request = Request(len(self.requests), call.path, time.time(), call.connection)
+        request.authorization = call.headers.get("authorization", "")
+        self.requests.append(request)
+        try:
+            answer = await self._answer(request, call)
+            request.status = 0 if answer.sending == "reset" else answer.status
+            return answer
+        finally:
+            if request.status is None:
+                request.status = CLIENT_LEFT
+            request.end = time.time()
+            self._write(request)
+
+    async def _answer(self, request: Request, call: Call) -> Answer:
+        if self.api_key and request.authorization != f"Bearer {self.api_key}" and call.path != "/health":
+            return Answer.of({"error": "Unauthorized"}, 401)
+        if (call.method, call.path) == ("POST", "/v1/chat/completions"):
+            return await self._chat(request, call.body)
+        card = {"id": self.model, "object": "model", "owned_by": "sglang", "root": self.model, "max_model_len": 32768}
+        load = {"dp_rank": 0, "num_running_reqs": self.running, "num_waiting_reqs": self.waiting}
+        info = {"model_path": self.model, "mm_process_config": {"video": self.video}, "version": "0.5.17"}
+        documents: dict[str, tuple[str, Any]] = {
+            "/health": ("health", {}),
+            "/v1/models": ("models", {"object": "list", "data": [card]}),
+            "/v1/loads": ("loads", {"version": "0.5.17", "loads": [load]}),
+            "/server_info": ("info", info),
+        }
+        if call.method != "GET" or call.path not in documents or (self.gateway and call.path == "/server_info"):
+            return error(404, "Not Found")
+        name, document = documents[call.path]
+        fault = self.plan.next(name)
+        request.fault = fault.name if fault else ""
+        return await broken(fault, Answer.of(document)) if fault else Answer.of(document)
+
+    async def _chat(self, request: Request, raw: bytes) -> Answer:
+        try:
+            request.body = json.loads(raw)
+            seen = await asyncio.to_thread(look, _video(request.body))
+        except (ValueError, KeyError, TypeError, IndexError, av.FFmpegError) as refused:
+            return error(400, f"Could not decode video: {refused}")
+        request.digest, request.frames = seen.digest, seen.frames
+        fault = self.plan.next("chat", seen.digest)
+        request.fault = fault.name if fault else ""
+        self._write(request)
+        if fault and fault.name not in CAPTIONS:
+            return await broken(fault, self._reply(request, seen, None))
+        if self.queue is not None and self.running + self.waiting >= self.capacity + self.queue:
+            return error(503, "The request queue is full.")
+        return await self._run(request, seen, fault)
+
+    async def _run(self, request: Request, seen: Seen, fault: Fault | None) -> Answer:
+        """Wait for room, then take as long as an engine would."""
+        self.waiting += 1
+        try:
+            async with self._room:
+                await self._room.wait_for(lambda: self.running < self.capacity)
+                self.running += 1
+        finally:
+            self.waiting -= 1
+        self.peak_running = max(self.peak_running, self.running)
+        try:
+            answer = self._reply(request, seen, fault)
+            await asyncio.sleep(self.latency_s + self.token_s * request.completion_tokens)
+            return answer
+        finally:
+            self.running -= 1
+            async with self._room:
+                self._room.notify()
+
+    def _reply(self, request: Request, seen: Seen, fault: Fault | None) -> Answer:
+        parts = [part for message in request.body["messages"] for part in message["content"]]
+        prompt = " ".join(part["text"] for part in parts if part["type"] == "text")
+        text, finish = told(fault.name if fault else "", prompt, describe(seen, self.words))
+        words, most = text.split(), int(request.body.get("max_tokens", 4096) / 1.3)
+        if len(words) > most:
+            text, finish = " ".join(words[:most]), "length"
+        prompt_tokens, tokens = len(prompt.split()) + 65 * seen.frames, int(min(len(words), most) * 1.3)
+        request.completion_tokens = tokens
+        wrong = fault is not None and fault.name == "wrong_model"
+        return Answer.of({
+            "id": f"chat-{request.number}",
+            "object": "chat.completion",
+            "created": int(request.at),
+            "model": "somebody/else" if wrong else request.body["model"],
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
+            "usage": {
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": tokens,
+                "total_tokens": prompt_tokens + tokens,
+            },
+        })  # fmt: skip
+
+    def _write(self, request: Request) -> None:
+        """When its video was read and when it ended: one that was asked just before a kill counts, too."""
+        if self.log:
+            with self.log.open("a") as log:
+                log.write(json.dumps(asdict(request)) + "\n")
+
+
+def read_log(path: str | Path) -> list[Request]:
+    """The requests in a log, in the order in which they came; one without a status had not ended."""
+    latest: dict[tuple[float, int], Request] = {}
+    for line in Path(path).read_text().splitlines():
+        request = Request(**json.loads(line))
+        latest[(request.at, request.number)] = request
+    return [latest[key] for key in sorted(latest)]
+
+
+def _video(body: dict[str, Any]) -> bytes:
+    """The one video of the messages. Its data URL is cut to its head, so that logs stay small."""
+    parts = [part for message in body["messages"] for part in message["content"]]
+    if unknown := {part["type"] for part in parts} - {"text", "video_url"}:
+        raise ValueError(f"unknown content part {unknown}")
+    [place] = [part["video_url"] for part in parts if part["type"] == "video_url"]
+    head, _, data = place["url"].partition(",")
+    place["url"] = head
+    if head != "data:video/mp4;base64":
+        raise ValueError(f"not the data URL of an mp4: {head[:40]!r}")
+    return base64.b64decode(data, validate=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", default="")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--log", help="append each request to this file of JSON lines")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--latency-s", type=float, default=0.0)
+    parser.add_argument("--token-s", type=float, default=0.0)
+    parser.add_argument("--capacity", type=int, default=256)
+    parser.add_argument("--queue", type=int)
+    parser.add_argument("--words", type=int)
+    parser.add_argument("--video", type=json.loads, default={}, help='mm_process_config["video"], as JSON')
+    parser.add_argument("--gateway", action="store_true", help="do not answer /server_info")
+    parser.add_argument("--seed", type=int, default=1)
+    options = vars(parser.parse_args())
+    asyncio.run(_serve(StandIn(options.pop("faults"), api_key=os.environ.get("STAND_IN_API_KEY", ""), **options)))
+
+
+async def _serve(engine: StandIn) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, engine.stop)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(engine.run())
+        await asyncio.to_thread(engine.started.wait, 10)
+        print(engine.url, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Faults of the stand-in engine, told in one line: "503:0.2,hang:1,400:digest=ab12,429:2:retry_after=1".
+
+An item is NAME[:HOW_OFTEN][:KEY=VALUE]...; HOW_OFTEN is a count (3), a probability (0.2; 1.0 is always) or nothing
+(once). KEYS: digest (only videos whose digest starts so; always, unless a count is given), at (models, info; else
+chat), retry_after (seconds, or a date), seconds (slow, drip), code (of a 404, such as model_not_found).
+
+a status    400 401 403 404 408 409 413 422 425 429 500 502 503 504, with an error body as SGLang writes it
+broken      hang, slow, reset, cut, drip, redirect, html, garbage, truncated_json, empty_choices, no_finish, abort
+a caption   wrong_model, empty, short, long, loop, echo, nul, refusal, cyrillic
+"""
+
+import asyncio
+import json
+import random
+import threading
+from dataclasses import dataclass, field
+
+from tests.support.wire import Answer
+
+STATUSES = {400, 401, 403, 404, 408, 409, 413, 422, 425, 429, 500, 502, 503, 504}
+BROKEN = {
+    "hang", "slow", "reset", "cut", "drip", "redirect", "html", "garbage", "truncated_json", "empty_choices",
+    "no_finish", "abort",
+}  # fmt: skip
+CAPTIONS = {"wrong_model", "empty", "short", "long", "loop", "echo", "nul", "refusal", "cyrillic"}
+
+
+@dataclass(slots=True)
+class Fault:
+    """One kind of trouble. left: how many times more, None for as long as probability says."""
+
+    name: str
+    left: int | None = 1
+    probability: float = 1.0
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, item: str) -> "Fault":
+        name, *rest = item.strip().split(":")
+        known = {str(status) for status in STATUSES} | BROKEN | CAPTIONS
+        if name not in known:
+            raise ValueError(f"no fault is named {name!r}; there are {', '.join(sorted(known))}")
+        options = dict(part.split("=", 1) for part in rest if "=" in part)
+        often = next((part for part in rest if "=" not in part), "")
+        if "." in often:
+            return cls(name, None, float(often), options)
+        return cls(name, int(often) if often else None if "digest" in options else 1, 1.0, options)
+
+
+class Plan:
+    """Which request fails, and how: the first fault that applies. Seeded, so that a run can be repeated."""
+
+    def __init__(self, faults: str = "", seed: int = 1) -> None:
+        self._lock = threading.Lock()
+        self._chance = random.Random(seed)
+        self.set(faults)
+
+    def set(self, faults: str) -> None:
+        """From now on these, and none of those before."""
+        parsed = [Fault.parse(item) for item in faults.split(",") if item.strip()]
+        with self._lock:
+            self._faults = parsed
+
+    def next(self, at: str, digest: str = "") -> Fault | None:
+        with self._lock:
+            return next((fault for fault in self._faults if self._applies(fault, at, digest)), None)
+
+    def _applies(self, fault: Fault, at: str, digest: str) -> bool:
+        if fault.options.get("at", "chat") != at or not digest.startswith(fault.options.get("digest", "")):
+            return False
+        if fault.left is None:
+            return self._chance.random() < fault.probability
+        fault.left -= 1
+        return fault.left >= 0
+
+
+def error(status: int, message: str, code: str | None = None) -> Answer:
+    """As SGLang writes it, or, with a code, as its gateway does."""
+    if code:
+        return Answer.of({"error": {"type": "Not Found", "code": code, "message": message}}, status)
+    return Answer.of({"object": "error", "message": message, "type": "Error", "param": None, "code": status}, status)
+
+
+async def broken(fault: Fault, honest: Answer) -> Answer:
+    """What is answered instead of the honest answer."""
+    seconds = float(fault.options.get("seconds", 0.05))
+    if fault.name.isdigit():
+        answer = error(int(fault.name), f"the stand-in was told to answer {fault.name}", fault.options.get("code"))
+        if "retry_after" in fault.options:
+            answer.headers["Retry-After"] = fault.options["retry_after"]
+        return answer
+    if fault.name == "hang":
+        await asyncio.Event().wait()
+    if fault.name == "slow":
+        await asyncio.sleep(seconds)
+    if fault.name in ("reset", "cut", "drip"):
+        return Answer(honest.status, honest.body, sending=fault.name, drip_s=seconds)
+    document = json.loads(honest.body)
+    choices = document.get("choices", [])
+    instead = {
+        "redirect": Answer(302, b"", headers={"Location": "https://login.example/?next=secret"}),
+        "html": Answer(200, b"<html><body>Please stand by</body></html>", "text/html"),
+        "garbage": Answer(200, bytes(range(256)), "application/octet-stream"),
+        "truncated_json": Answer(200, honest.body[: len(honest.body) // 2]),
+        "empty_choices": Answer.of(document | {"choices": []}),
+        "no_finish": Answer.of(document | {"choices": [choice | {"finish_reason": None} for choice in choices]}),
+        "abort": Answer.of(document | {"choices": [choice | {"finish_reason": "abort"} for choice in choices]}),
+    }
+    return instead.get(fault.name, honest)
+
+
+def told(fault: str, prompt: str, honest: str) -> tuple[str, str]:
+    """The caption and its finish_reason."""
+    texts = {
+        "empty": "  \n",
+        "short": "A street.",
+        "loop": honest + " The man walks and the man walks and" * 60,
+        "echo": prompt,
+        "nul": f"{honest[:40]}\x00\ud83d{honest[40:]}",
+        "refusal": f"I'm sorry, but I can't help with describing this video. {honest}",
+        "cyrillic": "Человек медленно идёт по улице, рядом едет красная машина, а вдали играют дети. " * 2
+        + "Камера следует за ним, потом поворачивает к реке; на вывеске написано слово, почти не видное в тени.",
+    }
+    return texts.get(fault, honest), "length" if fault == "long" else "stop"

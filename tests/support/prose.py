@@ -1,0 +1,88 @@
+"""What the stand-in engine says about a clip: made up, the same for the same video, and varied enough to pass gates."""
+
+import io
+import random
+from dataclasses import dataclass
+from hashlib import sha256
+
+import av
+
+SENTENCES = (
+    "The clip shows {place}, lit by {light}, and its average colour leans towards {colour}.",
+    "In the foreground {person} {move}, while {thing} stays where it was.",
+    "Behind them one notices {thing2} close to {thing3}.",
+    "About {time:.1f} seconds in, {person2} {move2}.",
+    "The camera {camera} and then {camera2}.",
+    "A sign in the picture reads {sign}.",
+    "The scene feels {mood}, though nothing dramatic happens in its {frames} sampled pictures.",
+    "Between {person3} and {thing4} there is a gap through which {place2} can be made out.",
+    "Towards the end {person4} {move3}, half hidden by {thing5}.",
+    "Shadows fall to the {side}, which fits {light2}.",
+    "Sound cannot be judged from these pictures, yet gestures suggest a {mood2} exchange.",
+    "The last moments return to {thing6}, now nearer than before, as {person5} {move4}.",
+)
+
+_VOCABULARY = """
+place: a narrow street, an open square, a quiet kitchen, a workshop, a beach, a station hall, a park, a harbour
+light: soft morning light, hard noon sun, the glow of street lamps, even studio light, a grey sky, low evening light
+person: two cyclists, an elderly man, a woman in a green coat, three children, a courier, a chef, a dancer, a guard
+thing: a red car, a wooden cart, a blue umbrella, a stack of boxes, a yellow bus, a brass lamp, a white dog, a kite
+move: crosses from left to right, turns slowly around, stops and looks back, bends down and rises again, waves
+camera: pans gently to the right, stands still on a tripod, follows at walking pace, tilts up, moves in on details
+mood: calm, hurried, playful, tense, festive, lonely, busy, solemn, cheerful, dreamlike
+side: left, right
+"""
+_WORDS = {
+    name: [word.strip() for word in words.split(",")]
+    for name, _, words in (line.partition(":") for line in _VOCABULARY.strip().splitlines())
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What decoding a video gives. digest: sha256 of its bytes, hex; colour: what it is most of."""
+
+    digest: str
+    frames: int
+    seconds: float
+    colour: str
+
+
+def look(video: bytes) -> Seen:
+    """Decode every frame; raises av.FFmpegError for what cannot be opened."""
+    total, frames = [0.0, 0.0, 0.0], 0
+    with av.open(io.BytesIO(video)) as container:
+        stream = container.streams.video[0]
+        for frame in container.decode(stream):
+            mean = frame.reformat(8, 8, "rgb24").to_ndarray().reshape(-1, 3).mean(axis=0)
+            total, frames = [a + b for a, b in zip(total, mean, strict=True)], frames + 1
+        seconds = frames / float(stream.average_rate or 1)
+    colour = ("red", "green", "blue")[total.index(max(total))]
+    return Seen(sha256(video).hexdigest(), frames, seconds, colour)
+
+
+def sign_of(digest: str) -> str:
+    """The word on the sign in a caption, by which a search can find exactly this video."""
+    letters = random.Random(f"sign {digest}")
+    return "".join(letters.choice("BCDFGHKLMNPRSTVZ") + letters.choice("AEIOU") for _ in range(4))
+
+
+def describe(seen: Seen, words: int | None = None) -> str:
+    """60 to 300 words, or at least as many as asked for."""
+    chance = random.Random(seen.digest)
+    words = words or chance.randint(60, 280)
+    told: list[str] = []
+    while len(told) < words:
+        for template in SENTENCES:
+            told += _filled(template, seen, chance).split()
+            if len(told) >= words:
+                break
+    return " ".join(told)
+
+
+def _filled(template: str, seen: Seen, chance: random.Random) -> str:
+    named: dict[str, object] = {"colour": seen.colour, "frames": seen.frames, "sign": sign_of(seen.digest)}
+    for name, words in _WORDS.items():
+        for number, word in enumerate(chance.sample(words, min(6, len(words))), start=1):
+            named[name if number == 1 else f"{name}{number}"] = word
+    return template.format(time=chance.uniform(0, seen.seconds), **named)
