@@ -309,10 +309,11 @@ def test_sound_with_a_cover_picture_is_no_video(tmp_path: Path) -> None:
         cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
         cover.disposition = Disposition.attached_pic
         cover.codec_context.color_range = FULL
-        tone = av.AudioFrame(format="fltp", layout="mono", samples=1024)
-        tone.sample_rate, tone.pts = 16000, 0
+        silence = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+        silence.planes[0].update(bytes(silence.planes[0].buffer_size))
+        silence.sample_rate, silence.pts = 16000, 0
         container.mux(cover.encode(VideoFrame(64, 64, "yuvj420p")) + cover.encode(None))
-        container.mux(sound.encode(tone) + sound.encode(None))
+        container.mux(sound.encode(silence) + sound.encode(None))
     assert _refused(path).reason is Reason.NO_VIDEO
 
 
