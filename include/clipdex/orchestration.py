@@ -26,6 +26,9 @@ CAPTIONING, INDEXING = "captioning", "indexing"
 CLIPS = Asset(name="clips", uri="clipdex://index/clips")
 """Updated once a run that wrote points."""
 
+OUTCOMES = "clipdex_outcomes"
+"""The XCom in which a task says which batch it works on, RUN/DAY/BATCH: what the plugin links to."""
+
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule("clipdex.errors.ConfigurationError", RetryAction.FAIL, reason="a person must change something first"),
@@ -134,12 +137,13 @@ def run_settings() -> Settings:
         engine["in_flight"] = params["in_flight"]
     batches = {"size": params["batch_size"]} if params["batch_size"] else {}
     return Settings.load(
-        source=connection(params["source"], user="key", secret="secret"),
-        store=connection("clipdex_store", user="key", secret="secret"),
-        engine=engine,
-        index=connection("clipdex_index", secret="api_key"),
-        batches=batches,
+        source=connection(params["source"], user="key", secret="secret"), engine=engine, batches=batches, **_kept()
     )
+
+
+def server_settings() -> Settings:
+    """What a server needs that shows what runs have done: store and index, outside of any run."""
+    return Settings.load(**_kept())
 
 
 def connection(conn_id: str, *, many: str = "", user: str = "", secret: str) -> dict[str, Any]:
@@ -162,6 +166,14 @@ def connection(conn_id: str, *, many: str = "", user: str = "", secret: str) -> 
     if found.password:
         given[secret] = found.password
     return given
+
+
+def _kept() -> dict[str, Any]:
+    """Where what runs make is kept: the same for every run, whoever reads it."""
+    return {
+        "store": connection("clipdex_store", user="key", secret="secret"),
+        "index": connection("clipdex_index", secret="api_key"),
+    }
 
 
 def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
@@ -200,9 +212,10 @@ def _hold(store: Any, day: str | None, before: list[str], run: str, seconds: flo
 
 
 def _named(batch: dict[str, Any]) -> Any:
-    """The pointer, its label shown as the map index."""
+    """The pointer, its label shown as the map index, its outcomes linked."""
     from clipdex.planning import BatchRef
 
-    ref = BatchRef.from_json(batch)
-    get_current_context()["batch_label"] = ref.label  # type: ignore[typeddict-unknown-key]
+    ref, context = BatchRef.from_json(batch), get_current_context()
+    context["batch_label"] = ref.label  # type: ignore[typeddict-unknown-key]
+    context["ti"].xcom_push(key=OUTCOMES, value=f"{ref.run}/{ref.day}/{ref.batch}")
     return ref
