@@ -129,7 +129,7 @@ def ledger_path(day: str) -> str:
 
 
 def batch_outcomes(store: Store, day: str, run: str, batch: str) -> dict[str, ClipOutcome]:
-    """The last word of this run on each clip of a batch, by clip_id; the report may have made one file of all batches."""
+    """The last word of this run on each clip of a batch, by clip_id, also after the report made one file of all."""
     folder = outcomes_path(day, run)
     keys = [key for key in store.list(folder) if key.startswith(f"{folder}/{batch}-") or key == f"{folder}/{ALL}"]
     return {clip_id: one for clip_id, one in _last(store, keys).items() if one.batch == batch}
