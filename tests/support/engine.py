@@ -125,12 +125,10 @@ class StandIn:
     def stop(self) -> None:
         self._stop.set()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(converse(next(self._connections), self._handle, reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await converse(next(self._connections), self._handle, reader, writer)
 
     async def _handle(self, call: Call) -> Answer:
         request = Request(len(self.requests), call.path, time.time(), call.connection)

@@ -1,0 +1,52 @@
+"""What differs between the servers that speak the OpenAI-compatible API: one row each, and nothing else anywhere."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipdex.config import EngineName
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """video_part: how a message spells a video, given its data URL. options: put into every request.
+
+    server_info: where the server tells its own settings; "" where it does not. served_sampling: what those say about
+    frames, None if they do not say. sampling_flag: how a person sets it.
+    """
+
+    video_part: Callable[[str], dict[str, Any]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    server_info: str = ""
+    served_sampling: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] = lambda _: None
+    sampling_flag: str = ""
+
+
+def _video_url(url: str) -> dict[str, Any]:
+    return {"type": "video_url", "video_url": {"url": url}}
+
+
+def _mm_process_config(info: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """SGLang's flag --mm-process-config as /server_info shows it. {} is said, too: the model's own defaults."""
+    config = info.get("mm_process_config", False)
+    if config is False:
+        return None
+    return dict((config or {}).get("video") or {})
+
+
+DIALECTS: Mapping[EngineName, Dialect] = {
+    # Fps and frames in a request are taken and ignored: only the server's own flag counts.
+    EngineName.SGLANG: Dialect(
+        _video_url,
+        server_info="/server_info",
+        served_sampling=_mm_process_config,
+        sampling_flag="--mm-process-config",
+    ),
+    # Without this it picks frames of the proxy, whose frames were picked already.
+    EngineName.VLLM: Dialect(
+        _video_url,
+        options={"media_io_kwargs": {"video": {"num_frames": -1}}},
+    ),
+    # Refuses a request with a field that it does not know; takes 10 frames unless its flag --media_io_kwargs says more.
+    EngineName.TENSORRT_LLM: Dialect(_video_url),
+}

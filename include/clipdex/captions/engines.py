@@ -1,0 +1,15 @@
+"""The engine that the settings name. What an engine needs is imported only where it is chosen."""
+
+from clipdex.captions.caption import Captioner
+from clipdex.config import EngineName, Settings
+
+
+def open_captioner(settings: Settings) -> Captioner:
+    """Nothing is connected or loaded yet: the fingerprint costs nothing."""
+    if settings.engine.name is EngineName.DETECTORS:
+        from clipdex.captions.detectors import Detectors
+
+        return Detectors(settings)
+    from clipdex.captions.server import ServerEngine
+
+    return ServerEngine(settings)

@@ -1,0 +1,305 @@
+"""The nodes of an engine: whom to ask next, what an answer means, when to ask again.
+
+an answer       200 with a JSON object
+unavailable     connect, reset, timeout, 408 409 425 429 5xx, 200 with anything else, and 404 model_not_found from a
+                gateway that served the model before: asked again, elsewhere if there is a better node, with backoff,
+                jitter and Retry-After; EngineUnavailable when tries or time are used up
+about the clip  400 413 422: asked once more, elsewhere if there is another node; twice is ClipRejected
+configuration   anything else, such as 401 403 404 and redirects: ConfigurationError at once
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from clipdex.config import Engine
+from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
+
+log = logging.getLogger(__name__)
+logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes a line a request into a task's log
+
+Document = dict[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One base URL. Times are of the monotonic clock.
+
+    troubles: rests in a row; rests_until: until then it is asked only if nobody else can be; closed_until: it said so
+    itself, by Retry-After, and is not asked before.
+    """
+
+    url: str
+    in_flight: int = 0
+    troubles: int = 0
+    rests_until: float = 0.0
+    closed_until: float = 0.0
+
+    @property
+    def doubtful(self) -> bool:
+        """It rests, or is back from it and one request is already finding out how it does."""
+        return time.monotonic() < self.rests_until or (self.troubles > 0 and self.in_flight > 0)
+
+    def rank(self, against: int) -> tuple[float, ...]:
+        """The lowest is asked next. against: what the clip in question has met here."""
+        closed = time.monotonic() < self.closed_until
+        return against + closed, self.doubtful, self.in_flight, random.random()
+
+    def trouble(self, backoff_s: float, retry_after_s: float | None) -> None:
+        now = time.monotonic()
+        if now >= self.rests_until:
+            self.troubles += 1
+            self.rests_until = now + min(_LONGEST_PAUSE_S, backoff_s * 2**self.troubles)
+        self.closed_until = max(self.closed_until, now + (retry_after_s or 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """seconds: from the request to its last byte; attempts: how many requests were sent until it came."""
+
+    document: Document
+    seconds: float
+    attempts: int
+
+
+class Nodes:
+    """Sends requests, each to the node that has the fewest of ours in flight. One object serves one event loop.
+
+    backoff_s: the longest pause before the second try; it doubles with each further one. serving: those to ask.
+    """
+
+    def __init__(self, engine: Engine, in_flight: int, backoff_s: float) -> None:
+        self.all = [Node(url) for url in dict.fromkeys(map(_base_url, engine.base_urls))]
+        self.serving: Sequence[Node] = self.all
+        self.model_seen = False
+        self._engine, self._backoff_s, self._key = engine, backoff_s, _checked_key(engine.api_key)
+        self._client = httpx.AsyncClient(
+            auth=_Bearer(self._key),
+            timeout=httpx.Timeout(
+                connect=engine.connect_timeout_s,
+                read=engine.request_timeout_s,
+                write=engine.request_timeout_s,
+                pool=engine.connect_timeout_s,
+            ),
+            # Idle connections are closed before uvicorn does it (5 s), maybe in the moment of their next use.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=in_flight, keepalive_expiry=4.0),
+        )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def get(self, node: Node, path: str, deadline_s: float) -> Document | None:
+        """What one node says, or None if it has no such page."""
+
+        async def send(one: Node) -> Document:
+            return self._read(one, path, await self._sent(one, "GET", path))
+
+        try:
+            return (await self._persist([node], deadline_s, send)).document
+        except _Absent:
+            return None
+
+    async def post(
+        self, path: str, body: AsyncIterable[bytes], size: int, accept: Callable[[Document], None]
+    ) -> Answer:
+        """The first answer that is accepted. accept: raises EngineUnavailable or ConfigurationError if it is none."""
+        headers = {"Content-Type": "application/json", "Content-Length": str(size)}
+
+        async def send(node: Node) -> Document:
+            response = await self._sent(node, "POST", path, content=body, headers=headers)
+            if response.status_code in _ABOUT_THE_CLIP:
+                raise _Refused(self._told(node, path, response))
+            document = self._read(node, path, response)
+            accept(document)
+            return document
+
+        return await self._persist(self.serving, self._engine.deadline_s, send)
+
+    async def _persist(
+        self, nodes: Sequence[Node], deadline_s: float, send: Callable[[Node], Awaitable[Document]]
+    ) -> Answer:
+        """Ask until there is an answer, or tries or time are used up."""
+        began = time.monotonic()
+        against = dict.fromkeys(nodes, 0)
+        failures = attempts = 0
+        refused = False
+        while True:
+            node = min(nodes, key=lambda one: one.rank(against[one]))
+            await self._open(node, deadline_s - (time.monotonic() - began))
+            attempts += 1
+            try:
+                return await self._timed(node, send, deadline_s - (time.monotonic() - began), attempts)
+            except _Refused as refusal:
+                if refused:
+                    raise ClipRejected(Reason.REJECTED_BY_ENGINE, f"twice, at last by {refusal}") from None
+                refused = True
+                against[node] += 2  # a second opinion is worth more than a node at rest
+            except EngineUnavailable as error:
+                node.trouble(self._backoff_s, error.retry_after_s)
+                against[node] += 1
+                failures += 1
+                pause = random.uniform(0, min(_LONGEST_PAUSE_S, self._backoff_s * 2 ** (failures - 1)))
+                spent = time.monotonic() - began
+                if failures >= self._engine.tries or spent + pause >= deadline_s:
+                    text = f"{error}; given up after {attempts} requests in {spent:.1f} s"
+                    raise EngineUnavailable(text, error.retry_after_s) from None
+                log.debug("%s; asking again in %.1f s", error, pause)
+                await asyncio.sleep(pause)
+
+    async def _open(self, node: Node, left_s: float) -> None:
+        """Wait as long as the node asked for, and a little more, so that not everybody comes back at once."""
+        wait = node.closed_until - time.monotonic()
+        if wait <= 0:
+            return
+        if wait >= left_s:
+            raise EngineUnavailable(f"{node.url}: asked us to stay away for {wait:.0f} s more", wait)
+        await asyncio.sleep(min(wait + random.uniform(0, self._backoff_s), left_s))
+
+    async def _timed(
+        self, node: Node, send: Callable[[Node], Awaitable[Document]], left_s: float, attempts: int
+    ) -> Answer:
+        """One request, whole: the client's own timeouts begin anew with each byte that trickles in."""
+        limit_s = min(self._engine.request_timeout_s, left_s)
+        started = time.monotonic()
+        node.in_flight += 1
+        try:
+            async with asyncio.timeout(limit_s):
+                document = await send(node)
+        except TimeoutError:
+            raise EngineUnavailable(f"{node.url}: no whole answer within {limit_s:.1f} s") from None
+        finally:
+            node.in_flight -= 1
+        node.troubles = 0
+        return Answer(document, time.monotonic() - started, attempts)
+
+    async def _sent(self, node: Node, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            return await self._client.request(method, node.url + path, **options)
+        except httpx.HTTPError as error:
+            text = f"{node.url}: {type(error).__name__} {self._short(str(error))}".rstrip()
+            raise EngineUnavailable(text) from None
+
+    def _read(self, node: Node, path: str, response: httpx.Response) -> Document:
+        """The JSON object of a 200; what else came is raised by its meaning."""
+        status, told = response.status_code, self._told(node, path, response)
+        if status == httpx.codes.OK:
+            try:
+                document = response.json()
+            except (ValueError, RecursionError):
+                document = None
+            if not isinstance(document, dict):
+                raise EngineUnavailable(f"{told}: not the JSON object that an engine answers with")
+            return document
+        if status in _ABSENT and response.request.method == "GET":
+            raise _Absent(told)
+        if status in _LATER or status >= 500:
+            raise EngineUnavailable(told, _retry_after(response))
+        if status == 404 and self.model_seen and "model_not_found" in response.text:
+            raise EngineUnavailable(f"{told} (the model was served before: the gateway has lost its nodes)")
+        raise ConfigurationError(f"{told}; {_advice(response)}")
+
+    def _told(self, node: Node, path: str, response: httpx.Response) -> str:
+        return f"{node.url}{path}: {response.status_code} {self._short(_message(response))}".rstrip()
+
+    def _short(self, text: str) -> str:
+        """One line, and never the key, which servers repeat when they refuse it."""
+        line = " ".join(text.split())
+        if key := self._key.get_secret_value():
+            line = line.replace(key, "**********")
+        return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
+
+
+class _Refused(Exception):
+    """400, 413 or 422, for the first time."""
+
+
+class _Absent(ConfigurationError):
+    """The server is there, the page is not."""
+
+
+class _Bearer(httpx.Auth):
+    """Adds the key as the request goes out, so that it lies in no header that could be shown."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if key := self._key.get_secret_value():
+            request.headers["Authorization"] = f"Bearer {key}"
+        yield request
+
+
+_ABOUT_THE_CLIP = {400, 413, 422}
+_LATER = {408, 409, 425, 429}
+_ABSENT = {404, 405, 501}
+_LONGEST_PAUSE_S, _LONGEST_RETRY_AFTER_S = 30.0, 120.0
+_LONGEST_MESSAGE = 300
+
+
+def _base_url(text: str) -> str:
+    """http://node:30000 of what people write, such as http://node:30000/v1/."""
+    try:
+        url = httpx.URL(text.strip().rstrip("/").removesuffix("/v1"))
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host or url.query or url.userinfo:
+        shown = url.copy_with(userinfo=None, query=None) if url.host else "one of base_urls"
+        raise ConfigurationError(
+            f"{shown}: an engine's address looks like http://gpu-1:30000, without query, user or password; "
+            "the key goes into CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
+        )
+    return str(url).rstrip("/")
+
+
+def _checked_key(key: SecretStr) -> SecretStr:
+    """Keys that come from files end with a newline; other characters no header can carry."""
+    value = key.get_secret_value().strip()
+    if not (value.isascii() and value.isprintable()):
+        raise ConfigurationError("the engine's API key has characters that no header can carry: set it again")
+    return SecretStr(value)
+
+
+def _message(response: httpx.Response) -> str:
+    """What an error says: SGLang's message, the nested one of gateways and vLLM, or the text itself."""
+    if response.is_success:
+        return str(response.headers.get("content-type", ""))
+    try:
+        said = response.json()
+    except (ValueError, RecursionError):
+        return response.text
+    for _ in range(2):
+        if isinstance(said, dict):
+            said = said.get("message") or said.get("error") or said.get("detail") or said
+    return str(said)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds, from seconds or a date; a server does not get to stop us for hours."""
+    value = response.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S) if seconds == seconds else None
+
+
+def _advice(response: httpx.Response) -> str:
+    if response.status_code in (401, 403):
+        return "check the key: CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
+    if response.is_redirect:
+        host = httpx.URL(response.headers.get("location", "")).host
+        return f"base_urls must name the engine itself, not what redirects to {host or 'another path'}"
+    return "check that base_urls name the engine, and that it serves the model"

@@ -1,0 +1,192 @@
+"""Gates: what must be true of a caption before it is stored. A failed gate gets one more attempt, then quarantine."""
+
+import logging
+import re
+import unicodedata
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+from clipdex.captions.caption import Captioner, Gates, Reply
+from clipdex.captions.languages import language
+from clipdex.errors import ClipRejected, Reason
+from clipdex.video import Prepared
+
+log = logging.getLogger(__name__)
+
+
+async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> Reply:
+    """Ask, and once more with other sampling if the text fails a gate; what both cost is added up.
+
+    Raises what the captioner raises, or ClipRejected with the second text.
+    """
+    prompt = captioner.fingerprint.prompt
+    first = _cleaned(await captioner.caption(prepared))
+    try:
+        check(first, captioner.gates, prompt)
+        return first
+    except ClipRejected as refusal:
+        log.info("a caption failed a gate, asking once more: %s", refusal)
+    second = _cleaned(await captioner.caption(prepared, attempt=2))
+    check(second, captioner.gates, prompt)
+    return replace(
+        second,
+        prompt_tokens=first.prompt_tokens + second.prompt_tokens,
+        completion_tokens=first.completion_tokens + second.completion_tokens,
+        seconds=first.seconds + second.seconds,
+        attempts=first.attempts + second.attempts,
+    )
+
+
+def check(reply: Reply, gates: Gates, prompt: str = "") -> None:
+    """Raise ClipRejected, with the text, if a caption is not what was wanted.
+
+    The gate that says most comes first: a loop runs into the token limit, and a refusal is short.
+    """
+    found = (
+        _empty(reply)
+        or _refused(reply)
+        or _echo(reply.text, prompt)
+        or _looping(reply.text, gates)
+        or _truncated(reply)
+        or _foreign(reply.text, gates)
+        or _too_short(reply.text, gates)
+    )
+    if found:
+        raise ClipRejected(*found, text=reply.text)
+
+
+def clean(text: str) -> str:
+    """The text as UTF-8 JSON can hold it: surrogate pairs joined, lone ones and control characters gone."""
+    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+    kept = (char for char in joined if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
+    return unicodedata.normalize("NFC", "".join(kept)).strip()
+
+
+_Found = tuple[Reason, str] | None
+
+
+def _empty(reply: Reply) -> _Found:
+    return None if reply.text.strip() else (Reason.CAPTION_EMPTY, "the engine answered without a word")
+
+
+def _refused(reply: Reply) -> _Found:
+    if reply.finish_reason == "content_filter":
+        return Reason.CAPTION_REFUSED, "the engine's content filter stopped the text"
+    start = reply.text.lstrip("*_#> \n\t").replace("’", "'")
+    if match := _REFUSALS.match(start):
+        return Reason.CAPTION_REFUSED, f"it begins with {match[0]!r}"
+    return None
+
+
+def _echo(text: str, prompt: str) -> _Found:
+    """A model that has not understood repeats what it was asked."""
+    asked = set(_grams(_words(prompt), _ECHO))
+    share = _share(_words(text), lambda gram, _: gram in asked, _ECHO)
+    if asked and share > _MOST_ECHO:
+        return Reason.CAPTION_REFUSED, f"{share:.0%} of its words repeat the prompt, more than {_MOST_ECHO:.0%}"
+    return None
+
+
+def _looping(text: str, gates: Gates) -> _Found:
+    """Loops are at the end, where a model has lost its way, so the end is looked at by itself, too."""
+    words = _words(text)
+    share = max(_repeated(words), _repeated(words[-_END:]))
+    if share > gates.max_repeat:
+        return (
+            Reason.CAPTION_LOOPING,
+            f"{share:.0%} of its words repeat sequences of {_LOOP}, more than {gates.max_repeat:.0%}",
+        )
+    plain = text.encode()
+    ratio = len(zlib.compress(plain)) / len(plain)
+    if ratio < gates.min_ratio:
+        return Reason.CAPTION_LOOPING, f"it compresses to {ratio:.2f} of its size, below {gates.min_ratio:.2f}"
+    return None
+
+
+def _truncated(reply: Reply) -> _Found:
+    if reply.finish_reason == "length":
+        return Reason.CAPTION_TRUNCATED, f"cut off after {reply.completion_tokens} tokens; allow more max_tokens"
+    return None
+
+
+def _foreign(text: str, gates: Gates) -> _Found:
+    """Words on a sign may be foreign, most of a caption may not."""
+    if not gates.language:
+        return None
+    wanted = language(gates.language)
+    scripts = Counter(_script(char) for char in unicodedata.normalize("NFKC", text) if char.isalpha())
+    letters = scripts.total()
+    share = sum(scripts[script] for script in wanted.scripts) / letters if letters else 0.0
+    if letters >= _FEW_LETTERS and share < _LEAST_SCRIPT:
+        most = scripts.most_common(1)[0][0].lower()
+        return Reason.CAPTION_LANGUAGE, f"{share:.0%} of its letters can be {wanted.name}; most are {most}"
+    return None
+
+
+def _too_short(text: str, gates: Gates) -> _Found:
+    count = len(_words(text))
+    if count < gates.min_words:
+        return Reason.CAPTION_TOO_SHORT, f"{count} words, fewer than {gates.min_words}"
+    return None
+
+
+_LOOP, _END = 4, 80
+_ECHO, _MOST_ECHO = 5, 0.5
+_FEW_LETTERS, _LEAST_SCRIPT = 20, 0.5
+
+# Where words are not spaced (Thai, Lao, kana, Han) a character counts as a word.
+_UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+
+_REFUSALS = re.compile(
+    r"(i'?m|i am) (very |so |really )?(sorry|unable to|not able to)\b"
+    r"|(i )?apologi[sz]e\b|my apologies\b|sorry, (but )?i\b|unfortunately, i\b"
+    r"|i (can't|cannot|can not|do not have|don't have|don't see|do not see|could not|couldn't|won't|will not)\b"
+    r"|as an? (ai|language model|text-based)\b"
+    r"|(please|could you) (provide|upload|share|attach)\b|no video (was|has been)\b"
+    r"|there is no video (attached|provided|to|in)\b"
+    r"|lo siento\b|no puedo\b|je suis désolée?\b|je ne peux pas\b|désolée?,|es tut mir leid\b|ich kann (nicht|kein)"
+    r"|mi dispiace\b|non posso\b|desculpe\b|não posso\b|извините|к сожалению, я\b|я не могу\b|простите"
+    r"|抱歉|对不起|很抱歉|對不起|申し訳|すみません|죄송",
+    re.IGNORECASE,
+)
+
+
+def _cleaned(reply: Reply) -> Reply:
+    segments = tuple(replace(segment, text=clean(segment.text)) for segment in reply.segments)
+    return replace(reply, text=clean(reply.text), segments=segments)
+
+
+def _words(text: str) -> list[str]:
+    words = (word.strip(_MARKS) for word in _WORD.findall(text.casefold()))
+    return [word for word in words if word]
+
+
+@lru_cache(maxsize=4096)
+def _script(char: str) -> str:
+    return re.split("[ -]", unicodedata.name(char, "UNKNOWN"), maxsplit=1)[0]
+
+
+_MARKS = ".,;:!?…\"'`´“”‘’«»()[]{}<>*_#-–—/\\|。，、！？；：「」（）"
+
+
+def _grams(words: list[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
+
+
+def _repeated(words: list[str]) -> float:
+    """The share of words that lie in a sequence said before."""
+    said: dict[tuple[str, ...], int] = {}
+    return _share(words, lambda gram, start: said.setdefault(gram, start) != start, _LOOP)
+
+
+def _share(words: list[str], counts: Callable[[tuple[str, ...], int], bool], size: int) -> float:
+    """The share of words inside those sequences of this size that count."""
+    covered = [False] * len(words)
+    for start, gram in enumerate(_grams(words, size)):
+        if counts(gram, start):
+            covered[start : start + size] = [True] * size
+    return sum(covered) / len(words) if words else 0.0
