@@ -7,23 +7,24 @@ fewer bits, what the filter would smooth adds up from picture to picture, and de
 
 from __future__ import annotations
 
+import contextlib
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.timeline import Step, Timeline
+from clipdex.timeline import ROUNDING_S, Step, Timeline, first_stamp, packets
 from clipdex.truncation import missing_end
 
 # Formats that hold their pictures themselves: a playlist or a concat script would open other files.
@@ -45,6 +46,7 @@ class Footage:
 
     def __init__(self, path: Path, container: InputContainer, stream: VideoStream, limits: VideoLimits) -> None:
         self.bytes = path.stat().st_size
+        self._path = path
         self.codec = stream.codec_context.codec.canonical_name
         self.pixel_aspect = _pixel_aspect(stream)
         self._container = container
@@ -64,7 +66,7 @@ class Footage:
         on_screen: VideoFrame | None = None
         on_screen_s = 0.0
         for start_s, frame in self._decoded(times):
-            while waiting and on_screen is not None and waiting[0] < start_s:
+            while waiting and on_screen is not None and waiting[0] + ROUNDING_S < start_s:
                 waiting.popleft()
                 yield on_screen
             on_screen, on_screen_s = frame, start_s
@@ -89,9 +91,8 @@ class Footage:
 
     def _frames(self, context: VideoCodecContext, plan: list[Step]) -> Iterator[VideoFrame]:
         self._open_decoder(context)
-        self._container.seek(self._timeline.first_dts, stream=self._stream)
         held = False  # the decoder holds pictures back until it is drained
-        for packet, step in zip(self._packets(), plan, strict=False):
+        for packet, step in zip(self._packets_again(), plan, strict=False):
             self._check()
             if step is not Step.DROP:
                 if context.codec.canonical_name in _MARKED:
@@ -105,15 +106,18 @@ class Footage:
         if held:
             yield from _decode(context, None)
 
-    def _packets(self) -> Iterator[Packet[VideoStream]]:
-        try:
-            for packet in self._container.demux(self._stream):
-                if packet.size:
-                    yield packet
-        except MemoryError:
-            raise
-        except av.FFmpegError:
-            return  # where the file breaks off; Timeline.read has seen the same
+    def _packets_again(self) -> Iterator[Packet[Stream]]:
+        """By seeking, or where that does not lead to the first packet, by opening the file anew."""
+        with contextlib.suppress(av.FFmpegError):
+            self._container.seek(self._timeline.first, stream=self._stream)
+        again = packets(self._container, self._stream)
+        first = next(again, None)
+        if first is not None and first_stamp(first) == self._timeline.first:
+            yield first
+            yield from again
+            return
+        with _container(self._path) as container:
+            yield from packets(container, container.streams[self._stream.index])
 
     def _open_decoder(self, context: VideoCodecContext) -> None:
         pixels = context.width * context.height * len(self._timeline.stamps)
@@ -140,13 +144,10 @@ class Footage:
             )
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(path: Path, limits: VideoLimits) -> Iterator[Footage]:
     """The clip at path. Raises ClipRejected for what is no clip, or more than the limits allow."""
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise ClipRejected(Reason.MISSING, "a file expected, found none at its path") from None
+    size = _readable_bytes(path)
     if size == 0:
         raise ClipRejected(Reason.EMPTY_FILE, "a clip expected, found 0 bytes")
     if size > limits.max_bytes:
@@ -162,6 +163,18 @@ def opened(path: Path, limits: VideoLimits) -> Iterator[Footage]:
         if cut:
             raise ClipRejected(Reason.TRUNCATED_FILE, cut) from refusal
         raise
+
+
+def _readable_bytes(path: Path) -> int:
+    """Raises OSError where the disk, not the clip, is to blame."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise ClipRejected(Reason.MISSING, "a file expected, found none at its path") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ClipRejected(Reason.UNDECODABLE, "a file expected, found a folder or a device")
+    path.open("rb").close()
+    return status.st_size
 
 
 def _container(path: Path) -> InputContainer:
@@ -188,7 +201,7 @@ def _decodable(stream: VideoStream) -> bool:
     return context is not None
 
 
-def _decode(context: VideoCodecContext, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+def _decode(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[VideoFrame]:
     """A broken packet costs its own picture, not the clip."""
     try:
         return context.decode(packet)

@@ -19,7 +19,9 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 
-_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+from clipdex.errors import ClipRejected, Reason
+
+_CONVERTIBLE = frozenset({1, 4, 5, 6, 7, 9})  # AVCOL_SPC: BT.709, FCC, both of BT.601, SMPTE 240M, BT.2020
 _BT601 = 6  # AVCOL_SPC_SMPTE170M, what libswscale calls ITU601
 _HDR = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
 _SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND  # without it, colours darken by two or three of 255
@@ -47,6 +49,18 @@ class Studio:
         self._tone_mapper = VideoReformatter()
 
     def picture(self, frame: VideoFrame) -> VideoFrame:
+        """Raises ClipRejected where the frame is of a kind that cannot be converted."""
+        try:
+            return _upright(self._small(frame), self._matrix)
+        except MemoryError:
+            raise
+        except av.FFmpegError as error:
+            kind = f"{frame.width}x{frame.height} {frame.format.name}"
+            raise ClipRejected(
+                Reason.UNDECODABLE, f"pictures ({kind}) cannot be converted: {error.strerror}"
+            ) from error
+
+    def _small(self, frame: VideoFrame) -> VideoFrame:
         width, height = self._before_turning
         tone: dict[str, Any] = {}
         scaler = self._scaler
@@ -55,7 +69,7 @@ class Studio:
             frame = scaler.reformat(frame, width, height, interpolation=_SCALING, threads=1)
             tone = {"dst_color_trc": ColorTrc.BT709, "dst_color_primaries": ColorPrimaries.BT709}
             scaler = self._tone_mapper
-        small = scaler.reformat(
+        return scaler.reformat(
             frame,
             width,
             height,
@@ -67,7 +81,6 @@ class Studio:
             threads=1,
             **tone,
         )
-        return _upright(small, self._matrix)
 
 
 def encode_proxy(pictures: Sequence[VideoFrame], fps: Fraction) -> bytes:
@@ -131,8 +144,8 @@ def _even(length: float) -> int:
 
 
 def _likely_space(frame: VideoFrame) -> Colorspace | None:
-    """What a file that does not say most likely means: BT.601 in standard definition, BT.709 above."""
-    if frame.colorspace != _UNSPECIFIED:
+    """Where a file says nothing, or nonsense: BT.601 in standard definition, BT.709 above."""
+    if frame.format.is_rgb or frame.colorspace in _CONVERTIBLE:
         return None
     return Colorspace.ITU709 if frame.height > 576 or frame.width >= 1280 else Colorspace.ITU601
 

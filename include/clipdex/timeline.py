@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 
 from clipdex.errors import ClipRejected, Reason
 
-_ROUNDING_S = 1e-6
+ROUNDING_S = 1e-6  # less than any clock's tick that matters
 _LIKELY_RATE = Fraction(25)
 
 
@@ -38,8 +38,8 @@ class Timeline:
     """The packets of one stream.
 
     stamps: the pts of each in decoding order, in units of clock [s]; shown: the same in showing order; groups: where
-    each group of pictures starts among the packets; step: how long the last picture stands; first_dts: where to seek
-    for the first packet; bytes: of all packets; covered_s: up to where any stream of the file has data [s].
+    each group of pictures starts among the packets; step: how long the last picture stands; first: where to seek for
+    the first packet; bytes: of all packets; covered_s: up to where any stream of the file has data [s].
     counted: the file does not tell when its pictures are shown; they are taken to follow each other evenly.
     """
 
@@ -48,7 +48,7 @@ class Timeline:
     groups: tuple[int, ...]
     clock: Fraction
     step: int
-    first_dts: int
+    first: int
     bytes: int
     covered_s: float
     counted: bool
@@ -58,9 +58,9 @@ class Timeline:
         """Read every packet of the file; check is called at each, and may raise."""
         stamps: list[int | None] = []
         groups: list[int] = []
-        first_dts = size = step = 0
+        first = size = step = 0
         start_s = end_s = 0.0
-        for packet in _readable(container):
+        for packet in packets(container):
             check()
             moment = packet.pts if packet.pts is not None else packet.dts
             if moment is not None:
@@ -69,7 +69,7 @@ class Timeline:
             if packet.stream_index != stream.index:
                 continue
             if not stamps:
-                first_dts = packet.dts if packet.dts is not None else moment or 0
+                first = first_stamp(packet)
             if packet.is_keyframe:
                 groups.append(len(stamps))
             stamps.append(packet.pts)
@@ -87,7 +87,7 @@ class Timeline:
             groups=tuple(groups),
             clock=stream.time_base,
             step=step,
-            first_dts=first_dts,
+            first=first,
             bytes=size,
             covered_s=end_s - start_s,
             counted=counted,
@@ -103,7 +103,7 @@ class Timeline:
 
     def shown_at(self, time_s: float) -> int:
         """The stamp of the picture on screen at that time: the last one that has started."""
-        limit = self.shown[0] + (time_s + _ROUNDING_S) / self.clock
+        limit = self.shown[0] + (time_s + ROUNDING_S) / self.clock
         return self.shown[max(0, bisect_right(self.shown, limit) - 1)]
 
     def plan(self, times: Sequence[float]) -> list[Step]:
@@ -127,20 +127,25 @@ class Timeline:
         return list(zip(starts, [*starts[1:], len(self.stamps)], strict=True))
 
 
-def _readable(container: InputContainer) -> Iterator[Packet[Stream]]:
-    """The packets up to where the file breaks off; what is missing shows in their times."""
-    packets = container.demux()
+def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stream]]:
+    """Up to where the file breaks off: what is missing shows in the times of the rest."""
+    read = container.demux(*streams)
     while True:
         try:
-            packet = next(packets, None)
+            packet = next(read, None)
         except MemoryError:
             raise
-        except av.FFmpegError:
+        except (av.FFmpegError, IndexError):  # PyAV's IndexError: at the end, after a stream began in mid-file
             return
         if packet is None:
             return
         if packet.size:
             yield packet
+
+
+def first_stamp(packet: Packet[Stream]) -> int:
+    """Where to seek for a stream's first packet."""
+    return packet.dts if packet.dts is not None else packet.pts or 0
 
 
 def _rate(stream: VideoStream) -> Fraction:

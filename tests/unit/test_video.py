@@ -68,6 +68,7 @@ def _cut(path: Path, share: float) -> Path:
         ("hevc.mov", "libx265", QUIET, "yuv420p"),
         ("vp9.webm", "libvpx-vp9", VP9, "yuv420p"),
         ("vp8.webm", "libvpx", {"deadline": "realtime"}, "yuv420p"),
+        ("vp8.ogv", "libvpx", {"deadline": "realtime"}, "yuv420p"),
         ("mpeg4.mp4", "mpeg4", {"bf": "2"}, "yuv420p"),
         ("mpeg4.avi", "mpeg4", {"bf": "2"}, "yuv420p"),
         ("mpeg2.mpg", "mpeg2video", {"bf": "2", "g": "12"}, "yuv420p"),
@@ -288,6 +289,10 @@ def test_the_poster_shows_something_where_the_middle_is_black(tmp_path: Path) ->
 
 def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
     assert _refused(tmp_path / "a.mp4").reason is Reason.MISSING
+
+
+def test_a_folder_is_no_clip(tmp_path: Path) -> None:
+    assert _refused(tmp_path).reason is Reason.UNDECODABLE
 
 
 def test_an_empty_file_is_refused_as_empty(tmp_path: Path) -> None:
