@@ -53,7 +53,7 @@ def search(args: argparse.Namespace) -> int:
         console.print(
             f"{number}. {hit.uri}  {hit.day}  score {hit.score:.3f}", style="bold", markup=False, soft_wrap=True
         )
-        console.print(f"   {best.start_s:.1f}-{best.end_s:.1f} s: {best.text}", markup=False, soft_wrap=True)
+        console.print(f"   [{best.start_s:.1f}-{best.end_s:.1f} s] {best.text}", markup=False, soft_wrap=True)
     if not hits:
         console.print("no clip answers; try other words, or leave --day away")
     return 0
@@ -118,6 +118,7 @@ def _show_ingested(event: Any, seconds: float, as_json: bool) -> None:
         "run": report.run,
         "discovered": report.total("discovered"),
         "captioned": report.total("captioned"),
+        "asked": report.total("asked"),
         "quarantined": report.total("quarantined"),
         "unfinished": report.total("unfinished"),
         "done_before": report.done_before,

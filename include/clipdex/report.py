@@ -20,14 +20,16 @@ log = logging.getLogger(__name__)
 class DayReport:
     """What a run did for one day.
 
-    captioned: clips whose caption was written in this run, exact copies counted in; stored: captions that were
-    there before; unfinished: planned clips without a final outcome; engine_s: time at the engine, summed [s].
+    captioned: planned clips that have their caption now. Of these the engine was asked for `asked`; `copies` are exact
+    copies of those, and the captions of `stored` were there before. unfinished: planned clips without a final outcome;
+    engine_s: time at the engine, summed [s].
     """
 
     day: str
     discovered: int
     planned: int
     captioned: int
+    asked: int
     copies: int
     stored: int
     indexed: int
@@ -136,7 +138,8 @@ def _day_report(day: str, discovered: int, planned: int, unfinished: int, outcom
         day=day,
         discovered=discovered,
         planned=planned,
-        captioned=origins[Origin.NEW] + origins[Origin.COPY],
+        captioned=sum(origins[origin] for origin in Origin),
+        asked=origins[Origin.NEW],
         copies=origins[Origin.COPY],
         stored=origins[Origin.STORED],
         indexed=kinds[Outcome.INDEXED],
@@ -156,10 +159,10 @@ def _quarantine_line(one: ClipOutcome) -> dict[str, str]:
 def _tell(report: RunReport) -> None:
     for day in report.days:
         log.info(
-            "%s: %d found, %d planned, %d captioned (%d copies), %d stored before, %d indexed in %d chunks, "
-            "%d quarantined, %d unfinished, %d output tokens, %.1f s at the engine",
-            day.day, day.discovered, day.planned, day.captioned, day.copies, day.stored, day.indexed, day.chunks,
-            day.quarantined, day.unfinished, day.completion_tokens, day.engine_s,
+            "%s: %d found, %d planned, %d captioned (%d asked for, %d copies, %d stored before), "
+            "%d indexed in %d chunks, %d quarantined, %d unfinished, %d output tokens, %.1f s at the engine",
+            day.day, day.discovered, day.planned, day.captioned, day.asked, day.copies, day.stored, day.indexed,
+            day.chunks, day.quarantined, day.unfinished, day.completion_tokens, day.engine_s,
         )  # fmt: skip
     for line in report.quarantine:
         log.warning("quarantined %s: %s (%s)", line["uri"], line["reason"], line["detail"])

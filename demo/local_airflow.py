@@ -1,0 +1,286 @@
+"""A whole Airflow on this machine: scheduler, API server, dag processor, triggerer, on loopback, in one folder.
+
+    with LocalAirflow(home) as airflow:
+        airflow.url, airflow.user, airflow.password
+
+Each component is a process group of its own, dies with this process, and is stopped by that group. What runs is written
+to home/local.json, so that stop_leftovers() can clean up after a crash.
+"""
+
+import ctypes
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+import psutil
+from cryptography.fernet import Fernet
+
+REPOSITORY = Path(__file__).parents[1]
+COMPONENTS = {
+    "api-server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+"""Logs are read from home/logs by the API server; the log servers would listen on every interface."""
+
+
+class AirflowFailed(Exception):
+    """A component did not start, or died; the message ends with its last lines."""
+
+
+class LocalAirflow:
+    """Started by entering, stopped by leaving. home: AIRFLOW_HOME, kept from one start to the next.
+
+    environment: laid over what the components get, such as CLIPDEX_* settings or AIRFLOW__* options.
+    """
+
+    user = "admin"
+
+    def __init__(self, home: Path, environment: Mapping[str, str] | None = None, port: int = 0) -> None:
+        self.home = home
+        self.port = port or _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._given = dict(environment or {})
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.password = ""
+
+    def __enter__(self) -> Self:
+        running = leftovers(self.home)
+        if running:
+            raise AirflowFailed(
+                f"{self.home} is in use by process {running[0].pid} and {len(running) - 1} more: stop it, or make down"
+            )
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.password = _kept_secret(self.home / "password", lambda: secrets.token_urlsafe(12))
+        self.environment = self._environment()
+        try:
+            self._prepare()
+            for name in COMPONENTS:
+                self._start(name)
+            self._wait_until_healthy()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def check(self) -> None:
+        """Raises AirflowFailed if a component is no longer there."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                raise AirflowFailed(f"airflow {name} ended with {process.returncode}:\n{self._tail(name)}")
+
+    def stop(self) -> None:
+        """End every component and every task, first kindly."""
+        for process in self._processes.values():
+            _signal_group(process.pid, signal.SIGTERM)
+        _wait_all(list(self._processes.values()), 10)
+        for process in self._processes.values():
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
+        self._processes.clear()
+        stop_leftovers(self.home)
+
+    def airflow(self, *arguments: str) -> str:
+        """Run an airflow command in this environment; its output."""
+        done = subprocess.run([*_AIRFLOW, *arguments], env=self.environment, capture_output=True, text=True)
+        if done.returncode:
+            raise AirflowFailed(f"airflow {' '.join(arguments)}: {done.stderr[-2000:]}")
+        return done.stdout
+
+    def _environment(self) -> dict[str, str]:
+        home = self.home
+        kept = {name: _kept_secret(home / name, make) for name, make in _SECRETS.items()}
+        passwords = home / "passwords.json"
+        _write_private(passwords, json.dumps({self.user: self.password}))
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "4",  # SQLite: with 32 the scheduler dies of "database is locked"
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{self.user}:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW__CORE__FERNET_KEY": kept["fernet_key"],
+            "AIRFLOW__API__SECRET_KEY": kept["secret_key"],
+            "AIRFLOW__API_AUTH__JWT_SECRET": kept["jwt_secret"],
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+            "PYTHONUNBUFFERED": "1",
+            **self._given,
+        }
+
+    def _prepare(self) -> None:
+        """Database, pools, connections and the DAGs, before the first component looks for them."""
+        connections = self.home / "connections.json"
+        connections.write_text(json.dumps(_CONNECTIONS))
+        pools = REPOSITORY / "docker/airflow/pools.json"
+        done = subprocess.run(
+            [sys.executable, "-c", _PREPARE, str(pools), str(connections)],
+            env=self.environment, capture_output=True, text=True,
+        )  # fmt: skip
+        if done.returncode:
+            raise AirflowFailed(f"preparing {self.home} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+
+    def _start(self, name: str) -> None:
+        log = self._log(name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._processes[name] = subprocess.Popen(
+                [*_AIRFLOW, *COMPONENTS[name]], env=self.environment, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent, cwd=self.home,
+            )  # fmt: skip
+        pids = {name: process.pid for name, process in self._processes.items()}
+        (self.home / "local.json").write_text(json.dumps({"url": self.url, "parent": os.getpid(), "pids": pids}))
+
+    def _wait_until_healthy(self, seconds: float = 180) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check()
+            missing = _unhealthy(self.url)
+            if not missing:
+                return
+            time.sleep(0.25)
+        raise AirflowFailed(f"airflow is not healthy after {seconds:.0f} s: {missing}; see {self.home / 'logs'}")
+
+    def _log(self, name: str) -> Path:
+        return self.home / "logs" / "components" / f"{name}.log"
+
+    def _tail(self, name: str) -> str:
+        return self._log(name).read_text(errors="replace")[-3000:]
+
+
+def leftovers(home: Path) -> list[psutil.Process]:
+    """Processes that run for this home: components, and tasks that outlived them."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get("AIRFLOW_HOME") == str(home):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def stop_leftovers(home: Path) -> int:
+    """Kill what a crash left behind; how many processes that were."""
+    killed: set[int] = set()
+    while processes := leftovers(home):
+        for process in processes:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+            killed.add(process.pid)
+        psutil.wait_procs(processes, timeout=5)
+    (home / "local.json").unlink(missing_ok=True)
+    return len(killed)
+
+
+_AIRFLOW = [sys.executable, "-m", "airflow"]
+
+_SECRETS = {
+    "fernet_key": lambda: Fernet.generate_key().decode(),
+    "secret_key": lambda: secrets.token_urlsafe(32),
+    "jwt_secret": lambda: secrets.token_urlsafe(48),
+}
+
+_CONNECTIONS = {
+    f"clipdex_{what}": {"conn_type": "generic", "description": told}
+    for what, told in {
+        "source": "The archive: host is its URL; empty for the sample clips. login, password: key and secret",
+        "store": "The artifact store: host is its URL; empty for a folder. login, password: key and secret",
+        "engine": 'Host: base URLs; password: API key; extra: {"name": "sglang", "model": …}. Empty: the detectors',
+        "index": "Host: URL of a Qdrant server; password: API key. Empty for Qdrant Edge in this machine",
+    }.items()
+}
+
+_PREPARE = """
+import sys
+from airflow.cli.cli_parser import get_parser
+for command in (
+    ["db", "migrate"],
+    ["pools", "import", sys.argv[1]],
+    ["connections", "import", sys.argv[2]],
+    ["dags", "reserialize"],
+):
+    arguments = get_parser().parse_args(command)
+    arguments.func(arguments)
+"""
+"""One process for what would be four of four seconds each. Connections that exist are left as they are."""
+
+
+def _unhealthy(url: str) -> str:
+    try:
+        answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=2).json()
+    except (httpx.HTTPError, ValueError) as error:
+        return f"api-server ({type(error).__name__})"
+    states = {
+        name: answer.get(name, {}).get("status") for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")
+    }
+    return ", ".join(f"{name} {state}" for name, state in states.items() if state != "healthy")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _kept_secret(path: Path, make) -> str:  # type: ignore[no-untyped-def]
+    if not path.exists():
+        _write_private(path, make())
+    return path.read_text()
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+
+
+def _die_with_parent() -> None:
+    """The kernel ends a component when this process ends, however that happens."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _wait_all(processes: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return

@@ -1,0 +1,202 @@
+"""make demo: three days of sample clips through a real Airflow, then three searches.
+
+The last line, and .clipdex/demo.json, are one JSON object. Run again, it backfills the same days with reprocess
+"completed", and captions nothing twice.
+"""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from clipdex.config import Settings
+from clipdex.embeddings import open_embedder
+from clipdex.index import open_index
+from clipdex.outcomes import run_outcomes
+from clipdex.planning import load_plan, run_label
+from clipdex.report import RunReport, load_report
+from clipdex.search import search
+from clipdex.store import Store
+from demo.airflow_api import AirflowApi, finished
+from demo.local_airflow import AirflowFailed, LocalAirflow
+from demo.places import DAG, airflow_home, home
+from demo.samples import DAYS, write_samples
+
+QUERIES = ("people riding bicycles", "EXIT", "a red circle moving to the right")
+DEADLINE_S = 600
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> int:
+    started = time.monotonic()
+    settings = Settings.load(home=home())
+    store = Store.open(settings)
+    samples = write_samples(settings.state / "samples")
+    console.print(f"{len(samples)} sample clips over {len(DAYS)} days in {settings.state / 'samples'}")
+    console.print("Starting Airflow: scheduler, API server, dag processor, triggerer …")
+    with LocalAirflow(airflow_home(), {"CLIPDEX_HOME": str(home())}) as airflow:
+        console.print(f"Airflow is up at {airflow.url} ({time.monotonic() - started:.0f} s)")
+        with AirflowApi(airflow.url, airflow.user, airflow.password) as api:
+            runs = backfill(airflow, api, store)
+            reports = [load_report(store, label(api, run)) for run in runs if run["state"] == "success"]
+            failed = [run for run in runs if run["state"] != "success"]
+    show_days(reports)
+    for run in failed:
+        console.print(f"[red]{run['partition_key']}: the run {run['dag_run_id']} failed[/]; make up, and read its log")
+    points = show_searches(settings)
+    summary = summary_of(reports, points, time.monotonic() - started)
+    (settings.state / "demo.json").write_text(json.dumps(summary) + "\n")
+    print(json.dumps(summary))
+    return 1 if failed else 0
+
+
+def backfill(airflow: LocalAirflow, api: AirflowApi, store: Store) -> list[dict[str, Any]]:
+    """Backfill the sample days through Airflow's own API, showing progress; the runs, by day."""
+    before = {run["dag_run_id"]: run["start_date"] for run in api.runs(DAG) if run["partition_key"] in DAYS}
+    reprocess = "completed" if before else "none"
+    api.close_backfills(DAG)
+    api.backfill(DAG, DAYS[0], DAYS[-1], reprocess)
+    console.print(f"Backfill of {DAYS[0]} to {DAYS[-1]} created, reprocess: {reprocess}")
+    deadline = time.monotonic() + DEADLINE_S
+    with progress() as show:
+        while True:
+            airflow.check()
+            runs = [run for run in api.runs(DAG) if run["partition_key"] in DAYS]
+            anew = [run for run in runs if run["start_date"] and before.get(run["dag_run_id"]) != run["start_date"]]
+            done = [run for run in anew if finished(run)]
+            show(Progressed.of(api, store, anew, len(done)))
+            if len(done) == len(DAYS):
+                return sorted(done, key=lambda run: run["partition_key"])
+            if time.monotonic() > deadline:
+                states = {run["dag_run_id"]: run["state"] for run in runs}
+                raise AirflowFailed(f"the backfill is not done after {DEADLINE_S} s: {states}; see {airflow.home}/logs")
+            time.sleep(0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """How far the backfill has come."""
+
+    days: int
+    batches: int
+    batches_planned: int
+    clips: int
+    clips_planned: int
+
+    @classmethod
+    def of(cls, api: AirflowApi, store: Store, runs: list[dict[str, Any]], days: int) -> "Progressed":
+        batches = batches_planned = clips = clips_planned = 0
+        for run in runs:
+            tasks = api.tasks(DAG, run["dag_run_id"])
+            indexed = [task for task in tasks if task["task_id"] == "process.index" and task["map_index"] >= 0]
+            batches += sum(task["state"] in ("success", "failed") for task in indexed)
+            try:
+                plan = load_plan(store, run_label(run["dag_run_id"], _tries(tasks)))
+            except FileNotFoundError:
+                continue  # discover has not come that far
+            batches_planned += len(plan.batches)
+            clips_planned += plan.to_do
+            clips += sum(one.outcome.final for day in plan.days for one in run_outcomes(store, day, plan.run).values())
+        return cls(days, batches, batches_planned, clips, clips_planned)
+
+    def __str__(self) -> str:
+        return (
+            f"days {self.days}/{len(DAYS)}  batches {self.batches}/{self.batches_planned}  "
+            f"clips {self.clips}/{self.clips_planned}"
+        )
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """A bar on a terminal; elsewhere a line whenever something has changed."""
+    if not console.is_terminal:
+        last = ""
+
+        def tell(now: Progressed) -> None:
+            nonlocal last
+            if str(now) != last:
+                last = str(now)
+                print(last, flush=True)
+
+        yield tell
+        return
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bars:
+        bar = bars.add_task("days 0", total=None)
+
+        def draw(now: Progressed) -> None:
+            whole = max(now.clips_planned, 1) if now.batches_planned else None
+            bars.update(bar, description=str(now), completed=now.clips, total=whole)
+
+        yield draw
+
+
+def label(api: AirflowApi, run: dict[str, Any]) -> str:
+    return run_label(run["dag_run_id"], _tries(api.tasks(DAG, run["dag_run_id"])))
+
+
+def show_days(reports: list[RunReport]) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("day", "found", "captioned", "bad", "chunks", "engine s", "before", "known bad"):
+        table.add_column(name, justify="left" if name == "day" else "right", no_wrap=True)
+    for report in reports:
+        total = report.total
+        table.add_row(
+            report.days[0].day, str(total("discovered")), str(total("captioned")), str(total("quarantined")),
+            str(total("chunks")), f"{total('engine_s'):.1f}", str(report.done_before), str(report.known_quarantined),
+        )  # fmt: skip
+    console.print(table)
+    for line in (line for report in reports for line in report.quarantine):
+        console.print(f"quarantined: {line['uri']}: {line['reason']} ({line['detail']})", markup=False)
+    before, known = (sum(getattr(report, name) for report in reports) for name in ("done_before", "known_quarantined"))
+    if before:
+        console.print(f"Nothing twice: {before} clips were done before, {known} known bad files were not opened again.")
+
+
+def show_searches(settings: Settings) -> int:
+    """Ask three questions; the number of points that answered."""
+    embedder = open_embedder(settings.embedding)
+    with open_index(settings) as index:
+        for query in QUERIES:
+            console.print(f"\n[bold]clipdex search {query!r}[/]")
+            for hit in search(index, embedder, query, limit=3):
+                best = hit.hits[0]
+                console.print(f"  {hit.day} {hit.uri.rpartition('/')[2]}", style="cyan", markup=False)
+                console.print(f"    [{best.start_s:.1f}-{best.end_s:.1f} s] {best.text}", markup=False)
+        return index.count()
+
+
+def summary_of(reports: list[RunReport], points: int, seconds: float) -> dict[str, Any]:
+    """Counts of this run; points are the collection's."""
+    counted = ("discovered", "captioned", "asked", "quarantined", "chunks")
+    return {
+        "days": len(reports),
+        **{name: sum(report.total(name) for report in reports) for name in counted},
+        "points": points,
+        "seconds": round(seconds, 1),
+        "done_before": sum(report.done_before for report in reports),
+        "known_quarantined": sum(report.known_quarantined for report in reports),
+    }
+
+
+def _tries(tasks: list[dict[str, Any]]) -> int:
+    return next((task["try_number"] for task in tasks if task["task_id"] == "discover"), 1)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except AirflowFailed as error:
+        sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,37 @@
+"""make up: keep the demo's Airflow up until Ctrl-C."""
+
+import signal
+import sys
+import time
+
+from clipdex.config import Settings
+from demo.local_airflow import AirflowFailed, LocalAirflow
+from demo.places import airflow_home, home
+from demo.samples import DAYS, write_samples
+
+
+def main() -> None:
+    write_samples(Settings.load(home=home()).state / "samples")
+    print("Starting Airflow …", flush=True)
+    with LocalAirflow(airflow_home(), {"CLIPDEX_HOME": str(home())}) as airflow:
+        print(f"""
+Airflow is up:   {airflow.url}
+Log in as:       {airflow.user} / {airflow.password}
+
+Backfill:        {airflow.url}/dags/ingest_clips → Trigger → Backfill, {DAYS[0]} to {DAYS[-1]}
+Search:          Clips in the navigation, or: clipdex search "people riding bicycles"
+Stop:            Ctrl-C
+""", flush=True)  # fmt: skip
+        while True:
+            airflow.check()
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        main()
+    except AirflowFailed as error:
+        sys.exit(f"up: {error}")
+    except KeyboardInterrupt:
+        print("stopped")

@@ -1,0 +1,278 @@
+"""A batch from end to end: nothing lost, nothing twice, one bad clip costs one clip, one bad node costs none."""
+
+import shutil
+
+import pytest
+
+from clipdex.errors import BatchRejected, ConfigurationError, EngineUnavailable, RunIncomplete
+from clipdex.outcomes import Origin, Outcome
+from clipdex.report import check_report, report_run
+from tests.support.engine import StandIn
+from tests.support.pipeline import DAY, Pipeline, asked_twice
+
+
+@pytest.fixture
+def engine():
+    with StandIn(words=80) as engine:
+        yield engine
+
+
+@pytest.fixture
+def pipeline(tmp_path, engine) -> Pipeline:
+    return Pipeline(tmp_path, [engine.url])
+
+
+def test_every_clip_becomes_searchable(pipeline, engine):
+    pipeline.put(6)
+    report = pipeline.run()
+    check_report(report, pipeline.settings.quarantine)
+    assert (report.total("captioned"), report.total("indexed"), report.total("unfinished")) == (6, 6, 0)
+    assert len({payload["clip_id"] for payload in pipeline.points().values()}) == 6
+    assert len(engine.chats) == 6
+
+
+def test_a_second_run_of_the_day_costs_a_listing_and_leaves_the_same(pipeline, engine):
+    pipeline.put(5)
+    pipeline.run("r.1")
+    before, asked = pipeline.points(), len(engine.chats)
+    plan = pipeline.plan("r.2")
+    report = report_run(pipeline.store, "r.2")
+    assert plan.batches == () and plan.done == 5
+    assert report.total("captioned") == 0
+    assert pipeline.points() == before and len(engine.chats) == asked
+
+
+def test_an_exact_copy_costs_nothing_and_both_are_found(pipeline, engine):
+    (clip,) = pipeline.put(1)
+    shutil.copy(clip, clip.with_name("copy.mp4"))
+    report = pipeline.run()
+    assert len(engine.chats) == 1
+    assert (report.total("captioned"), report.total("copies")) == (2, 1)
+    assert {payload["uri"].rpartition("/")[2] for payload in pipeline.points().values()} == {clip.name, "copy.mp4"}
+
+
+def test_a_copy_in_a_later_run_uses_the_stored_caption(pipeline, engine):
+    (clip,) = pipeline.put(1)
+    pipeline.run("r.1")
+    shutil.copy(clip, clip.with_name("copy.mp4"))
+    report = pipeline.run("r.2")
+    assert len(engine.chats) == 1
+    assert (report.total("captioned"), report.total("stored"), report.total("indexed")) == (0, 1, 1)
+
+
+def test_a_try_goes_on_where_the_last_one_stopped(pipeline, engine, caplog):
+    pipeline.put(8)
+    (batch,) = pipeline.plan().batches
+    engine.plan.set("503:1.0")
+    with pytest.raises(EngineUnavailable, match="8 of 8 clips are left"):
+        pipeline.caption(batch, 1)
+    engine.plan.set("")
+    caplog.set_level("INFO")
+    assert pipeline.caption(batch, 2).new == 8
+    asked = len(engine.chats)
+    totals = pipeline.caption(batch, 3)
+    assert (totals.before, totals.new) == (8, 0) and len(engine.chats) == asked
+    assert "earlier tries captioned 8 of 8 clips" in caplog.text
+
+
+def test_an_engine_that_dies_half_way_costs_only_what_is_left(pipeline, engine):
+    pipeline.put(12)
+    (batch,) = pipeline.plan().batches
+    engine.latency_s = 0.1
+    answered = 0
+
+    def dies_after_five(at: str, digest: str = ""):
+        nonlocal answered
+        if at != "chat":
+            return None
+        answered += 1
+        if answered > 5:
+            engine.plan.set("503:1.0")
+        return None
+
+    honest = engine.plan.next
+    engine.plan.next = lambda at, digest="": dies_after_five(at, digest) or honest(at, digest)
+    with pytest.raises(EngineUnavailable, match="clips are left for the next try"):
+        pipeline.caption(batch, 1)
+    done = sum(one.outcome is Outcome.CAPTIONED for one in pipeline.outcomes().values())
+    assert 0 < done < 12
+    engine.plan.next = honest
+    engine.plan.set("")
+    assert pipeline.caption(batch, 2).new == 12 - done
+    assert asked_twice(engine.chats) == []
+
+
+def test_transient_trouble_is_ridden_out(pipeline, engine):
+    pipeline.put(6)
+    engine.plan.set("503:2,garbage:1,empty_choices:1,reset:1,429:1:retry_after=0,truncated_json:1")
+    report = pipeline.run()
+    assert (report.total("captioned"), report.total("quarantined")) == (6, 0)
+
+
+def test_a_clip_that_the_engine_refuses_twice_is_quarantined_alone(pipeline, engine):
+    clips = pipeline.put(6)
+    digest = pipeline.proxy_digest(clips[2])
+    engine.plan.set(f"400:digest={digest}")
+    report = pipeline.run()
+    assert [(line["uri"].rpartition("/")[2], line["reason"]) for line in report.quarantine] == [
+        (clips[2].name, "rejected_by_engine")
+    ]
+    assert report.total("indexed") == 5
+    assert sum(request.digest == digest for request in engine.chats) == 2
+
+
+def test_a_node_that_refuses_everything_fails_the_batch_and_quarantines_nobody(pipeline, engine):
+    pipeline.put(8)
+    (batch,) = pipeline.plan().batches
+    engine.plan.set("400:1.0")
+    with pytest.raises(BatchRejected, match="refused as rejected_by_engine, more than the credible share of 20%"):
+        pipeline.caption(batch, 1)
+    assert not any(one.outcome is Outcome.QUARANTINED for one in pipeline.outcomes().values())
+    engine.plan.set("")
+    assert pipeline.caption(batch, 2).new == 8
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_key_stops_the_task_before_any_clip_has_an_outcome(pipeline, engine, status):
+    pipeline.put(3)
+    (batch,) = pipeline.plan().batches
+    engine.plan.set(f"{status}:1.0")
+    with pytest.raises(ConfigurationError):
+        pipeline.caption(batch)
+    assert pipeline.outcomes() == {}
+
+
+def test_a_clip_that_kills_its_requests_while_others_succeed_is_quarantined(pipeline, engine):
+    clips = pipeline.put(10)
+    engine.latency_s = 0.05
+    engine.plan.set(f"500:digest={pipeline.proxy_digest(clips[0])}")
+    report = pipeline.run()
+    assert [(line["uri"].rpartition("/")[2], line["reason"]) for line in report.quarantine] == [
+        (clips[0].name, "engine_failed")
+    ]
+    assert report.total("indexed") == 9
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("loop", "caption_looping"),
+        ("refusal", "caption_refused"),
+        ("cyrillic", "caption_language"),
+        ("empty", "caption_empty"),
+    ],
+)
+def test_a_caption_that_fails_a_gate_is_asked_for_once_more_then_kept_in_quarantine(pipeline, engine, fault, reason):
+    clips = pipeline.put(4)
+    digest = pipeline.proxy_digest(clips[1])
+    engine.plan.set(f"{fault}:digest={digest}")
+    pipeline.run()
+    outcome = pipeline.outcomes()[clips[1].name]
+    assert (outcome.outcome, outcome.reason) == (Outcome.QUARANTINED, reason)
+    assert bool(outcome.text.strip()) is (fault != "empty")
+    assert sum(request.digest == digest for request in engine.chats) == 2
+
+
+def test_a_caption_that_fails_a_gate_once_is_saved_by_the_second_attempt(pipeline, engine):
+    pipeline.put(3)
+    engine.plan.set("loop:1")
+    report = pipeline.run()
+    assert (report.total("indexed"), report.total("quarantined")) == (3, 0)
+    assert len(engine.chats) == 4
+
+
+def test_quarantined_clips_are_not_read_again_unless_asked_for_by_reason(pipeline, engine):
+    pipeline.put(2)
+    empty = pipeline.clips / DAY.replace("-", "/") / "empty.mp4"
+    empty.touch()
+    pipeline.run("r.1")
+    assert (pipeline.plan("r.2").to_do, pipeline.plan("r.2").quarantined) == (0, 1)
+    assert pipeline.plan("r.3", retry_quarantined=("empty_file",)).to_do == 1
+
+
+def test_recaptioning_asks_again_once_and_a_retry_of_it_does_not(pipeline, engine):
+    pipeline.put(3)
+    pipeline.run("r.1")
+    points = pipeline.points()
+    (batch,) = pipeline.plan("r.2", recaption=True).batches
+    pipeline.caption(batch, 1)
+    pipeline.caption(batch, 2)
+    pipeline.index(batch)
+    assert len(engine.chats) == 6
+    assert {one.origin for one in pipeline.outcomes("r.2").values()} == {Origin.NEW}
+    assert pipeline.points().keys() == points.keys()
+
+
+def test_another_prompt_replaces_the_points_of_the_old_caption(pipeline, engine, tmp_path):
+    pipeline.put(3)
+    pipeline.run("r.1")
+    old = pipeline.points()
+    other = Pipeline(tmp_path, [engine.url], engine={"max_tokens": 512})
+    report = other.run("r.2")
+    new = other.points()
+    assert report.total("captioned") == 3
+    assert not old.keys() & new.keys()
+    assert {point["clip_id"] for point in new.values()} == {point["clip_id"] for point in old.values()}
+
+
+def test_a_file_replaced_after_discovery_is_captioned_as_it_is_now(pipeline, engine):
+    clips = pipeline.put(2)
+    (batch,) = pipeline.plan().batches
+    shutil.copy(clips[1], clips[0])
+    pipeline.caption(batch)
+    outcomes = pipeline.outcomes()
+    assert outcomes[clips[0].name].version == pipeline.clip_of(clips[0]).version
+    assert outcomes[clips[0].name].content == outcomes[clips[1].name].content
+    pipeline.index(batch)
+    report_run(pipeline.store, "r.1")
+    assert pipeline.plan("r.2").to_do == 0
+
+
+def test_a_file_deleted_after_discovery_is_quarantined_as_missing(pipeline, engine):
+    clips = pipeline.put(3)
+    (batch,) = pipeline.plan().batches
+    clips[0].unlink()
+    pipeline.caption(batch)
+    assert pipeline.outcomes()[clips[0].name].reason == "missing"
+
+
+def test_a_caption_lost_from_the_store_turns_the_run_red_and_the_next_run_repairs_it(pipeline, engine):
+    pipeline.put(3)
+    (batch,) = pipeline.plan("r.1").batches
+    pipeline.caption(batch)
+    pipeline.store.delete(pipeline.store.list("captions")[:1])
+    pipeline.index(batch)
+    with pytest.raises(RunIncomplete, match="1 of 3 planned clips have no final outcome"):
+        check_report(report_run(pipeline.store, "r.1"), pipeline.settings.quarantine)
+    report = pipeline.run("r.2")
+    assert (report.total("planned"), report.total("indexed"), len(engine.chats)) == (1, 1, 4)
+
+
+def test_a_day_of_mostly_bad_clips_is_red(pipeline):
+    day = pipeline.clips / DAY.replace("-", "/")
+    pipeline.put(2)
+    for number in range(8):
+        (day / f"bad-{number}.mp4").touch()
+    (batch,) = pipeline.plan().batches
+    with pytest.raises(BatchRejected, match="refused as empty_file"):
+        pipeline.caption(batch)
+
+
+def test_requests_in_flight_are_bounded(pipeline, engine):
+    pipeline.put(16)
+    engine.latency_s = 0.05
+    pipeline.run()
+    assert engine.peak_running <= 4
+
+
+def test_no_key_shows_in_what_is_kept_or_logged(tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    with StandIn(words=80, api_key="canary-7f3a") as engine:
+        pipeline = Pipeline(tmp_path, [engine.url], engine={"api_key": "canary-7f3a"})
+        pipeline.put(2)
+        engine.plan.set("500:1,400:1")
+        pipeline.run()
+    kept = b"".join(path.read_bytes() for path in (tmp_path / ".clipdex").rglob("*") if path.is_file())
+    assert b"canary-7f3a" not in kept
+    assert "canary-7f3a" not in caplog.text
+    assert "canary-7f3a" not in repr(pipeline.settings)
