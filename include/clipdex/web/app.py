@@ -1,0 +1,98 @@
+"""The app: one guard before every route, headers on every answer, errors as a person or a program reads them."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from clipdex.config import Settings
+from clipdex.errors import ClipdexError, NothingIndexed, Unavailable
+from clipdex.search import EmptyQuery
+from clipdex.web import assets, batches, search
+from clipdex.web.backend import Backend
+from clipdex.web.rendering import page, route_path
+
+log = logging.getLogger(__name__)
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
+        "form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+
+def create_app(
+    settings: Callable[[], Settings], guard: Callable[..., Any], login_url: Callable[[Request], str]
+) -> FastAPI:
+    """The app, to be mounted.
+
+    guard: a dependency that raises 401 or 403 for whoever may not come in; it stands before every route, so that a
+    new one cannot forget it. login_url: where that person is sent.
+    """
+    app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.backend = Backend(settings)
+    app.state.login_url = login_url
+    for part in (search, batches, assets):
+        app.include_router(part.router)
+    app.middleware("http")(_with_headers)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _misspelled)
+    app.add_exception_handler(ClipdexError, _failed)
+    return app
+
+
+async def _with_headers(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await proceed(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Cache-Control", "private, no-store")
+    return response
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code in (401, 403) and not _is_api(request):
+        return page(request, "login.html", status=error.status_code, login_url=request.app.state.login_url(request))
+    return _told(request, error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+async def _misspelled(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    said = [f"{mistake['loc'][-1]}: {mistake['msg'].removeprefix('Value error, ')}" for mistake in error.errors()]
+    return _told(request, 422, "; ".join(said))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    match error:
+        case NothingIndexed():
+            return _told(request, 404, "Nothing is indexed yet: run the DAG ingest_clips, or wait for its first batch.")
+        case EmptyQuery():
+            return _told(request, 422, str(error))
+        case Unavailable():
+            log.warning("%s: %s", route_path(request), error)
+            return _told(request, 503, str(error), {"Retry-After": str(int(error.retry_after_s or 5))})
+        case _:
+            log.error("%s: %s", route_path(request), error)
+            return _told(request, 500, str(error))
+
+
+def _told(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    if _is_api(request):
+        return JSONResponse({"detail": message}, status, headers)
+    title = _TITLES.get(status, HTTPStatus(status).phrase)
+    return page(request, "notice.html", status=status, headers=headers, title=title, message=message)
+
+
+_TITLES = {404: "Nothing here", 422: "That is not quite a question", 503: "Busy, try again in a moment"}
+
+
+def _is_api(request: Request) -> bool:
+    return route_path(request).startswith("/api/")

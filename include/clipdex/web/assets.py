@@ -1,0 +1,18 @@
+"""What the pages load: a style, a script of some lines, icons. By name, from one folder, behind the same guard."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, HTTPException, Response
+from fastapi.responses import FileResponse
+
+router = APIRouter()
+
+_FOLDER = Path(__file__).parent / "static"
+_NAMES = frozenset(file.name for file in _FOLDER.iterdir())
+
+
+@router.get("/static/{name}", name="static")
+async def static(name: str) -> Response:
+    if name not in _NAMES:
+        raise HTTPException(404, f"no {name}")
+    return FileResponse(_FOLDER / name, headers={"Cache-Control": "private, max-age=300"})

@@ -1,0 +1,92 @@
+"""clipdex in Airflow's UI: the page Clips in the navigation, and on a task that works on a batch the button Outcomes.
+
+Every Airflow process imports this file, so the web app is made only when the API server asks for it.
+"""
+
+from functools import cache
+from urllib.parse import quote, urlsplit
+
+from airflow.configuration import conf
+from airflow.plugins_manager import AirflowPlugin
+from airflow.sdk import BaseOperatorLink
+
+PREFIX, PAGE = "/clipdex", "clips"
+
+
+class OutcomesLink(BaseOperatorLink):
+    """From a task instance to what happened to each clip of its batch, shown inside Airflow's own page."""
+
+    name = "Outcomes"
+
+    def get_link(self, operator, *, ti_key):
+        batch = _batch_of(ti_key)
+        return f"{_root()}/plugin/{PAGE}{_root()}{PREFIX}/batches/{quote(batch)}" if batch else ""
+
+
+class ClipdexPlugin(AirflowPlugin):
+    name = "clipdex"
+    global_operator_extra_links = [OutcomesLink()]  # noqa: RUF012  # Airflow wants a list, and changes none
+
+    @property
+    def external_views(self):
+        return _views()
+
+    @property
+    def fastapi_apps(self):
+        return [{"app": _app(), "url_prefix": PREFIX, "name": "clipdex"}]
+
+
+@cache
+def _app():
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.core_api.security import requires_authenticated
+
+    from clipdex.orchestration import server_settings
+    from clipdex.web.app import create_app
+
+    return create_app(
+        server_settings,
+        requires_authenticated(),
+        lambda request: get_auth_manager().get_url_login(next_url=str(request.url)),
+    )
+
+
+@cache
+def _views():
+    """One list for all who ask: Airflow takes out of it what it cannot show."""
+    static = f"{_root()}{PREFIX}/static"
+    return [
+        {
+            "name": "Clips",
+            "href": f"{_root()}{PREFIX}/",
+            "destination": "nav",
+            "nav_top_level": True,
+            "url_route": PAGE,
+            "icon": f"{static}/clips.svg",
+            "icon_dark_mode": f"{static}/clips-dark.svg",
+        }
+    ]
+
+
+def _batch_of(ti_key) -> str:
+    """RUN/DAY/BATCH as the task said it, or "" for a task that works on none."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    from clipdex.orchestration import OUTCOMES
+
+    said = XComModel.get_many(
+        key=OUTCOMES,
+        run_id=ti_key.run_id,
+        dag_ids=ti_key.dag_id,
+        task_ids=ti_key.task_id,
+        map_indexes=ti_key.map_index,
+    )
+    with create_session() as session:
+        found = session.execute(said.with_only_columns(XComModel.value)).first()
+    return XComModel.deserialize_value(found) if found else ""
+
+
+def _root() -> str:
+    """The path below which a proxy serves Airflow; "" for most."""
+    return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
