@@ -374,8 +374,9 @@ class _Captioning:
         """Refusals become quarantine, unless one reason has so many of them that the fault is hardly the clips'."""
         counts = Counter(outcome.reason for outcome in self.rejected.values())
         reason = not_credible(counts, self.total, self.settings.quarantine)
+        refusals = list(self.rejected.values())  # a copy: others may be refused while these are written down
         if reason is not None:
-            for refused in self.rejected.values():
+            for refused in refusals:
                 if refused.reason == reason:
                     await self._say(replace(refused, outcome=Outcome.FAILED))
             raise BatchRejected(
@@ -383,7 +384,7 @@ class _Captioning:
                 f"{self.settings.quarantine.max_share:.0%}: look at the engine and the source; if the clips really are "
                 "bad, raise CLIPDEX_QUARANTINE__MAX_SHARE and run the day again"
             )
-        for refused in self.rejected.values():
+        for refused in refusals:
             if refused.outcome is Outcome.REJECTED:
                 await self._say(replace(refused, outcome=Outcome.QUARANTINED))
 

@@ -2,7 +2,8 @@
 
 An item is NAME[:HOW_OFTEN][:KEY=VALUE]...; HOW_OFTEN is a count (3), a probability (0.2; 1.0 is always) or nothing
 (once). KEYS: digest (only videos whose digest starts so; always, unless a count is given), at (models, info; else
-chat), retry_after (seconds, or a date), seconds (slow, drip), code (of a 404, such as model_not_found).
+chat), retry_after (seconds), retry_date (the same, told as a date), seconds (of slow and drip), say (an error's
+message), code (a gateway's, such as model_not_found).
 
 a status    400 401 403 404 408 409 413 422 425 429 500 502 503 504, with an error body as SGLang writes it
 broken      hang, slow, reset, cut, drip, redirect, html, garbage, truncated_json, empty_choices, no_finish, abort
@@ -13,7 +14,9 @@ import asyncio
 import json
 import random
 import threading
+import time
 from dataclasses import dataclass, field
+from email.utils import formatdate
 
 from tests.support.wire import Answer
 
@@ -85,9 +88,12 @@ async def broken(fault: Fault, honest: Answer) -> Answer:
     """What is answered instead of the honest answer."""
     seconds = float(fault.options.get("seconds", 0.05))
     if fault.name.isdigit():
-        answer = error(int(fault.name), f"the stand-in was told to answer {fault.name}", fault.options.get("code"))
+        message = fault.options.get("say", f"the stand-in was told to answer {fault.name}")
+        answer = error(int(fault.name), message, fault.options.get("code"))
         if "retry_after" in fault.options:
             answer.headers["Retry-After"] = fault.options["retry_after"]
+        if "retry_date" in fault.options:
+            answer.headers["Retry-After"] = formatdate(time.time() + float(fault.options["retry_date"]), usegmt=True)
         return answer
     if fault.name == "hang":
         await asyncio.Event().wait()

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clipdex.captions.engines import open_captioner
-
 from clipdex.captioning import CaptionTotals, caption_batch
+from clipdex.captions.engines import open_captioner
 from clipdex.clips import Clip, Source
 from clipdex.config import Settings
 from clipdex.embeddings import open_embedder

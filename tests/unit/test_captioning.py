@@ -57,7 +57,7 @@ def test_a_copy_in_a_later_run_uses_the_stored_caption(pipeline, engine):
     shutil.copy(clip, clip.with_name("copy.mp4"))
     report = pipeline.run("r.2")
     assert len(engine.chats) == 1
-    assert (report.total("captioned"), report.total("stored"), report.total("indexed")) == (0, 1, 1)
+    assert (report.total("asked"), report.total("stored"), report.total("indexed")) == (0, 1, 1)
 
 
 def test_a_try_goes_on_where_the_last_one_stopped(pipeline, engine, caplog):

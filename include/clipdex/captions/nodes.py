@@ -1,7 +1,7 @@
 """The nodes of an engine: whom to ask next, what an answer means, when to ask again.
 
-an answer       200 with a JSON object
-unavailable     connect, reset, timeout, 408 409 425 429 5xx, 200 with anything else, and 404 model_not_found from a
+an answer       2xx with a JSON object
+unavailable     connect, reset, timeout, 408 409 425 429 5xx, 2xx with anything else, and 404 model_not_found from a
                 gateway that served the model before: asked again, elsewhere if there is a better node, with backoff,
                 jitter and Retry-After; EngineUnavailable when tries or time are used up
 about the clip  400 413 422: asked once more, elsewhere if there is another node; twice is ClipRejected
@@ -109,9 +109,12 @@ class Nodes:
             return None
 
     async def post(
-        self, path: str, body: AsyncIterable[bytes], size: int, accept: Callable[[Document], None]
+        self, path: str, body: AsyncIterable[bytes], size: int, accept: Callable[[str, Document], None]
     ) -> Answer:
-        """The first answer that is accepted. accept: raises EngineUnavailable or ConfigurationError if it is none."""
+        """The first answer that is accepted.
+
+        accept(url, document): raises EngineUnavailable or ConfigurationError if it is none.
+        """
         headers = {"Content-Type": "application/json", "Content-Length": str(size)}
 
         async def send(node: Node) -> Document:
@@ -119,7 +122,7 @@ class Nodes:
             if response.status_code in _ABOUT_THE_CLIP:
                 raise _Refused(self._told(node, path, response))
             document = self._read(node, path, response)
-            accept(document)
+            accept(node.url, document)
             return document
 
         return await self._persist(self.serving, self._engine.deadline_s, send)
@@ -191,7 +194,7 @@ class Nodes:
     def _read(self, node: Node, path: str, response: httpx.Response) -> Document:
         """The JSON object of a 200; what else came is raised by its meaning."""
         status, told = response.status_code, self._told(node, path, response)
-        if status == httpx.codes.OK:
+        if response.is_success:
             try:
                 document = response.json()
             except (ValueError, RecursionError):
@@ -299,7 +302,14 @@ def _retry_after(response: httpx.Response) -> float | None:
 def _advice(response: httpx.Response) -> str:
     if response.status_code in (401, 403):
         return "check the key: CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
-    if response.is_redirect:
-        host = httpx.URL(response.headers.get("location", "")).host
-        return f"base_urls must name the engine itself, not what redirects to {host or 'another path'}"
+    if response.has_redirect_location:
+        return f"base_urls must name the engine itself, not what redirects to {_host(response.headers['location'])}"
     return "check that base_urls name the engine, and that it serves the model"
+
+
+def _host(location: str) -> str:
+    """Not the rest: an address of a login page may carry secrets."""
+    try:
+        return httpx.URL(location).host or "another path"
+    except httpx.InvalidURL:
+        return "an address that is none"

@@ -38,7 +38,7 @@ class ServerEngine:
         self._slots = asyncio.Semaphore(self.in_flight)
         self._sampling_unseen = False
         self.fingerprint = Fingerprint(
-            engine=engine.name,
+            engine=str(engine.name),
             model=engine.model,
             strategy="video",
             prompt=prompt_text(engine),
@@ -77,12 +77,12 @@ class ServerEngine:
         request = _Request(self._body(attempt), clip.proxy)
         async with self._slots:
             answer = await self._nodes.post(_CHAT, request, len(request), self._accept)
-        choice, usage = answer.document["choices"][0], answer.document.get("usage") or {}
+        choice, usage = answer.document["choices"][0], answer.document.get("usage")
         return Reply(
             text=choice["message"].get("content") or "",
             finish_reason=choice["finish_reason"],
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
+            prompt_tokens=_count(usage, "prompt_tokens"),
+            completion_tokens=_count(usage, "completion_tokens"),
             seconds=answer.seconds,
             attempts=answer.attempts,
         )
@@ -102,29 +102,35 @@ class ServerEngine:
             "messages": [{"role": "user", "content": [text, video]}],
         }
 
-    def _accept(self, document: Document) -> None:
+    def _accept(self, url: str, document: Document) -> None:
         """Is it an answer to what was asked?"""
         model = document.get("model", self._engine.model)
         if model != self._engine.model:
             raise ConfigurationError(
-                f"asked for the model {self._engine.model!r}, {model!r} answered: set CLIPDEX_ENGINE__MODEL, or let "
-                "the engine serve the other"
+                f"{url}: asked for the model {self._engine.model!r}, {model!r} answered: set CLIPDEX_ENGINE__MODEL, "
+                "or let the engine serve the other"
             )
         match document.get("choices"):
             case [{"message": {"content": str() | None}, "finish_reason": str(reason)}, *_] if reason != "abort":
                 return
             case [{"finish_reason": "abort"}, *_]:
-                raise EngineUnavailable(f"{self._engine.name} aborted the request")
-        raise EngineUnavailable(f"{self._engine.name} answered without a finished choice")
+                raise EngineUnavailable(f"{url}: the engine aborted the request")
+        raise EngineUnavailable(f"{url}: an answer without a finished choice")
 
     async def _check(self, node: Node) -> None:
         models = await self._nodes.get(node, _MODELS, _CHECK_S)
-        served = [str(card.get("id")) for card in (models or {}).get("data") or [] if isinstance(card, dict)]
-        if models is not None and not served:
+        if models is None:
+            raise ConfigurationError(f"{node.url}{_MODELS}: no such page: check that base_urls name the engine")
+        match models:
+            case {"data": [*cards]}:
+                served = [str(card["id"]) for card in cards if isinstance(card, dict) and "id" in card]
+            case _:
+                served = []
+        if not served:
             raise EngineUnavailable(f"{node.url}{_MODELS}: serves no model yet")
         if self._engine.model not in served:
             raise ConfigurationError(
-                f"{node.url}{_MODELS}: serves {', '.join(served) or 'no such page'}, wanted {self._engine.model}: set "
+                f"{node.url}{_MODELS}: serves {', '.join(served)}, wanted {self._engine.model}: set "
                 "CLIPDEX_ENGINE__MODEL, or start the engine with --served-model-name"
             )
         if self._dialect.server_info:
@@ -196,3 +202,9 @@ def _generation(engine: Engine, attempt: int) -> dict[str, Any]:
         return {"temperature": engine.temperature, "seed": 1}
     warmer = max(0.7, engine.temperature)
     return {"temperature": warmer, "seed": attempt, "frequency_penalty": 0.3, "repetition_penalty": 1.05}
+
+
+def _count(usage: object, name: str) -> int:
+    """Tokens as the engine counted them, 0 where it did not."""
+    count = usage.get(name) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) else 0

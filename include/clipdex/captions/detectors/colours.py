@@ -22,13 +22,15 @@ class Palette:
     """What a shot looks like as a whole.
 
     names: colours that make up a good part of it, largest first; brightness: 0 to 255; background: the one colour that
-    its borders have ("dark blue"), or ""; plain: there is nothing on this background.
+    its borders have ("dark blue"), or ""; plain: no picture has anything in it; lighter: how much brighter the last
+    picture is than the first.
     """
 
     names: tuple[str, ...]
     brightness: float
     background: str
     plain: bool
+    lighter: float
 
 
 def name(rgb: Sequence[float] | np.ndarray) -> str:
@@ -39,7 +41,7 @@ def name(rgb: Sequence[float] | np.ndarray) -> str:
 def labels(picture: Picture) -> np.ndarray:
     """For every pixel the place of its colour in NAMES."""
     hue, saturation, value = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV))
-    out = _HUE_LABELS[hue]
+    out: np.ndarray = _HUE_LABELS[hue]
     # What the eye calls by another name when it is dark or pale.
     _paint(out, "green", (hue >= 26) & (hue < 34) & (value < 190))
     _paint(out, "purple", (hue >= 148) & (hue < 158) & (value < 200))
@@ -61,12 +63,15 @@ def palette(pictures: Sequence[Picture]) -> Palette:
     shares = counts / counts.sum()
     order = np.argsort(-shares, kind="stable")
     names = tuple(NAMES[n] for n in order[:3] if shares[n] >= (0.15 if NAMES[n] in CHROMATIC else 0.25))
-    brightness = float(np.mean([cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).mean() for picture in pictures]))
-    borders = np.concatenate([_border(picture) for picture in pictures])
-    ground = np.median(borders, axis=0)
-    even = _evenness(borders, ground) > 0.9
-    plain = even and all(_evenness(picture.reshape(-1, 3), ground) > 0.995 for picture in pictures)
-    return Palette(names, brightness, shade(ground) if even else "", plain)
+    light = [float(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).mean()) for picture in pictures]
+    borders = [_border(picture) for picture in pictures]
+    ground = np.median(np.concatenate(borders), axis=0)
+    even = _evenness(np.concatenate(borders), ground) > 0.9
+    plain = all(
+        _evenness(picture.reshape(-1, 3), np.median(border, axis=0)) > 0.9995
+        for picture, border in zip(pictures, borders, strict=True)
+    )
+    return Palette(names, float(np.mean(light)), shade(ground) if even else "", plain, light[-1] - light[0])
 
 
 def shade(rgb: np.ndarray) -> str:

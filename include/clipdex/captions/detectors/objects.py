@@ -1,10 +1,8 @@
 """Objects: an SSD of COCO's classes finds them in one picture; agreement between pictures says what to believe."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -35,7 +33,6 @@ WORN = frozenset(("tie", "backpack", "handbag", "umbrella", "suitcase", "tennis 
 _RELIABLE = ANIMALS | VEHICLES | {"person", "bicycle", "motorcycle"}
 _FAMILIES = {"animal": ANIMALS, "vehicle": VEHICLES, "two-wheeler": frozenset(("bicycle", "motorcycle"))}
 _SEEN, _WEAK = 0.5, 0.38
-_MOVED = 0.1  # picture widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +48,14 @@ class Sighting:
 class Thing:
     """Objects of one name in one shot.
 
-    count: how many at once; sure: else it is to be hedged; times: of the pictures that show one [s]; moved: how it
-    went, where there is one and it is clear; boxes: by sample number, the surest first.
+    count: how many at once; more: one picture shows more of them, and no other confirms it; sure: else it is to be
+    hedged; times: of the pictures that show one [s]; moved: how it went, where there is one and it is clear; boxes: by
+    sample number, the surest first.
     """
 
     name: str
     count: int
+    more: bool
     sure: bool
     times: tuple[float, ...]
     moved: Movement | None
@@ -85,11 +84,11 @@ class Finder:
         return found
 
 
-def judge(samples: Sequence[Sample], found: Mapping[int, Sequence[Sighting]], steady: bool) -> list[Thing]:
+def judge(samples: Sequence[Sample], found: Mapping[int, Sequence[Sighting]], least: float | None) -> list[Thing]:
     """What a shot shows, people first.
 
-    found: by the number of the sample in the shot, for those that were looked at; steady: the camera stood still, so
-    that a change of place is a movement.
+    found: by the number of the sample in the shot, for those that were looked at; least: the change of place that is
+    a movement [picture widths], None where the camera moves too much to tell.
     """
     names = _names(found)
     seen: dict[str, dict[int, list[Sighting]]] = defaultdict(lambda: defaultdict(list))
@@ -101,7 +100,7 @@ def judge(samples: Sequence[Sample], found: Mapping[int, Sequence[Sighting]], st
     for name, by_number in seen.items():
         believed = _believed(name, by_number, people)
         if believed is not None:
-            things.append(_thing(name, believed, by_number, samples, steady))
+            things.append(_thing(name, believed, by_number, samples, least))
     return sorted(things, key=lambda thing: (thing.name != "person", not thing.sure, -thing.count, thing.name))
 
 
@@ -151,7 +150,9 @@ def _names(found: Mapping[int, Sequence[Sighting]]) -> dict[str, str]:
 
 def _confused(found: Mapping[int, Sequence[Sighting]], one: str, other: str) -> bool:
     """Is there a place that is called one in one picture and the other in another?"""
-    boxes = {label: [s.box for sightings in found.values() for s in sightings if s.label == label] for label in (one, other)}
+    boxes = {
+        label: [s.box for sightings in found.values() for s in sightings if s.label == label] for label in (one, other)
+    }
     return any(overlap(a, b) > 0.5 for a in boxes[one] for b in boxes[other])
 
 
@@ -167,7 +168,7 @@ def _believed(name: str, seen: Mapping[int, Sequence[Sighting]], people: Mapping
     if name in _RELIABLE:
         if clear >= 1 and len(tops) >= 2 and mean >= 0.48:
             return True
-        return False if max(tops) >= 0.6 else None
+        return False if max(tops) >= 0.58 else None
     largest = max(_area(s.box) for sightings in seen.values() for s in sightings)
     if name in WORN:
         held = sum(any(inside(s.box, person) > 0.7 for s in seen[n] for person in people.get(n, ())) for n in seen)
@@ -176,17 +177,18 @@ def _believed(name: str, seen: Mapping[int, Sequence[Sighting]], people: Mapping
 
 
 def _thing(
-    name: str, sure: bool, seen: Mapping[int, Sequence[Sighting]], samples: Sequence[Sample], steady: bool
+    name: str, sure: bool, seen: Mapping[int, Sequence[Sighting]], samples: Sequence[Sample], least: float | None
 ) -> Thing:
     counts = sorted(sum(s.score >= 0.42 for s in sightings) for sightings in seen.values())
     count = max(1, counts[-2] if len(counts) > 1 else 1)
     boxes = {number: [s.box for s in sightings] for number, sightings in seen.items()}
-    alone = count == 1 and counts[-1] <= 1
+    more = counts[-1] > count
     times = tuple(samples[number].time_s for number in seen)
-    return Thing(name, count, sure, times, _moved(boxes, samples) if alone and steady else None, boxes)
+    moved = _moved(boxes, samples, least) if count == 1 and not more and least else None
+    return Thing(name, count, more, sure, times, moved, boxes)
 
 
-def _moved(boxes: Mapping[int, Sequence[Box]], samples: Sequence[Sample]) -> Movement | None:
+def _moved(boxes: Mapping[int, Sequence[Box]], samples: Sequence[Sample], least: float) -> Movement | None:
     """How the one object went. Boxes shake by themselves: what it left must have changed more than what is around."""
     numbers = sorted(boxes)
     track = [boxes[number][0] for number in numbers]
@@ -200,10 +202,8 @@ def _moved(boxes: Mapping[int, Sequence[Box]], samples: Sequence[Sample]) -> Mov
     if all(box[0] < 0.03 or box[2] > 0.97 for box in track):
         return None
     points: list[Point] = [(samples[n].time_s, x[k], y[k]) for k, n in enumerate(numbers)]
-    way = sum(math.dist(a[1:], b[1:]) for a, b in pairwise(points))
-    if math.dist(points[0][1:], points[-1][1:]) < 0.85 * way:
-        return None
-    return movement(points, _MOVED)
+    moved = movement(points, least)
+    return moved if moved and moved.straight else None
 
 
 def _stirred(first: Sample, last: Sample, start: Box, end: Box) -> bool:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Point = tuple[float, float, float]  # time [s], x, y [picture widths from the top left corner]
 
@@ -14,11 +15,13 @@ _STRAIGHT = 0.93
 class Movement:
     """How something moved, as said after "moves".
 
-    words: "from left to right"; quickly, slowly: where it is clear; start_s, end_s [s from the clip's start].
+    words: "from left to right"; speed: "quickly", "slowly" or ""; straight: without a turn; start_s, end_s [s from the
+    clip's start].
     """
 
     words: str
     speed: str
+    straight: bool
     start_s: float
     end_s: float
 
@@ -26,13 +29,15 @@ class Movement:
 def movement(points: Sequence[Point], least: float) -> Movement | None:
     """None where it went less far than least [picture widths]."""
     legs = _legs(points)
-    length = sum(_distance(a, b) for a, b in zip(legs, legs[1:], strict=False))
+    length = sum(_distance(a, b) for a, b in pairwise(legs))
     reach = max(_distance(a, b) for a in legs for b in legs)
     if reach < least or len(points) < 2:
         return None
     start_s, end_s = points[0][0], points[-1][0]
     speed = length / max(end_s - start_s, 1e-6)
-    return Movement(_words(legs, length), _speed(speed), start_s, end_s)
+    straight = _distance(legs[0], legs[-1]) > _STRAIGHT * length
+    words = _straight(legs[0], legs[-1]) if straight else _winding(legs)
+    return Movement(words, _speed(speed), straight, start_s, end_s)
 
 
 def heading(dx: float, dy: float) -> str:
@@ -44,19 +49,19 @@ def heading(dx: float, dy: float) -> str:
     )[eighth]  # fmt: skip
 
 
-def _words(legs: Sequence[Point], length: float) -> str:
-    if _distance(legs[0], legs[-1]) > _STRAIGHT * length:
-        return _straight(legs[0], legs[-1])
+def _winding(legs: Sequence[Point]) -> str:
     turned = _turned(legs)
-    if abs(turned) > 1.6 * math.pi and len(legs) >= 5:
+    if abs(turned) > 1.3 * math.pi and len(legs) >= 5:
         return "in a circle, " + ("clockwise" if turned > 0 else "counter-clockwise")
-    ways = [heading(b[1] - a[1], b[2] - a[2]) for a, b in zip(legs, legs[1:], strict=False)]
+    ways = [heading(b[1] - a[1], b[2] - a[2]) for a, b in pairwise(legs)]
     ways = [way for n, way in enumerate(ways) if n == 0 or way != ways[n - 1]]
     if len(set(ways)) == 2 and _opposite(*ways[:2]):
         return f"{ways[0]} and back {ways[1]}" if len(ways) == 2 else _to_and_fro(ways[0])
+    across = [b[1] - a[1] for a, b in pairwise(legs)]
     if len(ways) > 3:
+        if abs(sum(across)) > 0.25 and abs(sum(across)) > 0.9 * sum(abs(step) for step in across):
+            return f"from {'left to right' if sum(across) > 0 else 'right to left'}, going up and down"
         return "about, changing direction"
-    across = [b[1] - a[1] for a, b in zip(legs, legs[1:], strict=False)]
     if abs(sum(across)) > 0.25 and len({step > 0 for step in across}) == 1 and all("diagonally" in way for way in ways):
         sides = "from left to right" if across[0] > 0 else "from right to left"
         return f"{sides}, " + " and then ".join(way.split()[1] for way in ways)
@@ -83,8 +88,8 @@ def _opposite(way: str, other: str) -> bool:
 
 def _turned(legs: Sequence[Point]) -> float:
     """The sum of the turns between the legs [rad], clockwise positive, since y grows downwards."""
-    ways = [math.atan2(b[2] - a[2], b[1] - a[1]) for a, b in zip(legs, legs[1:], strict=False)]
-    turns = [(b - a + math.pi) % (2 * math.pi) - math.pi for a, b in zip(ways, ways[1:], strict=False)]
+    ways = [math.atan2(b[2] - a[2], b[1] - a[1]) for a, b in pairwise(legs)]
+    turns = [(b - a + math.pi) % (2 * math.pi) - math.pi for a, b in pairwise(ways)]
     return sum(turns)
 
 

@@ -43,7 +43,9 @@ def shrunk(picture: Picture, side: int) -> Picture:
     scale = side / max(height, width)
     if scale >= 1:
         return picture
-    return cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
 
 
 def spread(shots: Sequence[range], budget: int, least: int) -> list[int]:

@@ -9,7 +9,7 @@ from clipdex.captions.detectors.shapes import Shape
 from clipdex.captions.detectors.text import Words
 from clipdex.captions.detectors.watch import Shot
 
-_COUNTS = ("no", "a", "two", "three")
+_COUNTS = ("no", "one", "two", "three")
 _PLURALS = {
     "person": "people", "bus": "buses", "sheep": "sheep", "knife": "knives", "skis": "skis", "couch": "couches",
     "toothbrush": "toothbrushes", "wine glass": "wine glasses", "bench": "benches", "sandwich": "sandwiches",
@@ -31,16 +31,18 @@ def _opening(shot: Shot) -> str:
     """The most telling thing that was found."""
     if shot.things:
         return _listed(_nouns(shot.things))
-    ground = f" on a {shot.palette.background} background" if shot.palette.background else ""
+    ground = f"; the background is {shot.palette.background}" if shot.palette.background else ""
     if shot.shapes:
         return _shape(shot.shapes[0], shot) + ground
     if shot.words:
-        return f"{_quoted(shot.words)}{ground}"
+        return f"the text {_quotes(shot.words)} can be read{ground}"
     if shot.palette.plain:
-        same = "it changes in brightness or colour" if shot.stirs else "nothing moves"
-        return f"a plain {shot.palette.background} picture; {same}, and no object and no text was found"
-    seen = "parts of it move" if shot.stirs else "nothing in it moves"
-    return f"no object was recognised in the picture; {seen}"
+        colour = f"{shot.palette.background} " if shot.palette.background else ""
+        same = "nothing moves, and " if shot.stirs is False else ""
+        return f"a plain {colour}picture; {same}no object and no text was found"
+    fixed = shot.camera in (Camera.STILL, Camera.UNKNOWN)
+    seen = {True: "; parts of it move" * fixed, False: "; nothing in it moves", None: ""}[shot.stirs]
+    return f"no object was recognised in the picture{seen}"
 
 
 def _nouns(things: Sequence[Thing]) -> list[str]:
@@ -57,24 +59,28 @@ def _nouns(things: Sequence[Thing]) -> list[str]:
             elif other.name in WORN:
                 with_them += f" with {_article(other.name)}"
                 used.add(other.name)
-        nouns.append(_noun(people) + with_them + _close(people))
-    return nouns + [_noun(thing) + _close(thing) for thing in things if thing.name not in used]
+        nouns.append(_close(people) + _noun(people) + with_them)
+    return nouns + [_close(thing) + _noun(thing) for thing in things if thing.name not in used]
 
 
 def _noun(thing: Thing, hedge: bool = True) -> str:
     if thing.count == 1:
         words = _article(thing.name)
     else:
-        number = _COUNTS[thing.count] if thing.count < len(_COUNTS) else "several"
-        words = f"{number} {_PLURALS.get(thing.name, thing.name + 's')}"
+        number = _COUNTS[thing.count] + " or more" * thing.more if thing.count < len(_COUNTS) else "several"
+        words = f"{number} {_bare(thing)}"
     if thing.sure or not hedge:
         return words
     return f"what {'looks' if thing.count == 1 else 'look'} like {words}"
 
 
+def _bare(thing: Thing) -> str:
+    return thing.name if thing.count == 1 else _PLURALS.get(thing.name, thing.name + "s")
+
+
 def _close(thing: Thing) -> str:
     areas = [max((b[2] - b[0]) * (b[3] - b[1]) for b in boxes) for boxes in thing.boxes.values()]
-    return " close up" if thing.count == 1 and min(areas) > 0.5 else ""
+    return "a close-up of " if thing.count == 1 and min(areas) > 0.5 else ""
 
 
 def _camera(shot: Shot, number: int) -> list[str]:
@@ -106,13 +112,14 @@ def _is_followed(thing: Thing, shot: Shot) -> bool:
 
 
 def _thing_movements(shot: Shot) -> list[str]:
-    told = []
+    told = [f"the {thing.name} {_moves(thing.moved, shot)}" for thing in shot.things if thing.moved]
+    rest: dict[str, list[Thing]] = {}
     for thing in shot.things:
-        if thing.moved:
-            told.append(f"the {thing.name} {_moves(thing.moved, shot)}")
-        elif thing.sure and (when := _when(thing.times[0], thing.times[-1], shot)):
-            told.append(f"the {_PLURALS.get(thing.name, thing.name + 's') if thing.count > 1 else thing.name} "
-                        f"{'are' if thing.count > 1 else 'is'} seen {when}")  # fmt: skip
+        if thing.sure and not thing.moved and (when := _when(thing.times[0], thing.times[-1], shot)):
+            rest.setdefault(when, []).append(thing)
+    for when, things in rest.items():
+        several = len(things) > 1 or things[0].count > 1
+        told.append(f"the {_listed([_bare(thing) for thing in things])} {'are' if several else 'is'} seen {when}")
     return told
 
 
@@ -124,9 +131,10 @@ def _shape(shape: Shape, shot: Shot) -> str:
     size = "small " if shape.area < 0.008 else "large " if shape.area > 0.09 else ""
     kind = shape.kind if shape.sure >= 0.6 else ""
     noun = f"{size}{shape.colour} {kind or 'shape'}"
+    growth = " and grows" if shape.growth > 1.7 else " and shrinks" if shape.growth < 0.6 else ""
     if shape.moved is None:
-        return f"{_article(noun)} stays in its place"
-    return f"{_article(noun)} {_moves(shape.moved, shot)}"
+        return f"{_article(noun)} stays in its place{growth}"
+    return f"{_article(noun)} {_moves(shape.moved, shot)}{growth}"
 
 
 def _moves(moved: Movement, shot: Shot) -> str:
@@ -146,29 +154,24 @@ def _texts(shot: Shot, number: int) -> list[str]:
     return told
 
 
-def _quoted(words: Sequence[Words]) -> str:
-    return f"the text {_quotes(words)} can be read"
-
-
 def _quotes(words: Sequence[Words]) -> str:
     return ", ".join(f'"{line.text}"' for line in words[:_LINES])
 
 
 def _look(shot: Shot, number: int) -> list[str]:
-    """Light and colours, where the opening has not named the one colour that there is."""
+    """Light and colours, but for the one colour that the opening has named."""
     palette = shot.palette
-    light = "dark" if palette.brightness < 65 else "bright" if palette.brightness > 185 else ""
-    if palette.background and (palette.plain or not shot.things):
-        return []
-    colours = " and ".join(palette.names[:2])
-    if not colours:
-        return [f"the picture is {light}"] if light else []
-    wordings = ("the picture is mostly {}", "{} prevail", "mostly {} in colour")
-    if number % 3 == 1 and len(palette.names) == 1:
-        told = f"{colours} prevails"
-    else:
-        told = wordings[number % 3].format(colours)
-    return [told + (f", and {light}" if light else "")]
+    told = []
+    fixed = shot.camera in (Camera.STILL, Camera.UNKNOWN)
+    named = palette.plain or (palette.background and not shot.things and (shot.shapes or shot.words))
+    if not named and palette.names:
+        colours = " and ".join(palette.names[:2])
+        told.append((f"the picture is mostly {colours}", f"mostly {colours} in colour")[number % 2])
+    if fixed and abs(palette.lighter) > 40:
+        told.append(f"the picture gets {'brighter' if palette.lighter > 0 else 'darker'}")
+    elif not named and (palette.brightness < 65 or palette.brightness > 185):
+        told.append(f"it is {'dark' if palette.brightness < 65 else 'bright'}")
+    return told
 
 
 def _when(start_s: float, end_s: float, shot: Shot) -> str:

@@ -18,6 +18,8 @@ _EDGE = 14  # difference to a neighbouring pixel, of 255, that ends a region
 _SMALLEST, _LARGEST = 0.0006, 0.4  # of the picture's area
 _MOST = 40  # regions of a picture that are worth following: the largest
 _TOLD = 5  # of a shot
+_WINDING = 5  # places that a way with turns must be known by: fewer may be two things
+_COARSE = 900  # pixels of an outline's area
 _BORDER = 0.012
 _MOVED = 0.05  # picture widths; less is not told
 
@@ -65,7 +67,7 @@ def find(picture: Picture) -> list[Region]:
     if min(height, width) < 32:
         return []
     even = (_steepness(picture) < _EDGE).astype(np.uint8)
-    count, marks, stats, middles = cv2.connectedComponentsWithStats(even, connectivity=4)
+    count, marks, stats, _ = cv2.connectedComponentsWithStats(even, connectivity=4)
     areas = stats[:, cv2.CC_STAT_AREA]
     worthy = [
         n for n in range(1, count)
@@ -79,7 +81,9 @@ def find(picture: Picture) -> list[Region]:
 def notable(shapes: Sequence[Shape], samples: Sequence[Sample]) -> list[Shape]:
     """Those of a shot that a viewer would name: what moves, and what stands still in a clear form and colour."""
     crowd = float(np.median([sum(n in shape.regions for shape in shapes) for n in range(len(samples))]))
-    told = [shape for shape in shapes if _moves_clearly(shape, len(samples), crowd) or _stands_clearly(shape, len(samples))]
+    told = [
+        shape for shape in shapes if _moves_clearly(shape, len(samples), crowd) or _stands_clearly(shape, len(samples))
+    ]
     return sorted(told, key=lambda shape: (shape.moved is None, -shape.area))[:_TOLD]
 
 
@@ -102,9 +106,9 @@ def _moves_clearly(shape: Shape, samples: int, crowd: float) -> bool:
     """Among many regions of a real picture only what keeps a clear outline can be told from its neighbours."""
     if shape.moved is None or len(shape.regions) < min(3, samples):
         return False
-    if shape.kind:
-        return shape.sure >= 0.6
-    return crowd <= 8 and shape.area >= 0.002
+    if shape.kind and shape.sure >= 0.6:
+        return True
+    return crowd <= 8 and shape.area >= 0.0008
 
 
 def _stands_clearly(shape: Shape, samples: int) -> bool:
@@ -148,6 +152,9 @@ def _region(picture: Picture, marks: np.ndarray, number: int, stats: np.ndarray)
 
 
 def _kind(outline: np.ndarray) -> str:
+    round_from = 0.86
+    if cv2.contourArea(outline) < _COARSE:
+        outline, round_from = _smoothed(outline), 0.8
     area = cv2.contourArea(outline)
     hull = cv2.convexHull(outline)
     if area < 60 or area < 0.93 * cv2.contourArea(hull):
@@ -158,7 +165,7 @@ def _kind(outline: np.ndarray) -> str:
     longer, shorter = max(wide, high), max(1.0, min(wide, high))
     if longer / shorter > 8:
         return ""
-    if area > 0.86 * math.pi * radius**2:
+    if area > round_from * math.pi * radius**2:
         return "circle"
     if area > 0.9 * wide * high:
         return "square" if longer / shorter < 1.15 else "rectangle"
@@ -167,6 +174,16 @@ def _kind(outline: np.ndarray) -> str:
     if 0.74 < area / (wide * high) < 0.83 and longer / shorter > 1.2:
         return "oval"
     return ""
+
+
+def _smoothed(outline: np.ndarray) -> np.ndarray:
+    """A small outline is all stairs: the same four times as large without them."""
+    _, _, wide, high = cv2.boundingRect(outline)
+    mask = np.zeros((high + 8, wide + 8), np.uint8)
+    cv2.drawContours(mask, [outline - outline.min(axis=(0, 1)) + 4], -1, 255, cv2.FILLED)
+    large = cv2.GaussianBlur(cv2.resize(mask, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR), (9, 9), 0)
+    outlines, _ = cv2.findContours((large > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(max(outlines, key=cv2.contourArea))
 
 
 def _pairs(
@@ -185,6 +202,8 @@ def _pairs(
         unlike = np.abs(rgb - last.rgb).max(axis=1)
         change = np.abs(np.log(areas / last.area))
         far = np.linalg.norm(places - _expected(track, number), axis=1)
+        if len(track) > 2:  # known well enough to be believed when it turns back
+            far = np.minimum(far, np.linalg.norm(places - (last.x, last.y), axis=1))
         most = np.where(cuts | last.cut, 1.8, 0.6)
         for n in np.flatnonzero((unlike < 28) & (change < most) & (far < 0.4)):
             offers.append((float(unlike[n] / 40 + change[n] / 2 + far[n] * 2), t, int(n)))
@@ -218,6 +237,8 @@ def _shape(track: dict[int, Region], samples: Sequence[Sample], drift: Sequence[
     kind = max(kinds, key=lambda k: (kinds[k], k))
     path = tuple((samples[n].time_s, track[n].x - drift[n][0], track[n].y - drift[n][1]) for n in seen)
     moved = movement(path, _MOVED)
+    if moved and not moved.straight and len(path) < _WINDING:
+        moved = None
     return Shape(
         kind=kind,
         sure=kinds[kind] / len(whole) if kind else 0.0,
@@ -231,7 +252,7 @@ def _shape(track: dict[int, Region], samples: Sequence[Sample], drift: Sequence[
 
 
 def _left_its_places(track: dict[int, Region], samples: Sequence[Sample]) -> bool:
-    """Where it was, does another colour show when it is elsewhere? Else two things that stand still were taken for one."""
+    """Where it was, does another colour show when it is elsewhere? Else two things that stand were taken for one."""
     checked = left = 0
     for n, region in track.items():
         size = math.sqrt(region.area * samples[n].aspect)

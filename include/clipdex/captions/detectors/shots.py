@@ -1,6 +1,7 @@
-"""Shots: PySceneDetect says where the content of the picture jumps; where enough of the picture goes on, it is no cut."""
+"""Shots: PySceneDetect says where the picture jumps; where enough of the picture goes on, it is no cut."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from scenedetect import FrameTimecode
@@ -14,6 +15,8 @@ _CONTENT = 20.0
 # Where the picture has too few corners to tell, only a jump that PySceneDetect calls a cut by default is one.
 _CONTENT_ALONE = 27.0
 _KEPT = 0.05
+# Above this share of cuts among the steps it is flicker or noise: no shot of it would hold two pictures.
+_FLICKER = 0.7
 
 
 def find(samples: Sequence[Sample], steps: Sequence[Step]) -> list[range]:
@@ -25,8 +28,10 @@ def find(samples: Sequence[Sample], steps: Sequence[Step]) -> list[range]:
             cuts += [number] if number in sure else []
         elif step.kept < _KEPT and number in likely:
             cuts.append(number)
+    if len(cuts) > _FLICKER * len(steps) and len(samples) > 3:
+        cuts = []
     edges = [0, *cuts, len(samples)]
-    return [range(start, end) for start, end in zip(edges, edges[1:], strict=False)]
+    return [range(start, end) for start, end in pairwise(edges)]
 
 
 def _jumps(samples: Sequence[Sample], threshold: float) -> set[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from rapidocr import RapidOCR
+from rapidocr.utils.output import RapidOCROutput
 
 from clipdex.captions.detectors import weights
 from clipdex.captions.detectors.paths import Movement, movement
@@ -62,12 +63,12 @@ class Reader:
         """The lines of one picture from top to bottom."""
         small = shrunk(picture, _SIDE)
         height, width = small.shape[:2]
-        if min(height, width) < 24:
+        if min(height, width) < 24 or not _may_hold_text(small):
             return []
         found = self._ocr(np.ascontiguousarray(small[:, :, ::-1]))
-        if not found.txts:
-            return []
-        lines = []
+        lines: list[Line] = []
+        if not isinstance(found, RapidOCROutput) or found.txts is None or found.scores is None or found.boxes is None:
+            return lines
         for text, score, corners in zip(found.txts, found.scores, found.boxes, strict=True):
             (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
             box = (float(left / width), float(top / height), float(right / width), float(bottom / height))
@@ -86,7 +87,17 @@ def gather(samples: Sequence[Sample], read: Sequence[list[Line]]) -> list[Words]
                 groups.append([(sample, line)])
             else:
                 group.append((sample, line))
-    return [_words(group) for group in groups if _credible([line for _, line in group])]
+    whole = [_plain(line.text) for group in groups for _, line in group if not _cut(line)]
+    kept = [group for group in groups if _credible([line for _, line in group]) and not _is_piece(group, whole)]
+    return [_words(group) for group in kept]
+
+
+def _may_hold_text(picture: Picture) -> bool:
+    """Two letters make at least four edges in several rows; reading costs a hundred times more than counting those."""
+    grey = picture[:, :, :3].max(axis=2).astype(np.int16)
+    edges = np.abs(grey[:, 2:] - grey[:, :-2]) > 30
+    starts = (edges[:, 1:] & ~edges[:, :-1]).sum(axis=1)
+    return int((starts >= 4).sum()) >= 4
 
 
 def _same(group: Sequence[tuple[Sample, Line]], line: Line) -> bool:
@@ -102,7 +113,20 @@ def _credible(lines: Sequence[Line]) -> bool:
     twice = len(lines) >= 2
     if any(_exotic(letter) for letter in plain):
         return len(plain) >= 3 and twice and best.score >= 0.97
-    return len(plain) >= 3 and (twice or best.score >= 0.95) or len(plain) == 2 and twice and best.score >= 0.97
+    if len(plain) == 2:
+        return twice and best.score >= 0.97
+    return len(plain) >= 3 and (twice or best.score >= 0.95)
+
+
+def _is_piece(group: Sequence[tuple[Sample, Line]], whole: Sequence[str]) -> bool:
+    """Words cut by the border of the picture, that are seen whole in another one."""
+    cut = [_plain(line.text) for _, line in group if _cut(line)]
+    begins = {text[:2] for text in whole} | {text[-2:] for text in whole}
+    return len(cut) == len(group) and any(text[:2] in begins or text[-2:] in begins for text in cut)
+
+
+def _cut(line: Line) -> bool:
+    return line.box[0] < 0.01 or line.box[2] > 0.99
 
 
 def _words(group: Sequence[tuple[Sample, Line]]) -> Words:
@@ -114,7 +138,9 @@ def _words(group: Sequence[tuple[Sample, Line]]) -> Words:
         for sample, line in group
         if len(_plain(line.text)) >= 0.9 * longest
     ]
-    return Words(best.text, tuple(sample.time_s for sample, _ in group), movement(path, _MOVED) if len(path) > 1 else None)
+    return Words(
+        best.text, tuple(sample.time_s for sample, _ in group), movement(path, _MOVED) if len(path) > 1 else None
+    )
 
 
 def _plain(text: str) -> str:

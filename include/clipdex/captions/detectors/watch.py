@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -18,17 +19,22 @@ from clipdex.captions.detectors.text import Line, Reader, Words
 # How many samples the dear detectors look at, at most, and how many in each shot at least.
 _OBJECTS, _OBJECTS_A_SHOT = 16, 3
 _TEXTS, _TEXTS_A_SHOT = 12, 2
+# How far an object must go to be said to move [picture widths]; under a camera that pans, nothing is said.
+_LEAST = {Camera.STILL: 0.1, Camera.MOVING: 0.2, Camera.UNKNOWN: 0.2}
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """What was found between two cuts. start_s, end_s [s from the clip's start]; stirs: the pictures differ."""
+    """What was found between two cuts.
+
+    start_s, end_s [s from the clip's start]; stirs: do its pictures differ? None: there is one alone.
+    """
 
     start_s: float
     end_s: float
     camera: Camera
     palette: Palette
-    stirs: bool
+    stirs: bool | None
     things: tuple[Thing, ...]
     shapes: tuple[Shape, ...]
     words: tuple[Words, ...]
@@ -60,9 +66,7 @@ def watch(models: Models, samples: Sequence[Sample], duration_s: float) -> list[
     lines = {n: models.reader.read(samples[n].full) for n in spread(cuts, _TEXTS, _TEXTS_A_SHOT)}
     regions = [shapes.find(sample.full) for sample in samples]
     ends = [samples[cut.start].time_s for cut in cuts[1:]] + [duration_s]
-    return [
-        _shot(samples, steps, cut, end_s, sightings, lines, regions) for cut, end_s in zip(cuts, ends, strict=True)
-    ]
+    return [_shot(samples, steps, cut, end_s, sightings, lines, regions) for cut, end_s in zip(cuts, ends, strict=True)]
 
 
 def _shot(
@@ -79,7 +83,7 @@ def _shot(
     camera = motion.camera(moves)
     read = {n - cut.start: lines[n] for n in cut if n in lines}
     seen = {n - cut.start: sightings[n] for n in cut if n in sightings}
-    things = judge(mine, seen, steady=camera in (Camera.STILL, Camera.UNKNOWN))
+    things = judge(mine, seen, _LEAST.get(camera))
     found = shapes.notable(shapes.follow(mine, moves, regions[cut.start : cut.stop]), mine)
     found = [shape for shape in found if not _is_letter(shape, read)]
     things = [thing for thing in things if not any(_is_drawn(thing, shape) for shape in found)]
@@ -112,11 +116,14 @@ def _is_part(shape: Shape, thing: Thing) -> bool:
     return any(inside(shape.regions[n].box, box) > 0.7 for n in shared for box in thing.boxes[n])
 
 
-def _stirs(samples: Sequence[Sample]) -> bool:
+def _stirs(samples: Sequence[Sample]) -> bool | None:
     """Does a visible part of the picture change from one sample to the next?"""
-    pairs = zip(samples, samples[1:], strict=False)
-    changes = [np.abs(a.grey.astype(np.int16) - b.grey) > 24 for a, b in pairs]
-    return any(float(change.mean()) > 0.003 for change in changes)
+    if len(samples) < 2:
+        return None
+    pairs = [*pairwise(samples), (samples[0], samples[-1])]
+    changes = [a.grey.astype(np.int16) - b.grey for a, b in pairs]
+    # Light that changes everywhere moves nothing.
+    return any(float((np.abs(change - np.median(change)) > 24).mean()) > 0.0005 for change in changes)
 
 
 _thread = threading.local()

@@ -58,7 +58,7 @@ def identity(version: int) -> str:
 
 
 def verify() -> None:
-    """Is everything here, and is it what the identity says? Raises ConfigurationError. Files are read once a process."""
+    """Is everything here, and what the identity says? Raises ConfigurationError. Files are read once a process."""
     missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigurationError(f"engine detectors: {', '.join(missing)} not installed; run: {INSTALL}")

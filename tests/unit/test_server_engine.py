@@ -1,0 +1,532 @@
+"""An engine over HTTP: what it is sent, what its answers mean, and what it costs when it fails. Drives the stand-in."""
+
+import asyncio
+import logging
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import pytest
+
+from clipdex.captions.caption import Reply
+from clipdex.captions.engines import open_captioner
+from clipdex.captions.server import ServerEngine
+from clipdex.config import REPOSITORY, Sampling, Settings, VideoLimits
+from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
+from clipdex.video import Prepared, prepare
+from tests.support.clips import plain, write_clip
+from tests.support.engine import CLIENT_LEFT, MODEL, StandIn, read_log
+
+KEY = "canary-4f1c"
+TRANSIENT = ["408", "409", "425", "429", "500", "502", "503", "504", "reset", "cut", "html", "garbage",
+             "truncated_json", "empty_choices", "no_finish", "abort"]  # fmt: skip
+
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> list[Prepared]:
+    """Four clips of different colours."""
+    folder = tmp_path_factory.mktemp("clips")
+    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
+    paths = [write_clip(folder / f"{number}.mp4", picture=plain(colour)) for number, colour in enumerate(colours)]
+    return [prepare(path, VideoLimits(), Sampling(short_side=64)) for path in paths]
+
+
+@pytest.fixture
+def clip(clips) -> Prepared:
+    return clips[0]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., StandIn]]:
+    """Starts stand-ins; all end with the test."""
+    with ExitStack() as stack:
+        yield lambda *args, **options: stack.enter_context(StandIn(*args, **options))
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """The address of a node that is down."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def settings(*urls: str, name: str = "sglang", **engine: Any) -> Settings:
+    return Settings.load(engine={"name": name, "model": MODEL, "base_urls": urls, **engine})
+
+
+def using(what: Callable[[ServerEngine], Awaitable[T]], *nodes: StandIn | str, **engine: Any) -> T:
+    """Do something with an engine on these nodes, and close it."""
+
+    async def work() -> T:
+        urls = [node if isinstance(node, str) else node.url for node in nodes]
+        captioner = ServerEngine(settings(*urls, **engine), backoff_s=0.01)
+        try:
+            return await what(captioner)
+        finally:
+            await captioner.aclose()
+
+    return asyncio.run(work())
+
+
+def caption(clip: Prepared, *nodes: StandIn | str, **engine: Any) -> Reply:
+    return using(lambda captioner: captioner.caption(clip), *nodes, **engine)
+
+
+def caption_all(clips: list[Prepared], *nodes: StandIn | str, **engine: Any) -> list[Reply]:
+    return using(lambda captioner: asyncio.gather(*map(captioner.caption, clips)), *nodes, **engine)
+
+
+def check(*nodes: StandIn | str, **engine: Any) -> None:
+    using(lambda captioner: captioner.check(), *nodes, **engine)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 (the engine runs in another thread)
+            await asyncio.sleep(0.005)
+
+
+# What an engine is sent
+
+
+def test_a_caption_comes_with_what_it_cost(serve, clip):
+    engine = serve(latency_s=0.05)
+    reply = caption(clip, engine)
+    assert len(reply.text.split()) >= 60
+    assert (reply.finish_reason, reply.attempts) == ("stop", 1)
+    assert reply.completion_tokens == engine.chats[0].completion_tokens > 0
+    assert reply.prompt_tokens > 0
+    assert 0.05 <= reply.seconds < 5
+
+
+def test_the_whole_proxy_arrives_as_one_video(serve, clip):
+    engine = serve()
+    caption(clip, engine)
+    assert engine.chats[0].digest == sha256(clip.proxy).hexdigest()
+    assert engine.chats[0].frames == len(clip.times)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2, 600_000])
+def test_a_proxy_of_any_size_arrives_unharmed(serve, clip, padding):
+    engine = serve()
+    box = struct.pack(">I4s", 8 + padding, b"free") + bytes(padding)
+    caption(replace(clip, proxy=clip.proxy + box), engine)
+    assert engine.chats[0].digest == sha256(clip.proxy + box).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["sglang", "vllm", "tensorrt-llm"])
+def test_the_fixed_text_stands_before_the_video(serve, clip, name):
+    engine = serve()
+    caption(clip, engine, name=name)
+    [message] = engine.chats[0].body["messages"]
+    assert [part["type"] for part in message["content"]] == ["text", "video_url"]
+
+
+def test_each_server_gets_only_the_options_it_knows(serve, clip):
+    common = {"model", "max_tokens", "temperature", "seed", "messages"}
+    own = {"sglang": set(), "vllm": {"media_io_kwargs"}, "tensorrt-llm": set()}
+    engine = serve()
+    for name in own:
+        caption(clip, engine, name=name)
+    assert [set(request.body) for request in engine.chats] == [common | options for options in own.values()]
+
+
+def test_a_second_attempt_uses_other_sampling(serve, clip):
+    engine = serve()
+    using(lambda captioner: captioner.caption(clip, attempt=2), engine)
+    caption(clip, engine)
+    second, first = (request.body for request in engine.chats)
+    assert second["temperature"] > first["temperature"]
+    assert second["seed"] != first["seed"]
+    assert second["frequency_penalty"] > 0
+
+
+def test_an_address_may_end_as_the_openai_client_wants_it(serve, clip):
+    engine = serve()
+    assert caption(clip, engine.url + "/v1/").attempts == 1
+
+
+def test_the_key_is_sent(serve, clip):
+    engine = serve(api_key=KEY)
+    assert caption(clip, engine, api_key=KEY + "\n").attempts == 1
+
+
+# What passes by itself
+
+
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_what_passes_by_itself_is_asked_for_again(serve, clip, fault):
+    engine = serve(f"{fault}:1")
+    assert caption(clip, engine).attempts == 2
+
+
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_what_does_not_pass_is_given_up_after_the_tries(serve, clip, fault):
+    engine = serve(f"{fault}:1.0")
+    with pytest.raises(EngineUnavailable, match=engine.url.removeprefix("http://")):
+        caption(clip, engine, tries=3)
+    assert len(engine.chats) == 3
+
+
+def test_an_engine_that_is_down_is_named(clip, nobody):
+    with pytest.raises(EngineUnavailable, match=nobody):
+        caption(clip, nobody, tries=2)
+
+
+def test_a_hung_request_ends_and_frees_the_engine(serve, clip):
+    engine = serve("hang:1")
+    assert caption(clip, engine, request_timeout_s=0.3).attempts == 2
+    assert [request.status for request in engine.chats] == [CLIENT_LEFT, 200]
+
+
+def test_an_answer_that_trickles_in_forever_ends(serve, clip):
+    engine = serve("drip:1.0:seconds=0.02")
+    started = time.monotonic()
+    with pytest.raises(EngineUnavailable, match="no whole answer"):
+        caption(clip, engine, request_timeout_s=0.2, tries=2)
+    assert time.monotonic() - started < 3
+
+
+def test_a_clip_has_one_deadline_for_all_its_tries(serve, clip):
+    engine = serve("503:1.0")
+    started = time.monotonic()
+    with pytest.raises(EngineUnavailable):
+        caption(clip, engine, tries=10_000, deadline_s=0.5)
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(("told", "least_s"), [("retry_after=1", 1.0), ("retry_after=0.4", 0.4), ("retry_date=2", 0.9)])
+def test_an_engine_is_left_alone_as_long_as_it_asks(serve, clip, told, least_s):
+    engine = serve(f"429:1:{told}")
+    caption(clip, engine)
+    first, second = engine.chats
+    assert second.at - first.end >= least_s - 0.01
+
+
+def test_one_answer_with_retry_after_holds_back_every_clip(serve, clips):
+    engine = serve("503:1:retry_after=0.5")
+
+    async def work(captioner: ServerEngine) -> None:
+        with pytest.raises(EngineUnavailable):
+            await captioner.caption(clips[0])
+        await asyncio.gather(*map(captioner.caption, clips))
+
+    using(work, engine, tries=1)
+    refused, *later = engine.chats
+    assert min(request.at for request in later) - refused.end >= 0.45
+
+
+def test_a_retry_after_beyond_the_deadline_is_told_and_not_waited_for(serve, clip):
+    engine = serve("503:1.0:retry_after=86400")
+    started = time.monotonic()
+    with pytest.raises(EngineUnavailable) as raised:
+        caption(clip, engine, deadline_s=5)
+    assert time.monotonic() - started < 2
+    assert 0 < raised.value.retry_after_s <= 120
+
+
+def test_a_full_queue_only_slows_down(serve, clips):
+    engine = serve(capacity=1, queue=1, latency_s=0.02)
+    replies = caption_all(clips * 3, engine, in_flight=12, tries=1000)
+    assert len(replies) == 12
+    assert engine.peak_running == 1
+
+
+# What is said about the clip
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refusal_counts_only_when_it_is_confirmed(serve, clip, status):
+    engine = serve(f"{status}:1.0:say=frames beyond repair")
+    with pytest.raises(ClipRejected) as raised:
+        caption(clip, engine)
+    assert raised.value.reason is Reason.REJECTED_BY_ENGINE
+    assert f"{status} frames beyond repair" in raised.value.detail
+    assert len(engine.chats) == 2
+
+
+def test_a_refusal_that_is_not_confirmed_costs_nothing(serve, clip):
+    engine = serve("400:1")
+    assert caption(clip, engine).attempts == 2
+
+
+def test_a_node_that_refuses_everything_costs_no_clip(serve, clips):
+    bad, good = serve("400:1.0"), serve(latency_s=0.01)
+    assert len(caption_all(clips * 4, bad, good)) == 16
+    assert {request.status for request in good.chats} == {200}
+
+
+def test_a_refusal_is_confirmed_elsewhere(serve, clip):
+    nodes = [serve("400:1.0"), serve("400:1.0")]
+    with pytest.raises(ClipRejected):
+        caption(clip, *nodes)
+    assert [len(node.chats) for node in nodes] == [1, 1]
+
+
+def test_a_refusal_is_confirmed_where_the_only_other_node_is_down(serve, clip, nobody):
+    engine = serve("400:1.0")
+    with pytest.raises(ClipRejected):
+        caption(clip, engine, nobody, tries=10)
+
+
+def test_a_video_that_the_engine_cannot_open_is_refused(serve, clip):
+    engine = serve()
+    with pytest.raises(ClipRejected, match="Could not decode video"):
+        caption(replace(clip, proxy=b"not a video at all" * 20), engine)
+
+
+# What a person must act on
+
+
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [("401", "key"), ("403", "key"), ("404", "base_urls"), ("redirect", "login.example"), ("wrong_model", "MODEL")],
+)
+def test_a_wrong_configuration_fails_at_once(serve, clip, fault, advice):
+    engine = serve(f"{fault}:1.0")
+    with pytest.raises(ConfigurationError, match=advice):
+        caption(clip, engine)
+    assert len(engine.chats) == 1
+
+
+def test_where_a_redirect_leads_is_told_without_its_secrets(serve, clip):
+    with pytest.raises(ConfigurationError) as raised:
+        caption(clip, serve("redirect:1.0"))
+    assert "secret" not in str(raised.value)
+
+
+def test_a_gateway_that_never_knew_the_model_needs_a_person(serve, clip):
+    with pytest.raises(ConfigurationError, match="model_not_found"):
+        caption(clip, serve("404:1.0:code=model_not_found:say=model_not_found"))
+
+
+def test_a_gateway_that_lost_its_nodes_is_asked_again(serve, clip):
+    engine = serve("404:1:code=model_not_found", gateway=True)
+
+    async def work(captioner: ServerEngine) -> Reply:
+        await captioner.check()
+        return await captioner.caption(clip)
+
+    assert using(work, engine).attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"prompt": "sing"}, "describe"),
+        ({"language": "tlh"}, "en, "),
+        ({"base_urls": ["gpu-1:30000"]}, "http://gpu-1:30000"),
+        ({"base_urls": [f"http://user:{KEY}@gpu-1:30000"]}, "without query, user or password"),
+        ({"api_key": f"{KEY}\x00"}, "characters"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_sent(wrong, says):
+    engine = {"name": "sglang", "model": MODEL, "base_urls": ["http://gpu-1:30000"], **wrong}
+    with pytest.raises(ConfigurationError, match=says) as raised:
+        open_captioner(Settings.load(engine=engine))
+    assert KEY not in str(raised.value)
+
+
+# Is served what is declared?
+
+
+def test_a_declared_engine_passes_the_check(serve):
+    check(serve(video={"fps": 2, "max_frames": 32}), server_sampling={"fps": 2, "max_frames": 32})
+
+
+def test_another_model_is_told_with_its_name(serve):
+    with pytest.raises(ConfigurationError, match=f"serves other/model, wanted {MODEL}"):
+        check(serve(model="other/model"))
+
+
+@pytest.mark.parametrize(
+    ("declared", "served"),
+    [
+        ({"fps": 2}, {"fps": 1}),
+        ({"fps": 2}, {}),
+        ({}, {"max_pixels": 100352}),
+        ({"fps": 2}, {"fps": 2, "max_frames": 8}),
+    ],
+)
+def test_sampling_that_differs_is_told_with_both_sides(serve, declared, served):
+    with pytest.raises(ConfigurationError) as raised:
+        check(serve(video=served), server_sampling=declared)
+    text = str(raised.value)
+    assert all(str(value) in text for value in [*declared.values(), *served.values()])
+    assert "CLIPDEX_ENGINE__SERVER_SAMPLING" in text
+    assert "--mm-process-config" in text
+
+
+def test_one_node_of_two_that_differs_is_enough(serve):
+    with pytest.raises(ConfigurationError):
+        check(serve(video={"fps": 2}), serve(video={"fps": 4}), server_sampling={"fps": 2})
+
+
+def test_a_gateway_that_does_not_tell_its_sampling_is_warned_of_once(serve, caplog):
+    engine = serve(gateway=True)
+
+    async def work(captioner: ServerEngine) -> None:
+        await captioner.check()
+        await captioner.check()
+
+    using(work, engine, server_sampling={"fps": 2})
+    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "unchecked" in warning
+
+
+@pytest.mark.parametrize("name", ["vllm", "tensorrt-llm"])
+def test_servers_that_tell_nothing_are_asked_for_their_model_only(serve, name):
+    engine = serve()
+    check(engine, name=name, server_sampling={"fps": 2})
+    assert [request.path for request in engine.requests] == ["/v1/models"]
+
+
+def test_a_check_outlasts_a_moment_of_trouble(serve):
+    check(serve("503:1:at=models,reset:1:at=info"))
+
+
+def test_a_check_fails_when_no_node_answers(serve, nobody):
+    with pytest.raises(EngineUnavailable):
+        check(nobody, serve("503:1.0:at=models"), tries=2)
+
+
+def test_a_check_with_a_wrong_key_needs_a_person(serve):
+    with pytest.raises(ConfigurationError, match="401 Unauthorized"):
+        check(serve(api_key=KEY), api_key="another")
+
+
+def test_a_node_that_missed_the_check_is_not_asked(serve, clips, caplog):
+    away, good = serve("503:1.0:at=models"), serve()
+
+    async def work(captioner: ServerEngine) -> None:
+        await captioner.check()
+        await asyncio.gather(*map(captioner.caption, clips))
+
+    using(work, away, good, tries=2)
+    assert (len(away.chats), len(good.chats)) == (0, 4)
+    assert "going on without it" in caplog.text
+
+
+# Many clips, several nodes
+
+
+def test_requests_in_flight_are_bounded(serve, clips):
+    engine = serve(latency_s=0.03)
+    caption_all(clips * 4, engine, in_flight=3)
+    assert engine.peak_running == 3
+
+
+def test_connections_are_used_again(serve, clips):
+    engine = serve()
+    caption_all(clips * 5, engine, in_flight=2)
+    assert len({request.connection for request in engine.chats}) <= 2
+
+
+def test_each_clip_goes_where_the_fewest_are_in_flight(serve, clips):
+    slow, fast = serve(latency_s=0.5), serve(latency_s=0.01)
+    caption_all(clips * 4, slow, fast, in_flight=4)
+    assert len(slow.chats) < len(fast.chats)
+    assert slow.peak_running <= 3
+
+
+def test_a_node_that_is_down_costs_no_clip(serve, clips, nobody):
+    engine = serve(latency_s=0.01)
+    replies = caption_all(clips * 5, nobody, engine, in_flight=4)
+    assert len(engine.chats) == len(replies) == 20
+
+
+def test_a_hung_node_is_left_for_the_other(serve, clips):
+    hung, good = serve("hang:1.0"), serve(latency_s=0.01)
+    replies = caption_all(clips * 5, hung, good, in_flight=4, request_timeout_s=0.3)
+    assert len(replies) == 20
+    assert len(hung.chats) <= 4
+
+
+def test_cancelling_a_caption_frees_the_engine(serve, clip):
+    engine = serve("hang:1.0")
+
+    async def work(captioner: ServerEngine) -> None:
+        asking = asyncio.create_task(captioner.caption(clip))
+        await until(lambda: bool(engine.chats and engine.chats[0].fault))
+        asking.cancel()
+        await until(lambda: engine.chats[0].status == CLIENT_LEFT)
+
+    using(work, engine)
+    assert len(engine.chats) == 1
+
+
+# Fingerprint and secrets
+
+
+def fingerprint(**engine: Any) -> str:
+    return ServerEngine(settings(*engine.pop("urls", ["http://gpu-1:30000"]), **engine)).fingerprint.digest()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"name": "vllm"}, {"model": "other"}, {"language": "de"}, {"max_tokens": 512}, {"temperature": 0.9},
+     {"server_sampling": {"fps": 1}}],
+)  # fmt: skip
+def test_what_decides_a_caption_changes_its_fingerprint(changed):
+    assert fingerprint(**changed) != fingerprint()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"urls": ["http://gpu-2:30000", "http://gpu-3:30000"]}, {"api_key": KEY}, {"in_flight": 7}, {"tries": 9},
+     {"request_timeout_s": 9}],
+)  # fmt: skip
+def test_where_and_how_it_is_asked_for_does_not(changed):
+    assert fingerprint(**changed) == fingerprint()
+
+
+def test_the_prompt_asks_for_less_than_would_be_cut():
+    for tokens in (64, 512, 1024, 4096):
+        prompt = ServerEngine(settings("http://gpu-1:30000", max_tokens=tokens)).fingerprint.prompt
+        fewest, most = (int(word) for word in prompt.split("Write ")[1].split(" words")[0].split(" to "))
+        assert fewest < most
+        assert most * 1.35 < tokens or most == 1400
+
+
+@pytest.mark.parametrize("fault", ["401:1.0", "400:1.0", "503:1.0", "404:1.0"])
+def test_the_key_shows_nowhere(serve, clip, fault, caplog):
+    caplog.set_level(logging.DEBUG)
+    engine = serve(f"{fault}:say=no entry for {KEY}")
+
+    async def work(captioner: ServerEngine) -> str:
+        with pytest.raises((ConfigurationError, ClipRejected, EngineUnavailable)) as raised:
+            await captioner.caption(clip)
+        return f"{raised.getrepr(showlocals=True)} {captioner!r} {vars(captioner)} {captioner.fingerprint}"
+
+    shown = using(work, engine, api_key=KEY)
+    assert engine.chats[0].authorization == f"Bearer {KEY}"
+    assert KEY not in shown
+    assert KEY not in caplog.text
+
+
+# The stand-in itself, as other tests run it
+
+
+def test_an_engine_process_logs_every_request(clip, tmp_path):
+    log = tmp_path / "requests.jsonl"
+    command = [sys.executable, "-m", "tests.support.engine", "--log", str(log), "--faults", "503:1", "--words", "100"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        reply = caption(clip, process.stdout.readline().strip())
+    finally:
+        process.terminate()
+        process.wait(10)
+    assert len(reply.text.split()) >= 100
+    assert [(one.status, one.fault) for one in read_log(log)] == [(503, "503"), (200, "")]
+    assert {one.digest for one in read_log(log)} == {sha256(clip.proxy).hexdigest()}
