@@ -82,6 +82,15 @@ class EngineName(StrEnum):
     SGLANG = "sglang"
     VLLM = "vllm"
     TENSORRT_LLM = "tensorrt-llm"
+    TRANSFORMERS = "transformers"
+
+
+class Strategy(StrEnum):
+    """How a clip is shown to the engine: whole, or picture by picture with the texts joined or merged."""
+
+    VIDEO = "video"
+    FRAMES_CONCAT = "frames-concat"
+    FRAMES_MERGE = "frames-merge"
 
 
 class Engine(_Group):
@@ -90,6 +99,8 @@ class Engine(_Group):
     server_sampling: what the server applies by its own flags ({"fps": 2, "max_frames": 32}); declared here because
     it is part of a caption's fingerprint, and checked against the server. Times in seconds.
     in_flight: requests that one batch keeps open; 0 means the engine's own default.
+    device, dtype, batch_size: of transformers, which runs in this process; "auto" takes a GPU where there is one, and
+    the precision that the weights are stored in.
     """
 
     name: EngineName = EngineName.DETECTORS
@@ -106,10 +117,17 @@ class Engine(_Group):
     connect_timeout_s: float = 5.0
     request_timeout_s: float = 180.0
     deadline_s: float = 600.0
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = Field(default=4, ge=1)
 
     @model_validator(mode="after")
-    def _server_is_named(self) -> Self:
+    def _engine_is_named(self) -> Self:
         if self.name is EngineName.DETECTORS:
+            return self
+        if self.name is EngineName.TRANSFORMERS:
+            if not self.model:
+                raise ValueError("engine transformers needs model: a folder with weights, or a name on the Hub")
             return self
         if not self.base_urls:
             raise ValueError(
