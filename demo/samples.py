@@ -51,10 +51,10 @@ def write_samples(folder: Path) -> list[Sample]:
     return samples
 
 
-def write_tiny_clips(folder: Path, count: int, day: str) -> list[Path]:
-    """Clips of 2 s and 64x48 pixels for load tests, no two alike: colour and stripes tell each one's number."""
+def write_tiny_clips(folder: Path, count: int, day: str, first: int = 0) -> list[Path]:
+    """Clips of 2 s and 64x48 pixels for load tests, no two numbers alike: colour and stripes tell each one's number."""
     paths = []
-    for number in range(count):
+    for number in range(first, first + count):
         path = _day_folder(folder, day) / f"tiny-{number:06d}.mp4"
         if not path.exists():
             _write(path, _tiny(number))

@@ -36,9 +36,9 @@ class Pipeline:
         self.settings = Settings.load(home=home, source={"url": str(self.clips)}, engine=engine, **overrides)
         self.store = Store.open(self.settings)
 
-    def put(self, count: int, day: str = DAY) -> list[Path]:
-        """Write so many tiny clips, each of its own content."""
-        return write_tiny_clips(self.clips, count, day)
+    def put(self, count: int, day: str = DAY, first: int = 0) -> list[Path]:
+        """Write so many tiny clips, numbered from first on, each number of its own content."""
+        return write_tiny_clips(self.clips, count, day, first)
 
     def plan(self, run: str = "r.1", days: Sequence[str] = (DAY,), **wishes: Any) -> Plan:
         what = wanted(self.settings, **wishes)
