@@ -41,21 +41,37 @@ async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> Reply:
 
 
 def check(reply: Reply, gates: Gates, prompt: str = "") -> None:
-    """Raise ClipRejected, with the text, if a caption is not what was wanted.
+    """Raise ClipRejected, with the text, if a caption is not what was wanted, for the gate that says most."""
+    for reason, wrong in verdicts(reply, gates, prompt).items():
+        if wrong:
+            raise ClipRejected(reason, wrong, text=reply.text)
+
+
+def verdicts(reply: Reply, gates: Gates, prompt: str = "") -> dict[Reason, str]:
+    """What each gate finds wrong with a caption, "" where it passes; of nothing, the others have nothing to say.
 
     The gate that says most comes first: a loop runs into the token limit, and a refusal is short.
     """
-    found = (
-        _empty(reply)
-        or _refused(reply)
-        or _echo(reply.text, prompt)
-        or _looping(reply.text, gates)
-        or _truncated(reply)
-        or _foreign(reply.text, gates)
-        or _too_short(reply.text, gates)
-    )
-    if found:
-        raise ClipRejected(*found, text=reply.text)
+    if empty := _empty(reply):
+        return dict([empty])
+    found = [
+        _refused(reply) or _echo(reply.text, prompt),
+        _looping(reply.text, gates),
+        _truncated(reply),
+        _foreign(reply.text, gates),
+        _too_short(reply.text, gates),
+    ]
+    return dict.fromkeys(_GATES, "") | dict(one for one in found if one)
+
+
+_GATES = (
+    Reason.CAPTION_EMPTY,
+    Reason.CAPTION_REFUSED,
+    Reason.CAPTION_LOOPING,
+    Reason.CAPTION_TRUNCATED,
+    Reason.CAPTION_LANGUAGE,
+    Reason.CAPTION_TOO_SHORT,
+)
 
 
 def clean(text: str) -> str:
