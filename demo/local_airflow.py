@@ -8,6 +8,7 @@ to home/local.json, so that stop_leftovers() can clean up after a crash.
 """
 
 import ctypes
+import io
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from configparser import ConfigParser
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -108,9 +110,7 @@ class LocalAirflow:
         kept = {name: _kept_secret(home / name, make) for name, make in _SECRETS.items()}
         passwords = home / "passwords.json"
         _write_private(passwords, json.dumps({self.user: self.password}))
-        return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
-            "AIRFLOW_HOME": str(home),
+        options = {
             "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -132,7 +132,15 @@ class LocalAirflow:
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+        }
+        options |= {name: value for name, value in self._given.items() if name.startswith("AIRFLOW__")}
+        _write_private(home / "airflow.cfg", _as_file(options))
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+            _MARK: str(home),
+            "AIRFLOW_HOME": str(home),
             "PYTHONUNBUFFERED": "1",
+            **options,
             **self._given,
         }
 
@@ -181,7 +189,7 @@ def leftovers(home: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get("AIRFLOW_HOME") == str(home):
+            if process.pid != os.getpid() and process.environ().get(_MARK) == str(home):
                 found.append(process)
         except psutil.Error:
             continue
@@ -204,6 +212,9 @@ def stop_leftovers(home: Path) -> int:
 
 
 _AIRFLOW = [sys.executable, "-m", "airflow"]
+
+_MARK = "CLIPDEX_LOCAL_AIRFLOW"
+"""By this variable our processes are known: a shell in which somebody set AIRFLOW_HOME is none of them."""
 
 _SECRETS = {
     "fernet_key": lambda: Fernet.generate_key().decode(),
@@ -252,6 +263,17 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _as_file(options: Mapping[str, str]) -> str:
+    """The same options as airflow.cfg, so that AIRFLOW_HOME is all that an airflow command from a terminal needs."""
+    config = ConfigParser(interpolation=None)
+    for name, value in options.items():
+        section, option = name.removeprefix("AIRFLOW__").lower().split("__", 1)
+        config.read_dict({section: {option: value.replace("%", "%%")}})
+    text = io.StringIO()
+    config.write(text)
+    return text.getvalue()
 
 
 def _kept_secret(path: Path, make) -> str:  # type: ignore[no-untyped-def]

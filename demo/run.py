@@ -21,7 +21,7 @@ from rich.table import Table
 from clipdex.config import Settings
 from clipdex.embeddings import open_embedder
 from clipdex.index import open_index
-from clipdex.outcomes import run_outcomes
+from clipdex.outcomes import Outcome, run_outcomes
 from clipdex.planning import load_plan, run_label
 from clipdex.report import RunReport, load_report
 from clipdex.search import search
@@ -47,7 +47,7 @@ def main() -> int:
     with LocalAirflow(airflow_home(), {"CLIPDEX_HOME": str(home())}) as airflow:
         console.print(f"Airflow is up at {airflow.url} ({time.monotonic() - started:.0f} s)")
         with AirflowApi(airflow.url, airflow.user, airflow.password) as api:
-            runs = backfill(airflow, api, store)
+            runs = backfill(airflow, api, store, len(samples))
             reports = [load_report(store, label(api, run)) for run in runs if run["state"] == "success"]
             failed = [run for run in runs if run["state"] != "success"]
     show_days(reports)
@@ -60,8 +60,8 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def backfill(airflow: LocalAirflow, api: AirflowApi, store: Store) -> list[dict[str, Any]]:
-    """Backfill the sample days through Airflow's own API, showing progress; the runs, by day."""
+def backfill(airflow: LocalAirflow, api: AirflowApi, store: Store, clips: int) -> list[dict[str, Any]]:
+    """Backfill the sample days, of so many clips, through Airflow's own API, showing progress; the runs, by day."""
     before = {run["dag_run_id"]: run["start_date"] for run in api.runs(DAG) if run["partition_key"] in DAYS}
     reprocess = "completed" if before else "none"
     api.close_backfills(DAG)
@@ -74,7 +74,7 @@ def backfill(airflow: LocalAirflow, api: AirflowApi, store: Store) -> list[dict[
             runs = [run for run in api.runs(DAG) if run["partition_key"] in DAYS]
             anew = [run for run in runs if run["start_date"] and before.get(run["dag_run_id"]) != run["start_date"]]
             done = [run for run in anew if finished(run)]
-            show(Progressed.of(api, store, anew, len(done)))
+            show(Progressed.of(api, store, anew, len(done), clips))
             if len(done) == len(DAYS):
                 return sorted(done, key=lambda run: run["partition_key"])
             if time.monotonic() > deadline:
@@ -85,17 +85,19 @@ def backfill(airflow: LocalAirflow, api: AirflowApi, store: Store) -> list[dict[
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """How far the backfill has come."""
+    """How far the backfill has come. clips: those with a caption or refused, in this run or before."""
 
     days: int
     batches: int
     batches_planned: int
     clips: int
-    clips_planned: int
+    clips_in_all: int
 
     @classmethod
-    def of(cls, api: AirflowApi, store: Store, runs: list[dict[str, Any]], days: int) -> "Progressed":
-        batches = batches_planned = clips = clips_planned = 0
+    def of(
+        cls, api: AirflowApi, store: Store, runs: list[dict[str, Any]], days: int, clips_in_all: int
+    ) -> "Progressed":
+        batches = batches_planned = clips = 0
         for run in runs:
             tasks = api.tasks(DAG, run["dag_run_id"])
             indexed = [task for task in tasks if task["task_id"] == "process.index" and task["map_index"] >= 0]
@@ -105,14 +107,14 @@ class Progressed:
             except FileNotFoundError:
                 continue  # discover has not come that far
             batches_planned += len(plan.batches)
-            clips_planned += plan.to_do
-            clips += sum(one.outcome.final for day in plan.days for one in run_outcomes(store, day, plan.run).values())
-        return cls(days, batches, batches_planned, clips, clips_planned)
+            said = [one.outcome for day in plan.days for one in run_outcomes(store, day, plan.run).values()]
+            clips += plan.done + plan.quarantined + len(said) - said.count(Outcome.FAILED)
+        return cls(days, batches, batches_planned, clips, clips_in_all)
 
     def __str__(self) -> str:
         return (
             f"days {self.days}/{len(DAYS)}  batches {self.batches}/{self.batches_planned}  "
-            f"clips {self.clips}/{self.clips_planned}"
+            f"clips {self.clips}/{self.clips_in_all}"
         )
 
 
@@ -134,8 +136,7 @@ def progress() -> Iterator[Any]:
         bar = bars.add_task("days 0", total=None)
 
         def draw(now: Progressed) -> None:
-            whole = max(now.clips_planned, 1) if now.batches_planned else None
-            bars.update(bar, description=str(now), completed=now.clips, total=whole)
+            bars.update(bar, description=str(now), completed=now.clips, total=now.clips_in_all)
 
         yield draw
 
