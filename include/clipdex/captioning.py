@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from clipdex import leases
 from clipdex.captions.caption import Caption, Captioner, Reply
@@ -47,19 +47,32 @@ class CaptionTotals:
         return asdict(self)
 
 
+class Preparing(Protocol):
+    """Makes of a clip what an engine needs. See DecoderPool."""
+
+    async def prepare(self, path: str | Path) -> Prepared: ...
+
+
 async def caption_batch(
-    settings: Settings, store: Store, source: Source, captioner: Captioner, batch: BatchRef, try_number: int = 1
+    settings: Settings,
+    store: Store,
+    source: Source,
+    captioner: Captioner,
+    batch: BatchRef,
+    try_number: int = 1,
+    decoders: Preparing | None = None,
 ) -> CaptionTotals:
     """Give every clip of a batch a stored caption or a place in quarantine.
 
+    decoders: what prepares the clips; without it, processes that live as long as the batch.
     Raises EngineUnavailable when clips are left because the engine was not there (the next try goes on with them),
     BatchRejected when too many were refused for one reason, ConfigurationError before any clip gets an outcome.
     """
     clips = await asyncio.to_thread(manifest, store, batch)
     journal = Journal(store, batch.day, batch.run, batch.batch, "caption", try_number)
     with TemporaryDirectory(prefix="clipdex-") as folder:
-        async with DecoderPool(settings.video, settings.sampling, settings.batches.preparing) as decoders:
-            work = _Captioning(settings, store, source, captioner, batch, journal, decoders, Path(folder))
+        async with DecoderPool(settings.video, settings.sampling, settings.batches.preparing) as own:
+            work = _Captioning(settings, store, source, captioner, batch, journal, decoders or own, Path(folder))
             try:
                 return await work.run(clips)
             finally:
@@ -109,7 +122,7 @@ class _Captioning:
         captioner: Captioner,
         batch: BatchRef,
         journal: Journal,
-        decoders: DecoderPool,
+        decoders: Preparing,
         folder: Path,
     ) -> None:
         self.settings, self.store, self.source, self.captioner = settings, store, source, captioner
@@ -235,15 +248,18 @@ class _Captioning:
             fetched = await asyncio.to_thread(self.source.fetch, clip, self.folder, self.settings.video.max_bytes)
             try:
                 read = replace(clip, content=fetched.content)
-                if await self._answered_elsewhere(read):
-                    return None
-                prepared = await self._prepared(read, fetched.path)
                 version = await asyncio.to_thread(self.source.version_now, clip)
+                if version == clip.version:
+                    if await self._answered_elsewhere(read):
+                        return None
+                    prepared = await self._prepared(read, fetched.path)
+                    if not fetched.downloaded:  # what was decoded may be another file than what was digested
+                        version = await asyncio.to_thread(self.source.version_now, clip)
+                    if version == clip.version:
+                        return _Ready(read, self._key(read), prepared)
+                    self.waiting_for.pop(self._key(read), None)
             finally:
                 await asyncio.to_thread(fetched.discard)
-            if version == clip.version:
-                return _Ready(read, self._key(read), prepared)
-            self.waiting_for.pop(self._key(read), None)
             if version is None:
                 break
             log.info("%s: replaced since it was discovered; reading it again", clip.uri)
