@@ -4,14 +4,17 @@ an answer       2xx with a JSON object
 unavailable     connect, reset, timeout, 408 409 425 429 5xx, 2xx with anything else, and 404 model_not_found from a
                 gateway that served the model before: asked again, elsewhere if there is a better node, with backoff,
                 jitter and Retry-After; EngineUnavailable when tries or time are used up
-about the clip  400 413 422: asked once more, elsewhere if there is another node; twice is ClipRejected
+about the clip  400 413 422: asked once more, elsewhere if there is another node; twice is ClipRejected. Until somebody
+                confirms it, it counts against the node
 configuration   anything else, such as 401 403 404 and redirects: ConfigurationError at once
 """
 
 import asyncio
 import logging
+import math
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,11 +37,12 @@ Document = dict[str, Any]
 class Node:
     """One base URL. Times are of the monotonic clock.
 
-    troubles: rests in a row; rests_until: until then it is asked only if nobody else can be; closed_until: it said so
-    itself, by Retry-After, and is not asked before.
+    room: requests that it gets at once; troubles: rests in a row; rests_until: until then it is asked only if nobody
+    else can be; closed_until: it said so itself, by Retry-After, and is not asked before.
     """
 
     url: str
+    room: int
     in_flight: int = 0
     troubles: int = 0
     rests_until: float = 0.0
@@ -50,16 +54,23 @@ class Node:
         return time.monotonic() < self.rests_until or (self.troubles > 0 and self.in_flight > 0)
 
     def rank(self, against: int) -> tuple[float, ...]:
-        """The lowest is asked next. against: what the clip in question has met here."""
+        """The lowest is asked next, as soon as it has room. against: what the clip in question has met here."""
         closed = time.monotonic() < self.closed_until
-        return against + closed, self.doubtful, self.in_flight, random.random()
+        return against + closed, self.doubtful, self.full, self.in_flight, random.random()
 
-    def trouble(self, backoff_s: float, retry_after_s: float | None) -> None:
+    @property
+    def full(self) -> bool:
+        return self.in_flight >= self.room
+
+    def trouble(self, backoff_s: float, retry_after_s: float | None = None) -> None:
         now = time.monotonic()
         if now >= self.rests_until:
             self.troubles += 1
             self.rests_until = now + min(_LONGEST_PAUSE_S, backoff_s * 2**self.troubles)
         self.closed_until = max(self.closed_until, now + (retry_after_s or 0.0))
+
+    def trusted(self) -> None:
+        self.troubles, self.rests_until = 0, 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +85,18 @@ class Answer:
 class Nodes:
     """Sends requests, each to the node that has the fewest of ours in flight. One object serves one event loop.
 
+    in_flight is shared out evenly: a node gets no more than its part at once, and what finds no room waits here. So a
+    slow node has no queue in which the last clips of a batch would wait, while others are idle.
+
     backoff_s: the longest pause before the second try; it doubles with each further one. serving: those to ask.
     """
 
     def __init__(self, engine: Engine, in_flight: int, backoff_s: float) -> None:
-        self.all = [Node(url) for url in dict.fromkeys(map(_base_url, engine.base_urls))]
+        urls = dict.fromkeys(map(_base_url, engine.base_urls))
+        self.all = [Node(url, room=math.ceil(in_flight / len(urls))) for url in urls]
         self.serving: Sequence[Node] = self.all
         self.model_seen = False
+        self._waiting: deque[tuple[asyncio.Future[Node], dict[Node, int]]] = deque()
         self._engine, self._backoff_s, self._key = engine, backoff_s, _checked_key(engine.api_key)
         self._client = httpx.AsyncClient(
             auth=_Bearer(self._key),
@@ -98,13 +114,13 @@ class Nodes:
         await self._client.aclose()
 
     async def get(self, node: Node, path: str, deadline_s: float) -> Document | None:
-        """What one node says, or None if it has no such page."""
+        """What one node says, or None if it has no such page. It needs no room: it is no work."""
 
         async def send(one: Node) -> Document:
             return self._read(one, path, await self._sent(one, "GET", path))
 
         try:
-            return (await self._persist([node], deadline_s, send)).document
+            return (await self._persist([Node(node.url, room=1)], deadline_s, send)).document
         except _Absent:
             return None
 
@@ -134,17 +150,18 @@ class Nodes:
         began = time.monotonic()
         against = dict.fromkeys(nodes, 0)
         failures = attempts = 0
-        refused = False
+        refused_by: Node | None = None
         while True:
-            node = min(nodes, key=lambda one: one.rank(against[one]))
-            await self._open(node, deadline_s - (time.monotonic() - began))
+            node = await self._taken(against, deadline_s - (time.monotonic() - began))
             attempts += 1
             try:
                 return await self._timed(node, send, deadline_s - (time.monotonic() - began), attempts)
             except _Refused as refusal:
-                if refused:
+                if refused_by:
+                    refused_by.trusted()
                     raise ClipRejected(Reason.REJECTED_BY_ENGINE, f"twice, at last by {refusal}") from None
-                refused = True
+                refused_by = node
+                node.trouble(self._backoff_s)  # one that refuses everything is always free: it would get every clip
                 against[node] += 2  # a second opinion is worth more than a node at rest
             except EngineUnavailable as error:
                 node.trouble(self._backoff_s, error.retry_after_s)
@@ -157,6 +174,46 @@ class Nodes:
                     raise EngineUnavailable(text, error.retry_after_s) from None
                 log.debug("%s; asking again in %.1f s", error, pause)
                 await asyncio.sleep(pause)
+
+    async def _taken(self, against: dict[Node, int], left_s: float) -> Node:
+        """The best node, with one of its requests taken. A clip that met trouble before does not wait for room."""
+        node = _best(against)
+        if node.full and not any(against.values()):
+            node = await self._room(against, left_s)
+        else:
+            node.in_flight += 1
+        try:
+            await self._open(node, left_s)
+        except BaseException:
+            self._free(node)
+            raise
+        return node
+
+    async def _room(self, against: dict[Node, int], left_s: float) -> Node:
+        """Who came first gets the first that is free."""
+        handed: asyncio.Future[Node] = asyncio.get_running_loop().create_future()
+        self._waiting.append((handed, against))
+        try:
+            async with asyncio.timeout(left_s):
+                return await handed
+        except BaseException as error:
+            if not handed.cancel() and not handed.cancelled():  # it came in the moment of giving up
+                self._free(handed.result())
+            if isinstance(error, TimeoutError):
+                raise EngineUnavailable(f"no node had room within {left_s:.0f} s") from None
+            raise
+
+    def _free(self, node: Node) -> None:
+        node.in_flight -= 1
+        while self._waiting:
+            handed, against = self._waiting[0]
+            if not handed.cancelled():
+                best = _best(against)
+                if best.full:
+                    return
+                best.in_flight += 1
+                handed.set_result(best)
+            self._waiting.popleft()
 
     async def _open(self, node: Node, left_s: float) -> None:
         """Wait as long as the node asked for, and a little more, so that not everybody comes back at once."""
@@ -173,14 +230,13 @@ class Nodes:
         """One request, whole: the client's own timeouts begin anew with each byte that trickles in."""
         limit_s = min(self._engine.request_timeout_s, left_s)
         started = time.monotonic()
-        node.in_flight += 1
         try:
             async with asyncio.timeout(limit_s):
                 document = await send(node)
         except TimeoutError:
             raise EngineUnavailable(f"{node.url}: no whole answer within {limit_s:.1f} s") from None
         finally:
-            node.in_flight -= 1
+            self._free(node)
         node.troubles = 0
         return Answer(document, time.monotonic() - started, attempts)
 
@@ -246,6 +302,10 @@ _LATER = {408, 409, 425, 429}
 _ABSENT = {404, 405, 501}
 _LONGEST_PAUSE_S, _LONGEST_RETRY_AFTER_S = 30.0, 120.0
 _LONGEST_MESSAGE = 300
+
+
+def _best(against: dict[Node, int]) -> Node:
+    return min(against, key=lambda node: node.rank(against[node]))
 
 
 def _base_url(text: str) -> str:
