@@ -16,6 +16,15 @@ from clipdex.video import Prepared
 
 log = logging.getLogger(__name__)
 
+GATES = (
+    Reason.CAPTION_EMPTY,
+    Reason.CAPTION_REFUSED,
+    Reason.CAPTION_LOOPING,
+    Reason.CAPTION_TRUNCATED,
+    Reason.CAPTION_LANGUAGE,
+    Reason.CAPTION_TOO_SHORT,
+)
+
 
 async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> Reply:
     """Ask, and once more with other sampling if the text fails a gate; what both cost is added up.
@@ -23,13 +32,13 @@ async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> Reply:
     Raises what the captioner raises, or ClipRejected with the second text.
     """
     prompt = captioner.fingerprint.prompt
-    first = _cleaned(await captioner.caption(prepared))
+    first = cleaned(await captioner.caption(prepared))
     try:
         check(first, captioner.gates, prompt)
         return first
     except ClipRejected as refusal:
         log.info("a caption failed a gate, asking once more: %s", refusal)
-    second = _cleaned(await captioner.caption(prepared, attempt=2))
+    second = cleaned(await captioner.caption(prepared, attempt=2))
     check(second, captioner.gates, prompt)
     return replace(
         second,
@@ -61,17 +70,7 @@ def verdicts(reply: Reply, gates: Gates, prompt: str = "") -> dict[Reason, str]:
         _foreign(reply.text, gates),
         _too_short(reply.text, gates),
     ]
-    return dict.fromkeys(_GATES, "") | dict(one for one in found if one)
-
-
-_GATES = (
-    Reason.CAPTION_EMPTY,
-    Reason.CAPTION_REFUSED,
-    Reason.CAPTION_LOOPING,
-    Reason.CAPTION_TRUNCATED,
-    Reason.CAPTION_LANGUAGE,
-    Reason.CAPTION_TOO_SHORT,
-)
+    return dict.fromkeys(GATES, "") | dict(one for one in found if one)
 
 
 def clean(text: str) -> str:
@@ -79,6 +78,18 @@ def clean(text: str) -> str:
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
     kept = (char for char in joined if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
     return unicodedata.normalize("NFC", "".join(kept)).strip()
+
+
+def cleaned(reply: Reply) -> Reply:
+    """The reply with clean texts."""
+    segments = tuple(replace(segment, text=clean(segment.text)) for segment in reply.segments)
+    return replace(reply, text=clean(reply.text), segments=segments)
+
+
+def words_of(text: str) -> list[str]:
+    """In small letters, without the marks around them."""
+    found = (word.strip(_MARKS) for word in _WORD.findall(text.casefold()))
+    return [word for word in found if word]
 
 
 _Found = tuple[Reason, str] | None
@@ -99,8 +110,8 @@ def _refused(reply: Reply) -> _Found:
 
 def _echo(text: str, prompt: str) -> _Found:
     """A model that has not understood repeats what it was asked."""
-    asked = set(_grams(_words(prompt), _ECHO))
-    share = _share(_words(text), lambda gram, _: gram in asked, _ECHO)
+    asked = set(_grams(words_of(prompt), _ECHO))
+    share = _share(words_of(text), lambda gram, _: gram in asked, _ECHO)
     if asked and share > _MOST_ECHO:
         return Reason.CAPTION_REFUSED, f"{share:.0%} of its words repeat the prompt, more than {_MOST_ECHO:.0%}"
     return None
@@ -108,7 +119,7 @@ def _echo(text: str, prompt: str) -> _Found:
 
 def _looping(text: str, gates: Gates) -> _Found:
     """Loops are at the end, where a model has lost its way, so the end is looked at by itself, too."""
-    words = _words(text)
+    words = words_of(text)
     share = max(_repeated(words), _repeated(words[-_END:]))
     if share > gates.max_repeat:
         return (
@@ -143,7 +154,7 @@ def _foreign(text: str, gates: Gates) -> _Found:
 
 
 def _too_short(text: str, gates: Gates) -> _Found:
-    count = len(_words(text))
+    count = len(words_of(text))
     if count < gates.min_words:
         return Reason.CAPTION_TOO_SHORT, f"{count} words, fewer than {gates.min_words}"
     return None
@@ -169,16 +180,6 @@ _REFUSALS = re.compile(
     r"|抱歉|对不起|很抱歉|對不起|申し訳|すみません|죄송",
     re.IGNORECASE,
 )
-
-
-def _cleaned(reply: Reply) -> Reply:
-    segments = tuple(replace(segment, text=clean(segment.text)) for segment in reply.segments)
-    return replace(reply, text=clean(reply.text), segments=segments)
-
-
-def _words(text: str) -> list[str]:
-    words = (word.strip(_MARKS) for word in _WORD.findall(text.casefold()))
-    return [word for word in words if word]
 
 
 @lru_cache(maxsize=4096)
