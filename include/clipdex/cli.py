@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clipdex.config import EngineName, Settings
-from clipdex.errors import ClipdexError, ConfigurationError, RunIncomplete
+from clipdex.errors import ClipdexError, ClipRejected, ConfigurationError, Reason, RunIncomplete
 
 console = Console(highlight=False)
 
@@ -68,7 +69,8 @@ def caption(args: argparse.Namespace) -> int:
 
     settings = Settings.load()
     if not args.file.is_file():
-        raise FileNotFoundError(f"{args.file}: no such file")
+        found = "is a folder; clipdex ingest takes one" if args.file.is_dir() else "no such file"
+        raise FileNotFoundError(f"{args.file}: {found}")
 
     async def run() -> Reply:
         captioner = open_captioner(settings)
@@ -79,7 +81,10 @@ def caption(args: argparse.Namespace) -> int:
         finally:
             await captioner.aclose()
 
-    reply = asyncio.run(run())
+    try:
+        reply = asyncio.run(run())
+    except ClipRejected as refusal:
+        raise ClipdexError(f"{args.file}: {refusal}") from None
     print(json.dumps(asdict(reply), ensure_ascii=False) if args.json else reply.text)
     return 0
 
@@ -91,16 +96,16 @@ def ingest(args: argparse.Namespace) -> int:
     from clipdex.ingest import ingest as run
     from clipdex.planning import Plan
 
-    if "://" not in args.folder and not Path(args.folder).is_dir():
-        raise FileNotFoundError(f"{args.folder}: no such folder")
-    url = args.folder if "://" in args.folder else str(Path(args.folder).resolve())
+    url = _folder(args.folder)
     settings = Settings.load(source={"url": url, "name": url}, quarantine={"trust_decoder": True})
     started, done = time.monotonic(), 0
     what = wanted(settings, args.recaption, tuple(args.retry_quarantined))
     for event in run(settings, what):
         if isinstance(event, Plan):
-            say = f"{sum(event.discovered.values())} clips found, {event.done} done before, {event.to_do} to do"
-            print(say, file=sys.stderr)
+            found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
+            print(f"{found}, {event.quarantined} known quarantined, {event.to_do} to do", file=sys.stderr)
+            if not event.discovered:
+                print(_nothing_in(settings), file=sys.stderr)
         elif isinstance(event, CaptionTotals):
             done += event.clips
             rate = done / (time.monotonic() - started)
@@ -140,7 +145,7 @@ def _show_ingested(event: Any, seconds: float, as_json: bool) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     """A dry run: what would be captioned, in how many batches, how long it takes."""
-    settings = Settings.load(**({"source": {"url": args.source}} if args.source else {}))
+    settings = Settings.load(**({"source": {"url": _folder(args.source)}} if args.source else {}))
     if args.clips is not None:
         by_day = {"all": args.clips}
         found = by_day
@@ -151,6 +156,9 @@ def plan(args: argparse.Namespace) -> int:
     told = estimate(settings, by_day, args.gpus, args.clips_per_second_per_gpu)
     if args.json:
         print(json.dumps({"discovered": found, "to_do": by_day, **told}))
+        return 0
+    if not sum(found.values()):
+        print(_nothing_in(settings), file=sys.stderr)
         return 0
     table = Table("day", "found", "to do", "batches")
     for day in sorted(by_day):
@@ -210,6 +218,20 @@ def _surveyed(settings: Settings, first: date | None, last: date | None) -> tupl
     return {day: len(clips) for day, clips in found.to_do.items()}, found.discovered
 
 
+def _folder(given: str) -> str:
+    """A folder or URL as the settings want it."""
+    if "://" in given:
+        return given
+    path = Path(given).resolve()
+    if not path.is_dir():
+        raise FileNotFoundError(f"{given}: {'is a file; a folder expected' if path.exists() else 'no such folder'}")
+    return str(path)
+
+
+def _nothing_in(settings: Settings) -> str:
+    return f"no clip in {settings.source_url}: looked for {' '.join(settings.source.extensions)}"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("clipdex", description="From video clips to a search index.")
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens, as in a task's log")
@@ -229,17 +251,18 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("folder", help="a folder or an fsspec URL")
     one.add_argument("--recaption", action="store_true", help="ask again even for what has a caption")
     one.add_argument(
-        "--retry-quarantined", nargs="+", default=[], metavar="REASON", help='reasons to try again, or "all"'
-    )
+        "--retry-quarantined", nargs="+", default=[], metavar="REASON", choices=["all", *Reason],
+        help='reasons to try again, such as engine_failed, or "all"',
+    )  # fmt: skip
     one.set_defaults(run=ingest)
 
     one = commands.add_parser("plan", help="a dry run: what would be captioned, and how long it takes")
     one.add_argument("source", nargs="?", help="a folder or an fsspec URL")
-    one.add_argument("--from", dest="first", type=date.fromisoformat, metavar="DAY")
-    one.add_argument("--to", dest="last", type=date.fromisoformat, metavar="DAY")
+    one.add_argument("--from", dest="first", type=_day, metavar="DAY")
+    one.add_argument("--to", dest="last", type=_day, metavar="DAY")
     one.add_argument("--clips", type=_positive, help="so many clips, instead of a folder")
     one.add_argument("--gpus", type=_positive, default=1)
-    one.add_argument("--clips-per-second-per-gpu", type=float, metavar="RATE")
+    one.add_argument("--clips-per-second-per-gpu", type=_rate, metavar="RATE")
     one.set_defaults(run=plan)
 
     for command in commands.choices.values():
@@ -248,14 +271,30 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return rate
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-03") from None
 
 
 def _day_text(text: str) -> str:
-    return date.fromisoformat(text).isoformat()
+    return _day(text).isoformat()
 
 
 if __name__ == "__main__":

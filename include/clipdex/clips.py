@@ -125,6 +125,8 @@ class Source:
             return
         except PermissionError as error:
             raise ConfigurationError(f"{top}: may not be listed ({error}); check the source's credentials") from error
+        except Exception as error:  # an object store's client has kinds of its own
+            raise Unavailable(f"{self.url}: the source does not answer ({error})") from error
         skip = len(self._root) + 1
         for path, info in found.items():
             if path.lower().endswith(self._extensions) and self._takes(path, info):
