@@ -15,8 +15,10 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from clipdex.config import Settings
 from clipdex.embeddings import open_embedder
@@ -172,7 +174,7 @@ def show_searches(settings: Settings) -> int:
             for hit in search(index, embedder, query, limit=3):
                 best = hit.hits[0]
                 console.print(f"  {hit.day} {hit.uri.rpartition('/')[2]}", style="cyan", markup=False)
-                console.print(f"    [{best.start_s:.1f}-{best.end_s:.1f} s] {best.text}", markup=False)
+                console.print(Padding.indent(Text(best.text), 4), soft_wrap=not console.is_terminal)
         return index.count()
 
 

@@ -251,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("folder", help="a folder or an fsspec URL")
     one.add_argument("--recaption", action="store_true", help="ask again even for what has a caption")
     one.add_argument(
-        "--retry-quarantined", nargs="+", default=[], metavar="REASON", choices=["all", *Reason],
+        "--retry-quarantined", nargs="+", default=[], metavar="REASON", choices=["all", *map(str, Reason)],
         help='reasons to try again, such as engine_failed, or "all"',
     )  # fmt: skip
     one.set_defaults(run=ingest)
