@@ -1,4 +1,4 @@
-"""clipdex search | caption | ingest | plan: the functions of the DAG from a terminal, without Airflow."""
+"""clipdex search | caption | compare | ingest | plan: the functions of the DAG from a terminal, without Airflow."""
 
 import argparse
 import asyncio
@@ -87,6 +87,28 @@ def caption(args: argparse.Namespace) -> int:
         raise ClipdexError(f"{args.file}: {refusal}") from None
     print(json.dumps(asdict(reply), ensure_ascii=False) if args.json else reply.text)
     return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """The same clips through several variants, as one page, or as JSON."""
+    from clipdex.compare import Column, Variant
+    from clipdex.compare import compare as run
+
+    for file in args.files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file")
+
+    def tell(column: Column) -> None:
+        done = column.summary()
+        said = f"{done['captions']} captions of {done['clips']} clips in {column.seconds:.1f} s, {done['passed']} pass"
+        print(f"{column.variant}: {column.error or said}", file=sys.stderr)
+
+    comparison = run(args.files, [Variant.parsed(text) for text in args.variants], tell)
+    out = args.out or (None if args.json else Path("compare.html"))
+    if out:
+        out.write_text(comparison.to_html(), encoding="utf-8")
+    print(json.dumps(comparison.to_json(), ensure_ascii=False) if args.json else out)
+    return 1 if any(column.error for column in comparison.columns) else 0
 
 
 def ingest(args: argparse.Namespace) -> int:
@@ -246,6 +268,15 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("caption", help="describe one file; nothing is stored")
     one.add_argument("file", type=Path)
     one.set_defaults(run=caption)
+
+    one = commands.add_parser("compare", help="the same clips through several engines or strategies, side by side")
+    one.add_argument("files", nargs="+", type=Path, metavar="CLIP")
+    one.add_argument(
+        "--with", dest="variants", action="append", required=True, metavar="NAME:KEY=VALUE,...",
+        help="a variant and what it changes, such as frames:engine=vllm,strategy=frames-concat; once for each",
+    )  # fmt: skip
+    one.add_argument("--out", type=Path, help="the page to write; compare.html unless --json is given")
+    one.set_defaults(run=compare)
 
     one = commands.add_parser("ingest", help="caption and index one folder, without Airflow")
     one.add_argument("folder", help="a folder or an fsspec URL")
