@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from pathlib import Path
 
 from clipdex.config import Settings
 from demo.local_airflow import AirflowFailed, LocalAirflow
@@ -20,6 +21,7 @@ Log in as:       {airflow.user} / {airflow.password}
 
 Backfill:        {airflow.url}/dags/ingest_clips → Trigger → Backfill, {DAYS[0]} to {DAYS[-1]}
 Search:          Clips in the navigation, or: clipdex search "people riding bicycles"
+Terminal:        export AIRFLOW_HOME={airflow.home}, for {Path(sys.executable).with_name("airflow")}
 Stop:            Ctrl-C
 """, flush=True)  # fmt: skip
         while True:
