@@ -32,7 +32,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CaptionTotals:
-    """What one try at a batch did. before: clips that an earlier try had finished; seconds: wall time."""
+    """What one try at a batch did.
+
+    before: clips that an earlier try had brought to an outcome, or whose caption it had stored when it was killed;
+    seconds: wall time.
+    """
 
     clips: int
     before: int
@@ -133,7 +137,7 @@ class _Captioning:
         self.failures: dict[str, _Failure] = {}
         self.waiting_for: dict[str, list[Clip]] = {}
         self.origins: Counter[str] = Counter()
-        self.answers = self.unanswered = self.tokens = 0
+        self.answers = self.unanswered = self.tokens = self.kept = 0
         self.total = 0
 
     async def run(self, clips: list[Clip]) -> CaptionTotals:
@@ -147,8 +151,8 @@ class _Captioning:
         await self._believe_or_refuse()
         totals = CaptionTotals(
             clips=len(clips),
-            before=len(clips) - len(todo),
-            new=self.origins[Origin.NEW],
+            before=len(clips) - len(todo) + self.kept,
+            new=self.origins[Origin.NEW] - self.kept,
             copies=self.origins[Origin.COPY],
             stored=self.origins[Origin.STORED],
             quarantined=len(self.rejected),
@@ -231,7 +235,7 @@ class _Captioning:
         before = self.answers
         try:
             if clip.content and (stored := await self._stored(self._key(clip))):
-                await self._captioned(clip, stored, self._origin(stored))
+                await self._found(clip, stored)
             elif one := await self._read(clip):
                 await ready.put(one)
         except ClipRejected as refusal:
@@ -288,15 +292,22 @@ class _Captioning:
         if stored is None:
             return False
         for one in [clip, *self.waiting_for.pop(key)]:
-            await self._captioned(one, stored, self._origin(stored))
+            await self._found(one, stored)
         return True
 
     async def _stored(self, key: str) -> Caption | None:
         caption = await asyncio.to_thread(self.store.caption, key)
         return None if caption and self.batch.recaption and caption.run != self.batch.run else caption
 
-    def _origin(self, stored: Caption) -> Origin:
-        return Origin.COPY if stored.run == self.batch.run else Origin.STORED
+    async def _found(self, clip: Clip, stored: Caption) -> None:
+        """A caption that was there before it was asked for."""
+        if stored.run != self.batch.run:
+            await self._captioned(clip, stored, Origin.STORED)
+        elif stored.clip_id != clip.clip_id:
+            await self._captioned(clip, stored, Origin.COPY)
+        else:  # asked for by an earlier try, which was killed before it could say so
+            self.kept += 1
+            await self._captioned(clip, stored, Origin.NEW)
 
     def _key(self, clip: Clip) -> str:
         return self.captioner.fingerprint.caption_key(clip.content)
@@ -347,6 +358,7 @@ class _Captioning:
             width=info.width,
             height=info.height,
             poster=poster,
+            clip_id=one.clip.clip_id,
             text=reply.text,
             segments=reply.segments,
             prompt_tokens=reply.prompt_tokens,

@@ -26,13 +26,13 @@ DAY = "2026-11-03"
 
 
 class Pipeline:
-    """One archive, one store, one index, one engine. home: where all of it lies."""
+    """One archive, one store, one index, one engine. home: where all of it lies; clips: the archive, if elsewhere."""
 
-    def __init__(self, home: Path, urls: Sequence[str], **overrides: Any) -> None:
+    def __init__(self, home: Path, urls: Sequence[str], clips: Path | None = None, **overrides: Any) -> None:
         engine = {"name": "sglang", "model": MODEL, "base_urls": list(urls), "in_flight": 4, "tries": 3,
                   "connect_timeout_s": 1.0, "request_timeout_s": 2.0, "deadline_s": 20.0}  # fmt: skip
         engine |= overrides.pop("engine", {})
-        self.home, self.clips = home, home / "clips"
+        self.home, self.clips = home, clips or home / "clips"
         self.settings = Settings.load(home=home, source={"url": str(self.clips)}, engine=engine, **overrides)
         self.store = Store.open(self.settings)
 
@@ -78,7 +78,8 @@ class Pipeline:
 
     def proxy_digest(self, clip: Path) -> str:
         """How the engine sees this clip: sha256 of its proxy."""
-        return hashlib.sha256(prepare(clip, self.settings.video, self.settings.sampling).proxy).hexdigest()
+        (window,) = prepare(clip, self.settings.video, self.settings.sampling).windows
+        return hashlib.sha256(window.proxy).hexdigest()
 
     def clip_of(self, path: Path) -> Clip:
         (clip,) = (clip for clip in Source(self.settings).prefix("") if clip.uri.endswith(path.name))

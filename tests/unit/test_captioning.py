@@ -102,7 +102,8 @@ def test_an_engine_that_dies_half_way_costs_only_what_is_left(pipeline, engine):
     assert asked_twice(engine.chats) == []
 
 
-def test_transient_trouble_is_ridden_out(pipeline, engine):
+def test_transient_trouble_is_ridden_out(tmp_path, engine):
+    pipeline = Pipeline(tmp_path, [engine.url], engine={"tries": 6})
     pipeline.put(6)
     engine.plan.set("503:2,garbage:1,empty_choices:1,reset:1,429:1:retry_after=0,truncated_json:1")
     report = pipeline.run()
