@@ -78,8 +78,7 @@ class Pipeline:
 
     def proxy_digest(self, clip: Path) -> str:
         """How the engine sees this clip: sha256 of its proxy."""
-        (window,) = prepare(clip, self.settings.video, self.settings.sampling).windows
-        return hashlib.sha256(window.proxy).hexdigest()
+        return hashlib.sha256(prepare(clip, self.settings.video, self.settings.sampling).proxy).hexdigest()
 
     def clip_of(self, path: Path) -> Clip:
         (clip,) = (clip for clip in Source(self.settings).prefix("") if clip.uri.endswith(path.name))
