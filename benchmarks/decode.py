@@ -34,7 +34,7 @@ from av.video.frame import PictureType, VideoFrame
 from clipdex.config import Sampling, VideoLimits
 from clipdex.footage import opened
 from clipdex.pictures import Studio, encode_poster, encode_proxy
-from clipdex.video import prepare, sampled_rate
+from clipdex.video import prepare, schedule
 
 RESULT = Path(__file__).parent / "results" / "decode.json"
 LIMITS, SAMPLING = VideoLimits(), Sampling()
@@ -55,7 +55,7 @@ def main() -> None:
 
 def measured(path: Path, runs: int) -> dict[str, Any]:
     clip = prepare(path, LIMITS, SAMPLING)
-    fps, _ = sampled_rate(clip.info.duration_s, SAMPLING)
+    fps = schedule(clip.info.duration_s, (clip.info.width, clip.info.height), SAMPLING).fps
     size, times = (clip.width, clip.height), clip.times
     stages: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
         "decode": (lambda: plain(path, times), lambda: ours(path, times)),
@@ -69,7 +69,7 @@ def measured(path: Path, runs: int) -> dict[str, Any]:
         "seconds": clip.info.duration_s,
         "bytes": clip.info.bytes,
         "sampled": len(times),
-        "proxy": {"picture": f"{size[0]}x{size[1]}", "bytes": len(clip.proxy)},
+        "proxy": {"picture": f"{size[0]}x{size[1]}", "bytes": sum(len(window.proxy) for window in clip.windows)},
         "likeness": likeness(path, times, size),
         "stages": {name: in_turns(*pair, runs) for name, pair in stages.items()},
     }

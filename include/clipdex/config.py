@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from clipdex import presets
 from clipdex.errors import ConfigurationError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -70,11 +72,20 @@ class VideoLimits(_Group):
 
 
 class Sampling(_Group):
-    """Which frames an engine gets to see: fps [1/s], at most max_frames, in a picture of short_side pixels."""
+    """Which frames an engine gets to see: fps [1/s], in a picture of short_side pixels.
+
+    An engine sees at most max_frames at once, and at most visual_tokens, as Qwen2.5-VL counts them: one a square of 28
+    pixels in two frames. A clip that is too long for that is sampled at fewer fps, down to min_fps; one that still is
+    too long is split into windows. multiple_of: the sides of a picture are multiples of it; with 28, Qwen-VL need not
+    resize what it gets.
+    """
 
     fps: float = Field(default=2.0, gt=0)
+    min_fps: float = Field(default=1.0, gt=0)
     max_frames: int = Field(default=32, ge=1)
+    visual_tokens: int = Field(default=8192, ge=1)
     short_side: int = Field(default=448, ge=32)
+    multiple_of: int = Field(default=2, ge=2, multiple_of=2)
 
 
 class EngineName(StrEnum):
@@ -96,6 +107,9 @@ class Strategy(StrEnum):
 class Engine(_Group):
     """What writes captions.
 
+    preset: settings that suit a family of models (presets.py); what is set by itself wins. prompt, merge_prompt: files
+    in captions/prompts. Tokens: max_tokens of one description (a clip of several windows has several), frame_tokens of
+    one frame's, min_tokens of the whole caption, where the engine counts tokens.
     server_sampling: what the server applies by its own flags ({"fps": 2, "max_frames": 32}); declared here because
     it is part of a caption's fingerprint, and checked against the server. Times in seconds.
     in_flight: requests that one batch keeps open; 0 means the engine's own default.
@@ -107,9 +121,14 @@ class Engine(_Group):
     model: str = ""
     base_urls: tuple[str, ...] = ()
     api_key: SecretStr = SecretStr("")
+    preset: str = ""
+    strategy: Strategy = Strategy.VIDEO
     prompt: str = "describe"
+    merge_prompt: str = "merge"
     language: str = "en"
     max_tokens: int = Field(default=1024, ge=1)
+    min_tokens: int = Field(default=64, ge=0)
+    frame_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=0.2, ge=0)
     server_sampling: dict[str, float] = Field(default_factory=dict)
     in_flight: int = Field(default=0, ge=0)
@@ -216,6 +235,18 @@ class Settings(BaseSettings):
     quarantine: Quarantine = Quarantine()
     batches: Batches = Batches()
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """A preset comes after all that is set by hand, and before the defaults."""
+        return init_settings, env_settings, dotenv_settings, file_secret_settings, _Preset(settings_cls)
+
     @property
     def state(self) -> Path:
         return self.home / ".clipdex"
@@ -239,6 +270,24 @@ class Settings(BaseSettings):
             return cls(**overrides)
         except ValidationError as error:
             raise ConfigurationError(_told(error)) from None
+
+
+class _Preset(PydanticBaseSettingsSource):
+    """What strategy and preset stand for, as settings."""
+
+    def __call__(self) -> dict[str, Any]:
+        engine = self.current_state.get("engine", {})
+        try:
+            chosen = presets.row(engine if isinstance(engine, dict) else dict(engine))
+        except KeyError:
+            known = ", ".join(presets.PRESETS)
+            raise ConfigurationError(
+                f"there is no preset {engine['preset']!r}: set CLIPDEX_ENGINE__PRESET to one of {known}, or to nothing"
+            ) from None
+        return {group: dict(fields) for group, fields in chosen.items()}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # demanded by the base class; __call__ says it all
 
 
 def _told(error: ValidationError) -> str:

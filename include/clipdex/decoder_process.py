@@ -23,7 +23,7 @@ import av
 
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.video import Prepared, VideoInfo, prepare
+from clipdex.video import Prepared, VideoInfo, Window, prepare
 
 MOST_HEADER_BYTES = 2**20
 _OPEN_FILES = 32
@@ -59,7 +59,7 @@ def parsed(text: bytes) -> dict[str, Any]:
 
 def prepared_from(header: dict[str, Any], blobs: list[bytes]) -> Prepared:
     """What _answer made of a Prepared, each field taken for what it must be and for nothing else."""
-    info, (proxy, poster) = header["info"], blobs
+    info, (poster, *proxies) = header["info"], blobs
     return Prepared(
         info=VideoInfo(
             duration_s=float(info["duration_s"]),
@@ -69,9 +69,16 @@ def prepared_from(header: dict[str, Any], blobs: list[bytes]) -> Prepared:
             codec=str(info["codec"]),
             bytes=int(info["bytes"]),
         ),
-        proxy=proxy,
+        windows=tuple(
+            Window(
+                start_s=float(window["start_s"]),
+                end_s=float(window["end_s"]),
+                times=tuple(float(time_s) for time_s in window["times"]),
+                proxy=proxy,
+            )
+            for window, proxy in zip(header["windows"], proxies, strict=True)
+        ),
         proxy_fps=float(header["proxy_fps"]),
-        times=tuple(float(time_s) for time_s in header["times"]),
         width=int(header["width"]),
         height=int(header["height"]),
         poster=poster,
@@ -89,8 +96,9 @@ def _answer(path: Path, limits: VideoLimits, sampling: Sampling) -> tuple[Any, .
         if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
             return ({"failed": str(error)},)  # the disk's fault, not the clip's
         return (_refusal(Reason.UNDECODABLE, f"{type(error).__name__}: {error}", limits),)
-    header = {"info": asdict(clip.info), "proxy_fps": clip.proxy_fps, "times": clip.times}
-    return {**header, "width": clip.width, "height": clip.height}, clip.proxy, clip.poster
+    windows = [{"start_s": one.start_s, "end_s": one.end_s, "times": one.times} for one in clip.windows]
+    header = {"info": asdict(clip.info), "proxy_fps": clip.proxy_fps, "width": clip.width, "height": clip.height}
+    return {**header, "windows": windows}, clip.poster, *(window.proxy for window in clip.windows)
 
 
 def _refusal(reason: Reason, detail: str, limits: VideoLimits) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     # the gates a caption must pass
     CAPTION_EMPTY = "caption_empty"
     CAPTION_TOO_SHORT = "caption_too_short"
+    CAPTION_TOO_LONG = "caption_too_long"
     CAPTION_TRUNCATED = "caption_truncated"
     CAPTION_LOOPING = "caption_looping"
     CAPTION_REFUSED = "caption_refused"

@@ -41,7 +41,8 @@ _RICH_BITS = 0.04  # bits a pixel; measured: likeness stays above SSIM 0.95 (ben
 class Footage:
     """One opened clip. Times are seconds from its first picture.
 
-    duration_s [s]; fps: average pictures a second; pixel_aspect: width of a pixel over its height; bytes: the file's.
+    duration_s [s]; fps: average pictures a second; pixel_aspect: width of a pixel over its height; size: in square
+    pixels, before a player turns it; bytes: the file's.
     """
 
     def __init__(self, path: Path, container: InputContainer, stream: VideoStream, limits: VideoLimits) -> None:
@@ -49,6 +50,7 @@ class Footage:
         self._path = path
         self.codec = stream.codec_context.codec.canonical_name
         self.pixel_aspect = _pixel_aspect(stream)
+        self.size = max(1.0, stream.codec_context.width * self.pixel_aspect), max(1.0, stream.codec_context.height)
         self._container = container
         self._stream = stream
         self._check = _budget(limits.decode_timeout_s)

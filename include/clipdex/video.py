@@ -9,10 +9,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import VideoFrame
 
 from clipdex.config import Sampling, VideoLimits
 from clipdex.footage import Footage, opened
-from clipdex.pictures import Studio, encode_poster, encode_proxy
+from clipdex.pictures import Studio, encode_poster, encode_proxy, encode_stills, fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +32,46 @@ class VideoInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a clip that an engine sees at once, mostly the whole of it.
+
+    start_s, end_s, times: of each sampled frame [s from the clip's start]; proxy: an H.264 mp4 of just these frames.
+    """
+
+    start_s: float
+    end_s: float
+    times: tuple[float, ...]
+    proxy: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """What an engine needs of a clip, small enough to be held and sent.
 
-    proxy: an H.264 mp4 of just the sampled frames, frame k at k / proxy_fps; times: where each lies in the clip
-    [s from its start]; width, height: of the proxy, even [pixels]; poster: a JPEG.
+    windows: one after the other, without a gap; proxy_fps: frame k of a proxy stands at k / proxy_fps [1/s]; width,
+    height: of a proxy, even [pixels]; poster: a JPEG.
     """
 
     info: VideoInfo
-    proxy: bytes
+    windows: tuple[Window, ...]
     proxy_fps: float
-    times: tuple[float, ...]
     width: int
     height: int
     poster: bytes
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Where each sampled frame lies in the clip [s from its start]."""
+        return tuple(time_s for window in self.windows for time_s in window.times)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a clip is looked at: at fps [1/s], count frames in each of so many windows of equal length."""
+
+    fps: Fraction
+    count: int
+    windows: int
 
 
 def probe(path: str | Path, limits: VideoLimits) -> VideoInfo:
@@ -55,41 +82,72 @@ def probe(path: str | Path, limits: VideoLimits) -> VideoInfo:
 
 
 def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling) -> Prepared:
-    """Sample the clip, and make its proxy and poster. Raises ClipRejected."""
+    """Sample the clip, and make its proxies and poster. Raises ClipRejected."""
     with opened(Path(path), limits) as footage:
-        fps, count = sampled_rate(footage.duration_s, sampling)
-        times = tuple(float(k / fps) for k in range(count))
+        plan = schedule(footage.duration_s, footage.size, sampling)
+        length_s = footage.duration_s / plan.windows
+        times = tuple(
+            window * length_s + float(k / plan.fps) for window in range(plan.windows) for k in range(plan.count)
+        )
         studio: Studio | None = None
         pictures = []
         for frame in footage.pictures(times):
-            studio = studio or Studio(frame, footage.pixel_aspect, sampling.short_side)
+            studio = studio or Studio(frame, footage.pixel_aspect, sampling.short_side, sampling.multiple_of)
             pictures.append(studio.picture(frame))
         assert studio is not None
+        spans = [slice(first, first + plan.count) for first in range(0, len(times), plan.count)]
         return Prepared(
             info=_info(footage, studio),
             poster=encode_poster(pictures),
-            proxy=encode_proxy(pictures, fps),
-            proxy_fps=float(fps),
-            times=times,
+            windows=tuple(
+                Window(n * length_s, (n + 1) * length_s, times[span], encode_proxy(pictures[span], plan.fps))
+                for n, span in enumerate(spans)
+            ),
+            proxy_fps=float(plan.fps),
             width=studio.size[0],
             height=studio.size[1],
         )
 
 
-def sampled_rate(duration_s: float, sampling: Sampling) -> tuple[Fraction, int]:
-    """Frames a second and how many: the rate that is asked for, or less, so that max_frames span the whole clip."""
+def schedule(duration_s: float, size: tuple[float, float], sampling: Sampling) -> Schedule:
+    """The rate that is asked for, or less, down to min_fps, so that one window spans the clip; else several windows.
+
+    size: of the clip [pixels]; how many frames fit into a window depends on how large they are shown.
+    """
+    most = min(sampling.max_frames, max(1, int(sampling.visual_tokens / visual_tokens(size, sampling))))
+    slowest = min(sampling.fps, sampling.min_fps)
+    windows = max(1, math.ceil(duration_s * slowest / most - 1e-6))
+    length_s = duration_s / windows
     fps = Fraction(sampling.fps).limit_denominator(1000)
-    count = max(1, math.ceil(duration_s * float(fps) - 1e-6))
-    if count <= sampling.max_frames:
-        return fps, count
-    return Fraction(sampling.max_frames / duration_s).limit_denominator(1000), sampling.max_frames
+    count = max(1, math.ceil(length_s * float(fps) - 1e-6))
+    if count <= most:
+        return Schedule(fps, count, windows)
+    return Schedule(Fraction(most / length_s).limit_denominator(1000), most, windows)
+
+
+def visual_tokens(size: tuple[float, float], sampling: Sampling) -> float:
+    """What a frame of a clip of this size costs, as Qwen2.5-VL counts: a token a square of 28 pixels in two frames."""
+    width, height = fitted(*size, sampling.short_side, sampling.multiple_of)
+    return max(1, round(width / _SQUARE)) * max(1, round(height / _SQUARE)) / 2
 
 
 def read_proxy(proxy: bytes) -> Iterator[np.ndarray]:
     """The frames of a proxy that we made ourselves, RGB uint8 (height, width, 3), in order."""
+    for frame in _frames(proxy):
+        yield frame.to_ndarray(format="rgb24")
+
+
+def stills(proxy: bytes) -> list[bytes]:
+    """The frames of a proxy that we made ourselves, each as a JPEG, in order."""
+    return encode_stills(_frames(proxy))
+
+
+_SQUARE = 28
+
+
+def _frames(proxy: bytes) -> Iterator[VideoFrame]:
     with av.open(io.BytesIO(proxy), "r") as container:
-        for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
+        yield from container.decode(video=0)
 
 
 def _info(footage: Footage, studio: Studio) -> VideoInfo:

@@ -1,7 +1,9 @@
-"""A small server that keeps SGLang's contract, for tests and simulation only: there is no model behind it.
+"""A small server that keeps the contract of SGLang, vLLM or TensorRT-LLM, for tests and simulation only: there is no
+model behind it.
 
-It takes a video as a strict base64 data URL, decodes it, counts its frames, and answers with usage, in SGLang's words
-and codes; latency, capacity and faults (faults.py) are programmable. A caption is a function of the video (prose.py).
+It takes a video or a picture as a strict base64 data URL, decodes it, counts its frames, or takes words alone, and
+answers with usage, in SGLang's words and codes; latency, capacity and faults (faults.py) are programmable. A caption is
+a function of what is shown or said (prose.py).
 
     with StandIn("503:0.2,hang:1", latency_s=0.05) as engine:
         engine.url; engine.requests; engine.peak_running
@@ -13,6 +15,7 @@ import argparse
 import asyncio
 import base64
 import json
+import math
 import os
 import signal
 import threading
@@ -24,6 +27,7 @@ from typing import Any
 
 import av
 
+from clipdex.config import EngineName
 from tests.support.faults import CAPTIONS, Fault, Plan, broken, error, told
 from tests.support.prose import Seen, describe, look
 from tests.support.wire import Answer, Call, converse
@@ -36,7 +40,8 @@ CLIENT_LEFT = 499
 class Request:
     """One request as the engine saw it. status: None until it is answered, 499 where the client left before.
 
-    digest: sha256 of the video's bytes, hex; body: the JSON, the data URL cut to its head; at, end: seconds since 1970.
+    digest: sha256 of the media's bytes, of the words where there is none, hex; frames: those that the model would get,
+    0 without media; body: the JSON, the data URL cut to its head; at, end: seconds since 1970.
     """
 
     number: int
@@ -58,7 +63,8 @@ class StandIn:
 
     latency_s, token_s: how long a request takes once it runs, and how much longer a token of output makes it;
     capacity: how many run at once; queue: how many may wait (None: any number); words: length of a caption; video:
-    what /server_info shows as mm_process_config["video"]; gateway: /server_info is not answered.
+    how the server samples frames by its own flags: what SGLang shows as mm_process_config["video"], TensorRT-LLM's
+    num_frames; gateway: /server_info is not answered; dialect: whose contract it keeps.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class StandIn:
         words: int | None = None,
         video: dict[str, float] | None = None,
         gateway: bool = False,
+        dialect: str = "sglang",
         api_key: str = "",
         log: str | Path | None = None,
         port: int = 0,
@@ -81,6 +88,7 @@ class StandIn:
         self.plan = Plan(faults, seed)
         self.model, self.latency_s, self.token_s, self.words = model, latency_s, token_s, words
         self.capacity, self.queue, self.video, self.gateway = capacity, queue, video or {}, gateway
+        self.dialect = EngineName(dialect)
         self.api_key, self.log, self.port = api_key, Path(log) if log else None, port
         self.requests: list[Request] = []
         self.running = self.waiting = self.peak_running = 0
@@ -155,9 +163,10 @@ class StandIn:
         documents: dict[str, tuple[str, Any]] = {
             "/health": ("health", {}),
             "/v1/models": ("models", {"object": "list", "data": [card]}),
-            "/v1/loads": ("loads", {"version": "0.5.17", "loads": [load]}),
-            "/server_info": ("info", info),
         }
+        if self.dialect is EngineName.SGLANG:
+            documents["/v1/loads"] = "loads", {"version": "0.5.17", "loads": [load]}
+            documents["/server_info"] = "info", info
         if call.method != "GET" or call.path not in documents or (self.gateway and call.path == "/server_info"):
             return error(404, "Not Found")
         name, document = documents[call.path]
@@ -168,10 +177,12 @@ class StandIn:
     async def _chat(self, request: Request, raw: bytes) -> Answer:
         try:
             request.body = json.loads(raw)
-            seen = await asyncio.to_thread(look, _video(request.body))
+            if self.dialect is EngineName.TENSORRT_LLM and (unknown := request.body.keys() - TENSORRT_LLM_FIELDS):
+                return error(400, f"{sorted(unknown)}: Extra inputs are not permitted")
+            seen = await asyncio.to_thread(look, *_media(request.body))
         except (ValueError, KeyError, TypeError, IndexError, av.FFmpegError) as refused:
             return error(400, f"Could not decode video: {refused}")
-        request.digest, request.frames = seen.digest, seen.frames
+        request.digest, request.frames = seen.digest, min(seen.frames, self._most_frames(request.body))
         fault = self.plan.next("chat", seen.digest)
         request.fault = fault.name if fault else ""
         self._write(request)
@@ -180,6 +191,17 @@ class StandIn:
         if self.queue is not None and self.running + self.waiting >= self.capacity + self.queue:
             return error(503, "The request queue is full.")
         return await self._run(request, seen, fault)
+
+    def _most_frames(self, body: dict[str, Any]) -> float:
+        """What a server's own sampling leaves of a video: what a request says of it counts with vLLM alone."""
+        match self.dialect:
+            case EngineName.VLLM:
+                asked = body.get("media_io_kwargs", {}).get("video", {}).get("num_frames", 32)
+                return math.inf if asked == -1 else asked
+            case EngineName.TENSORRT_LLM:
+                return self.video.get("num_frames", 10)
+            case _:
+                return self.video.get("max_frames", math.inf)
 
     async def _run(self, request: Request, seen: Seen, fault: Fault | None) -> Answer:
         """Wait for room, then take as long as an engine would."""
@@ -201,13 +223,12 @@ class StandIn:
                 self._room.notify()
 
     def _reply(self, request: Request, seen: Seen, fault: Fault | None) -> Answer:
-        parts = [part for message in request.body["messages"] for part in message["content"]]
-        prompt = " ".join(part["text"] for part in parts if part["type"] == "text")
+        prompt = " ".join(part["text"] for part in _parts(request.body) if part["type"] == "text")
         text, finish = told(fault.name if fault else "", prompt, describe(seen, self.words))
         words, most = text.split(), int(request.body.get("max_tokens", 4096) / 1.3)
         if len(words) > most:
             text, finish = " ".join(words[:most]), "length"
-        prompt_tokens, tokens = len(prompt.split()) + 65 * seen.frames, int(min(len(words), most) * 1.3)
+        prompt_tokens, tokens = len(prompt.split()) + 65 * request.frames, int(min(len(words), most) * 1.3)
         request.completion_tokens = tokens
         wrong = fault is not None and fault.name == "wrong_model"
         return Answer.of({
@@ -239,17 +260,39 @@ def read_log(path: str | Path) -> list[Request]:
     return [latest[key] for key in sorted(latest)]
 
 
-def _video(body: dict[str, Any]) -> bytes:
-    """The one video of the messages. Its data URL is cut to its head, so that logs stay small."""
-    parts = [part for message in body["messages"] for part in message["content"]]
-    if unknown := {part["type"] for part in parts} - {"text", "video_url"}:
+def _parts(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The content of all messages, what is a string as a part of its own."""
+    contents = [message["content"] for message in body["messages"]]
+    return [part for one in contents for part in ([{"type": "text", "text": one}] if isinstance(one, str) else one)]
+
+
+def _media(body: dict[str, Any]) -> tuple[str, bytes]:
+    """The one video or picture of the messages, or the user's words. A data URL is cut to its head: logs stay small."""
+    if {message["role"] for message in body["messages"]} - {"system", "user"}:
+        raise ValueError("a system and a user speak here")
+    parts = _parts(body)
+    if unknown := {part["type"] for part in parts} - {"text", *_HEADS}:
         raise ValueError(f"unknown content part {unknown}")
-    [place] = [part["video_url"] for part in parts if part["type"] == "video_url"]
+    places = [(part["type"], part[part["type"]]) for part in parts if part["type"] != "text"]
+    if not places:
+        return "text", parts[-1]["text"].encode()
+    [(kind, place)] = places
     head, _, data = place["url"].partition(",")
     place["url"] = head
-    if head != "data:video/mp4;base64":
-        raise ValueError(f"not the data URL of an mp4: {head[:40]!r}")
-    return base64.b64decode(data, validate=True)
+    if head != _HEADS[kind]:
+        raise ValueError(f"not the data URL of {kind}: {head[:40]!r}")
+    return kind, base64.b64decode(data, validate=True)
+
+
+_HEADS = {"video_url": "data:video/mp4;base64", "image_url": "data:image/jpeg;base64"}
+
+# What its ChatCompletionRequest knows, as far as a client like ours could want it; others it refuses.
+TENSORRT_LLM_FIELDS = {
+    "messages", "model", "frequency_penalty", "logit_bias", "logprobs", "max_tokens", "max_completion_tokens", "n",
+    "presence_penalty", "response_format", "seed", "stop", "stream", "stream_options", "temperature", "top_p", "user",
+    "top_k", "min_p", "repetition_penalty", "length_penalty", "stop_token_ids", "ignore_eos", "min_tokens",
+    "chat_template", "chat_template_kwargs", "mm_processor_kwargs", "add_generation_prompt",
+}  # fmt: skip
 
 
 def main() -> None:
@@ -264,6 +307,7 @@ def main() -> None:
     parser.add_argument("--queue", type=int)
     parser.add_argument("--words", type=int)
     parser.add_argument("--video", type=json.loads, default={}, help='mm_process_config["video"], as JSON')
+    parser.add_argument("--dialect", default="sglang")
     parser.add_argument("--gateway", action="store_true", help="do not answer /server_info")
     parser.add_argument("--seed", type=int, default=1)
     options = vars(parser.parse_args())

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,17 @@ class Pipeline:
         self.home, self.clips = home, clips or home / "clips"
         self.settings = Settings.load(home=home, source={"url": str(self.clips)}, engine=engine, **overrides)
         self.store = Store.open(self.settings)
+
+    def environment(self) -> dict[str, str]:
+        """The same settings, for another process."""
+        engine = self.settings.engine
+        given = {name: getattr(engine, name) for name in engine.model_fields_set - {"base_urls", "api_key"}}
+        return {
+            "CLIPDEX_HOME": str(self.home),
+            "CLIPDEX_SOURCE__URL": str(self.clips),
+            "CLIPDEX_ENGINE__BASE_URLS": json.dumps(engine.base_urls),
+            **{f"CLIPDEX_ENGINE__{name.upper()}": str(value) for name, value in given.items()},
+        }
 
     def put(self, count: int, day: str = DAY, first: int = 0) -> list[Path]:
         """Write so many tiny clips, numbered from first on, each number of its own content."""
@@ -78,7 +90,8 @@ class Pipeline:
 
     def proxy_digest(self, clip: Path) -> str:
         """How the engine sees this clip: sha256 of its proxy."""
-        return hashlib.sha256(prepare(clip, self.settings.video, self.settings.sampling).proxy).hexdigest()
+        (window,) = prepare(clip, self.settings.video, self.settings.sampling).windows
+        return hashlib.sha256(window.proxy).hexdigest()
 
     def clip_of(self, path: Path) -> Clip:
         (clip,) = (clip for clip in Source(self.settings).prefix("") if clip.uri.endswith(path.name))

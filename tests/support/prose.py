@@ -1,7 +1,9 @@
-"""What the stand-in engine says about a clip: made up, the same for the same video, and varied enough to pass gates."""
+"""What the stand-in engine says of a video, a picture or of notes about pictures: made up, the same for the same, and
+varied enough to pass gates."""
 
 import io
 import random
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -40,25 +42,31 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What decoding a video gives. digest: sha256 of its bytes, hex; colour: what it is most of."""
+    """What decoding gives. digest: sha256 of the bytes, hex; colour: what it is most of; notes: what was said of the
+    pictures, where there are only words."""
 
     digest: str
     frames: int
     seconds: float
     colour: str
+    notes: str = ""
 
 
-def look(video: bytes) -> Seen:
+def look(kind: str, media: bytes) -> Seen:
     """Decode every frame; raises av.FFmpegError for what cannot be opened."""
+    if kind == "text":
+        return Seen(sha256(media).hexdigest(), 0, 1.0, "none", media.decode())
+    if kind == "image_url" and media[:2] != b"\xff\xd8":
+        raise ValueError("not a JPEG")
     total, frames = [0.0, 0.0, 0.0], 0
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(media)) as container:
         stream = container.streams.video[0]
         for frame in container.decode(stream):
             mean = frame.reformat(8, 8, "rgb24").to_ndarray().reshape(-1, 3).mean(axis=0)
             total, frames = [a + b for a, b in zip(total, mean, strict=True)], frames + 1
         seconds = frames / float(stream.average_rate or 1)
     colour = ("red", "green", "blue")[total.index(max(total))]
-    return Seen(sha256(video).hexdigest(), frames, seconds, colour)
+    return Seen(sha256(media).hexdigest(), frames, seconds, colour)
 
 
 def sign_of(digest: str) -> str:
@@ -68,7 +76,9 @@ def sign_of(digest: str) -> str:
 
 
 def describe(seen: Seen, words: int | None = None) -> str:
-    """60 to 300 words, or at least as many as asked for."""
+    """60 to 300 words, or at least as many as asked for; of notes, a paragraph for each half of their time."""
+    if seen.notes:
+        return _merged(seen, words)
     chance = random.Random(seen.digest)
     words = words or chance.randint(60, 280)
     told: list[str] = []
@@ -78,6 +88,19 @@ def describe(seen: Seen, words: int | None = None) -> str:
             if len(told) >= words:
                 break
     return " ".join(told)
+
+
+def _merged(seen: Seen, words: int | None) -> str:
+    times = re.findall(r"^([0-9.]+)-([0-9.]+) s: ", seen.notes, re.MULTILINE)
+    signs = re.findall(r"reads ([A-Z]{8})", seen.notes)
+    half = (len(times) + 1) // 2
+    paragraphs = []
+    for number, part in enumerate((times[:half], times[half:])):
+        if part:
+            told = describe(Seen(sha256(f"{seen.digest} {number}".encode()).hexdigest(), 0, 1.0, "all"), words)
+            read = f" Signs read {', '.join(signs[half * number : half * number + len(part)])}." if signs else ""
+            paragraphs.append(f"{part[0][0]}-{part[-1][1]} s: {told}{read}")
+    return "\n\n".join(paragraphs) or describe(Seen(seen.digest, 0, 1.0, "all"), words)
 
 
 def _filled(template: str, seen: Seen, chance: random.Random) -> str:

@@ -91,7 +91,7 @@ def test_many_callers_share_few_processes_and_get_their_own_clip(tmp_path: Path)
 
     async def use(decoders: DecoderPool) -> None:
         clips = await asyncio.gather(*(decoders.prepare(path) for path in paths))
-        assert [number_of(next(read_proxy(clip.proxy))) for clip in clips] == list(range(8))
+        assert [number_of(next(read_proxy(clip.windows[0].proxy))) for clip in clips] == list(range(8))
         assert len(_children()) == 2
 
     _run(use, size=2)

@@ -17,7 +17,8 @@ import pytest
 
 from clipdex.captions.caption import Reply
 from clipdex.captions.engines import open_captioner
-from clipdex.captions.server import ServerEngine
+from clipdex.captions.server import ServerModel
+from clipdex.captions.strategies import ModelCaptioner
 from clipdex.config import REPOSITORY, Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 from clipdex.video import Prepared, prepare
@@ -64,12 +65,25 @@ def settings(*urls: str, name: str = "sglang", **engine: Any) -> Settings:
     return Settings.load(engine={"name": name, "model": MODEL, "base_urls": urls, **engine})
 
 
-def using(what: Callable[[ServerEngine], Awaitable[T]], *nodes: StandIn | str, **engine: Any) -> T:
+def opened(settings: Settings) -> ModelCaptioner:
+    return ModelCaptioner(settings, ServerModel(settings, backoff_s=0.01))
+
+
+def proxy(clip: Prepared) -> bytes:
+    (window,) = clip.windows
+    return window.proxy
+
+
+def sending(clip: Prepared, mp4: bytes) -> Prepared:
+    return replace(clip, windows=(replace(clip.windows[0], proxy=mp4),))
+
+
+def using(what: Callable[[ModelCaptioner], Awaitable[T]], *nodes: StandIn | str, **engine: Any) -> T:
     """Do something with an engine on these nodes, and close it."""
 
     async def work() -> T:
         urls = [node if isinstance(node, str) else node.url for node in nodes]
-        captioner = ServerEngine(settings(*urls, **engine), backoff_s=0.01)
+        captioner = opened(settings(*urls, **engine))
         try:
             return await what(captioner)
         finally:
@@ -112,7 +126,7 @@ def test_a_caption_comes_with_what_it_cost(serve, clip):
 def test_the_whole_proxy_arrives_as_one_video(serve, clip):
     engine = serve()
     caption(clip, engine)
-    assert engine.chats[0].digest == sha256(clip.proxy).hexdigest()
+    assert engine.chats[0].digest == sha256(proxy(clip)).hexdigest()
     assert engine.chats[0].frames == len(clip.times)
 
 
@@ -120,8 +134,8 @@ def test_the_whole_proxy_arrives_as_one_video(serve, clip):
 def test_a_proxy_of_any_size_arrives_unharmed(serve, clip, padding):
     engine = serve()
     box = struct.pack(">I4s", 8 + padding, b"free") + bytes(padding)
-    caption(replace(clip, proxy=clip.proxy + box), engine)
-    assert engine.chats[0].digest == sha256(clip.proxy + box).hexdigest()
+    caption(sending(clip, proxy(clip) + box), engine)
+    assert engine.chats[0].digest == sha256(proxy(clip) + box).hexdigest()
 
 
 @pytest.mark.parametrize("name", ["sglang", "vllm", "tensorrt-llm"])
@@ -216,7 +230,7 @@ def test_an_engine_is_left_alone_as_long_as_it_asks(serve, clip, told, least_s):
 def test_one_answer_with_retry_after_holds_back_every_clip(serve, clips):
     engine = serve("503:1:retry_after=0.5")
 
-    async def work(captioner: ServerEngine) -> None:
+    async def work(captioner: ModelCaptioner) -> None:
         with pytest.raises(EngineUnavailable):
             await captioner.caption(clips[0])
         await asyncio.gather(*map(captioner.caption, clips))
@@ -282,7 +296,7 @@ def test_a_refusal_is_confirmed_where_the_only_other_node_is_down(serve, clip, n
 def test_a_video_that_the_engine_cannot_open_is_refused(serve, clip):
     engine = serve()
     with pytest.raises(ClipRejected, match="Could not decode video"):
-        caption(replace(clip, proxy=b"not a video at all" * 20), engine)
+        caption(sending(clip, b"not a video at all" * 20), engine)
 
 
 # What a person must act on
@@ -313,7 +327,7 @@ def test_a_gateway_that_never_knew_the_model_needs_a_person(serve, clip):
 def test_a_gateway_that_lost_its_nodes_is_asked_again(serve, clip):
     engine = serve("404:1:code=model_not_found", gateway=True)
 
-    async def work(captioner: ServerEngine) -> Reply:
+    async def work(captioner: ModelCaptioner) -> Reply:
         await captioner.check()
         return await captioner.caption(clip)
 
@@ -375,7 +389,7 @@ def test_one_node_of_two_that_differs_is_enough(serve):
 def test_a_gateway_that_does_not_tell_its_sampling_is_warned_of_once(serve, caplog):
     engine = serve(gateway=True)
 
-    async def work(captioner: ServerEngine) -> None:
+    async def work(captioner: ModelCaptioner) -> None:
         await captioner.check()
         await captioner.check()
 
@@ -408,7 +422,7 @@ def test_a_check_with_a_wrong_key_needs_a_person(serve):
 def test_a_node_that_missed_the_check_is_not_asked(serve, clips, caplog):
     away, good = serve("503:1.0:at=models"), serve()
 
-    async def work(captioner: ServerEngine) -> None:
+    async def work(captioner: ModelCaptioner) -> None:
         await captioner.check()
         await asyncio.gather(*map(captioner.caption, clips))
 
@@ -455,7 +469,7 @@ def test_a_hung_node_is_left_for_the_other(serve, clips):
 def test_cancelling_a_caption_frees_the_engine(serve, clip):
     engine = serve("hang:1.0")
 
-    async def work(captioner: ServerEngine) -> None:
+    async def work(captioner: ModelCaptioner) -> None:
         asking = asyncio.create_task(captioner.caption(clip))
         await until(lambda: bool(engine.chats and engine.chats[0].fault))
         asking.cancel()
@@ -469,7 +483,7 @@ def test_cancelling_a_caption_frees_the_engine(serve, clip):
 
 
 def fingerprint(**engine: Any) -> str:
-    return ServerEngine(settings(*engine.pop("urls", ["http://gpu-1:30000"]), **engine)).fingerprint.digest()
+    return opened(settings(*engine.pop("urls", ["http://gpu-1:30000"]), **engine)).fingerprint.digest()
 
 
 @pytest.mark.parametrize(
@@ -492,7 +506,7 @@ def test_where_and_how_it_is_asked_for_does_not(changed):
 
 def test_the_prompt_asks_for_less_than_would_be_cut():
     for tokens in (64, 512, 1024, 4096):
-        prompt = ServerEngine(settings("http://gpu-1:30000", max_tokens=tokens)).fingerprint.prompt
+        prompt = opened(settings("http://gpu-1:30000", max_tokens=tokens)).fingerprint.prompt
         fewest, most = (int(word) for word in prompt.split("Write ")[1].split(" words")[0].split(" to "))
         assert fewest < most
         assert most * 1.35 < tokens or most == 1400
@@ -503,7 +517,7 @@ def test_the_key_shows_nowhere(serve, clip, fault, caplog):
     caplog.set_level(logging.DEBUG)
     engine = serve(f"{fault}:say=no entry for {KEY}")
 
-    async def work(captioner: ServerEngine) -> str:
+    async def work(captioner: ModelCaptioner) -> str:
         with pytest.raises((ConfigurationError, ClipRejected, EngineUnavailable)) as raised:
             await captioner.caption(clip)
         return f"{raised.getrepr(showlocals=True)} {captioner!r} {vars(captioner)} {captioner.fingerprint}"
@@ -529,4 +543,4 @@ def test_an_engine_process_logs_every_request(clip, tmp_path):
         process.wait(10)
     assert len(reply.text.split()) >= 100
     assert [(one.status, one.fault) for one in read_log(log)] == [(503, "503"), (200, "")]
-    assert {one.digest for one in read_log(log)} == {sha256(clip.proxy).hexdigest()}
+    assert {one.digest for one in read_log(log)} == {sha256(proxy(clip)).hexdigest()}

@@ -45,11 +45,17 @@ class Segment:
 class Reply:
     """What an engine answered for one clip, before the gates.
 
-    seconds: wall time from request to last token [s]; tokens as the engine counted them (0 where it has none).
+    answers: the texts that text was put together from, where it took several questions; notes: what was said of single
+    frames, where text is made of them but does not hold them. seconds: wall time from request to last token [s], of
+    requests side by side the longest; tokens as the engine counted them (0 where it has none): what was paid for, and
+    text_tokens what of it is in text.
     """
 
     text: str
     segments: tuple[Segment, ...] = ()
+    answers: tuple[str, ...] = ()
+    notes: tuple[Segment, ...] = ()
+    text_tokens: int = 0
     finish_reason: str = "stop"
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -91,8 +97,8 @@ class Caption:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
-        segments = tuple(Segment(**segment) for segment in record["segments"])
-        return cls(**{**record, "segments": segments})
+        parts = {name: tuple(Segment(**part) for part in record.get(name, ())) for name in ("segments", "notes")}
+        return cls(**{**record, **parts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +106,16 @@ class Gates:
     """What a caption must be; the numbers belong to the engine that writes it.
 
     min_words: below this it is too short. max_repeat: share of words inside repeated 4-grams. min_ratio: compressed
-    over plain size, below which text loops. language: ISO 639-1; "" accepts any script.
+    over plain size, below which text loops. language: ISO 639-1; "" accepts any script. min_tokens: of the whole text,
+    max_tokens: of each answer in it; both where the engine counts tokens, and 0 for no bound.
     """
 
     min_words: int = 40
     max_repeat: float = 0.5
     min_ratio: float = 0.2
     language: str = "en"
+    min_tokens: int = 0
+    max_tokens: int = 0
 
 
 class Captioner(Protocol):

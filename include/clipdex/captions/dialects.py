@@ -9,14 +9,16 @@ from clipdex.config import EngineName
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """video_part: how a message spells a video, given its data URL. options: put into every request.
+    """video_part, image_part: how a message spells a video and a picture, given its data URL. video_options: put into
+    every request that has a video.
 
     server_info: where the server tells its own settings; "" where it does not. served_sampling: what those say about
     frames, None if they do not say. sampling_flag: how a person sets it.
     """
 
     video_part: Callable[[str], dict[str, Any]]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    image_part: Callable[[str], dict[str, Any]] = lambda url: {"type": "image_url", "image_url": {"url": url}}
+    video_options: Mapping[str, Any] = field(default_factory=dict)
     server_info: str = ""
     served_sampling: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] = lambda _: None
     sampling_flag: str = ""
@@ -45,7 +47,7 @@ DIALECTS: Mapping[EngineName, Dialect] = {
     # Without this it picks frames of the proxy, whose frames were picked already.
     EngineName.VLLM: Dialect(
         _video_url,
-        options={"media_io_kwargs": {"video": {"num_frames": -1}}},
+        video_options={"media_io_kwargs": {"video": {"num_frames": -1}}},
     ),
     # Refuses a request with a field that it does not know; takes 10 frames unless its flag --media_io_kwargs says more.
     EngineName.TENSORRT_LLM: Dialect(_video_url),

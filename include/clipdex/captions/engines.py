@@ -1,6 +1,7 @@
 """The engine that the settings name. What an engine needs is imported only where it is chosen."""
 
 from clipdex.captions.caption import Captioner
+from clipdex.captions.model import Model
 from clipdex.config import EngineName, Settings
 
 
@@ -10,6 +11,12 @@ def open_captioner(settings: Settings) -> Captioner:
         from clipdex.captions.detectors import Detectors
 
         return Detectors(settings)
-    from clipdex.captions.server import ServerEngine
+    from clipdex.captions.strategies import ModelCaptioner
 
-    return ServerEngine(settings)
+    return ModelCaptioner(settings, _model(settings))
+
+
+def _model(settings: Settings) -> Model:
+    from clipdex.captions.server import ServerModel
+
+    return ServerModel(settings)

@@ -5,7 +5,7 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -23,6 +23,7 @@ GATES = (
     Reason.CAPTION_TRUNCATED,
     Reason.CAPTION_LANGUAGE,
     Reason.CAPTION_TOO_SHORT,
+    Reason.CAPTION_TOO_LONG,
 )
 
 
@@ -63,12 +64,15 @@ def verdicts(reply: Reply, gates: Gates, prompt: str = "") -> dict[Reason, str]:
     """
     if empty := _empty(reply):
         return dict([empty])
+    # Two answers about one scene may well say the same; a text that does so within one answer has lost its way.
+    answers = reply.answers or (reply.text,)
     found = [
-        _refused(reply) or _echo(reply.text, prompt),
-        _looping(reply.text, gates),
+        _first(_refused(text, reply) or _echo(text, prompt) for text in answers),
+        _first(_looping(text, gates) for text in answers),
         _truncated(reply),
         _foreign(reply.text, gates),
-        _too_short(reply.text, gates),
+        _too_short(reply, gates),
+        _too_long(reply, gates),
     ]
     return dict.fromkeys(GATES, "") | dict(one for one in found if one)
 
@@ -82,8 +86,13 @@ def clean(text: str) -> str:
 
 def cleaned(reply: Reply) -> Reply:
     """The reply with clean texts."""
-    segments = tuple(replace(segment, text=clean(segment.text)) for segment in reply.segments)
-    return replace(reply, text=clean(reply.text), segments=segments)
+    return replace(
+        reply,
+        text=clean(reply.text),
+        segments=tuple(replace(segment, text=clean(segment.text)) for segment in reply.segments),
+        answers=tuple(map(clean, reply.answers)),
+        notes=tuple(replace(note, text=clean(note.text)) for note in reply.notes),
+    )
 
 
 def words_of(text: str) -> list[str]:
@@ -92,19 +101,29 @@ def words_of(text: str) -> list[str]:
     return [word for word in found if word]
 
 
+def refusal(text: str) -> str:
+    """The words with which an answer begins to refuse, "" where it does not."""
+    match = _REFUSALS.match(text.lstrip("*_#> \n\t").replace("’", "'"))
+    return match[0] if match else ""
+
+
 _Found = tuple[Reason, str] | None
 
 
+def _first(found: Iterable[_Found]) -> _Found:
+    return next(filter(None, found), None)
+
+
 def _empty(reply: Reply) -> _Found:
-    return None if reply.text.strip() else (Reason.CAPTION_EMPTY, "the engine answered without a word")
+    spoken = all(text.strip() for text in (reply.text, *reply.answers))
+    return None if spoken else (Reason.CAPTION_EMPTY, "the engine answered without a word")
 
 
-def _refused(reply: Reply) -> _Found:
+def _refused(text: str, reply: Reply) -> _Found:
     if reply.finish_reason == "content_filter":
         return Reason.CAPTION_REFUSED, "the engine's content filter stopped the text"
-    start = reply.text.lstrip("*_#> \n\t").replace("’", "'")
-    if match := _REFUSALS.match(start):
-        return Reason.CAPTION_REFUSED, f"it begins with {match[0]!r}"
+    if start := refusal(text):
+        return Reason.CAPTION_REFUSED, f"it begins with {start!r}"
     return None
 
 
@@ -153,10 +172,20 @@ def _foreign(text: str, gates: Gates) -> _Found:
     return None
 
 
-def _too_short(text: str, gates: Gates) -> _Found:
-    count = len(words_of(text))
+def _too_short(reply: Reply, gates: Gates) -> _Found:
+    count = len(words_of(reply.text))
     if count < gates.min_words:
         return Reason.CAPTION_TOO_SHORT, f"{count} words, fewer than {gates.min_words}"
+    if 0 < reply.text_tokens < gates.min_tokens:
+        return Reason.CAPTION_TOO_SHORT, f"{reply.text_tokens} tokens, fewer than {gates.min_tokens}"
+    return None
+
+
+def _too_long(reply: Reply, gates: Gates) -> _Found:
+    """An engine that ignores what it was asked for."""
+    most = gates.max_tokens * max(1, len(reply.answers))
+    if 0 < most < reply.text_tokens:
+        return Reason.CAPTION_TOO_LONG, f"{reply.text_tokens} tokens, more than {most}"
     return None
 
 

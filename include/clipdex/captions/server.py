@@ -1,4 +1,4 @@
-"""Engines over HTTP: SGLang first, vLLM and TensorRT-LLM by a row in dialects.py. A clip is one video in one request.
+"""Engines over HTTP: SGLang first, vLLM and TensorRT-LLM by a row in dialects.py. A question is one request.
 
 What an answer means, and when it is asked for again, is told in nodes.py.
 """
@@ -8,51 +8,36 @@ import base64
 import json
 import logging
 from collections.abc import AsyncIterator
-from importlib import resources
 from typing import Any
 
-from clipdex.captions.caption import Fingerprint, Gates, Reply
+from clipdex.captions.caption import Reply
 from clipdex.captions.dialects import DIALECTS
-from clipdex.captions.languages import language
+from clipdex.captions.model import Image, Question, Video
 from clipdex.captions.nodes import Document, Node, Nodes
-from clipdex.config import Engine, Settings
+from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, EngineUnavailable
-from clipdex.video import Prepared
 
 log = logging.getLogger(__name__)
 
 
-class ServerEngine:
-    """A Captioner (caption.py) over one gateway or several nodes.
+class ServerModel:
+    """A Model (model.py) over one gateway or several nodes.
 
-    At most in_flight requests are open at once. Cancelling a caption closes its connection, which makes the engine
+    At most in_flight requests are open at once. Cancelling a question closes its connection, which makes the engine
     drop the work. Nothing connects before the first call.
     """
 
     def __init__(self, settings: Settings, backoff_s: float = 0.5) -> None:
         engine = settings.engine
         self.in_flight = engine.in_flight or _IN_FLIGHT
-        self.gates = Gates(min_words=40, language=engine.language)
         self._engine, self._dialect = engine, DIALECTS[engine.name]
         self._nodes = Nodes(engine, self.in_flight, backoff_s)
         self._slots = asyncio.Semaphore(self.in_flight)
         self._sampling_unseen = False
-        self.fingerprint = Fingerprint(
-            engine=str(engine.name),
-            model=engine.model,
-            strategy="video",
-            prompt=prompt_text(engine),
-            sampling={
-                **settings.sampling.model_dump(),
-                "server": dict(engine.server_sampling),
-                "options": dict(self._dialect.options),
-            },
-            generation={
-                "max_tokens": engine.max_tokens,
-                "first": _generation(engine, attempt=1),
-                "second": _generation(engine, attempt=2),
-            },
-        )
+
+    @property
+    def traits(self) -> dict[str, Any]:
+        return {"server": dict(self._engine.server_sampling), "options": dict(self._dialect.video_options)}
 
     async def check(self) -> None:
         """Every node serves the declared model with the declared sampling, or is not asked until the next check.
@@ -72,9 +57,9 @@ class ServerEngine:
         self._nodes.serving = [node for node, error in zip(nodes, found, strict=True) if error is None]
         self._nodes.model_seen = True
 
-    async def caption(self, clip: Prepared, attempt: int = 1) -> Reply:
-        """One request, and what it takes to get it answered. See Captioner."""
-        request = _Request(self._body(attempt), clip.proxy)
+    async def ask(self, question: Question) -> Reply:
+        """One request, and what it takes to get it answered. See Model."""
+        request = _Request(self._body(question), _bytes(question.media))
         async with self._slots:
             answer = await self._nodes.post(_CHAT, request, len(request), self._accept)
         choice, usage = answer.document["choices"][0], answer.document.get("usage")
@@ -83,6 +68,7 @@ class ServerEngine:
             finish_reason=choice["finish_reason"],
             prompt_tokens=_count(usage, "prompt_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
+            text_tokens=_count(usage, "completion_tokens"),
             seconds=answer.seconds,
             attempts=answer.attempts,
         )
@@ -90,17 +76,34 @@ class ServerEngine:
     async def aclose(self) -> None:
         await self._nodes.aclose()
 
-    def _body(self, attempt: int) -> Document:
-        """The text stands before the video, so that an engine's prefix cache serves it."""
-        video = self._dialect.video_part(f"data:video/mp4;base64,{_HERE}")
-        text = {"type": "text", "text": self.fingerprint.prompt}
+    def _body(self, question: Question) -> Document:
+        """What all questions share stands before the media, so that an engine's prefix cache serves it."""
+        generation, media = question.generation, question.media
+        penalties = {
+            "frequency_penalty": generation.frequency_penalty,
+            "repetition_penalty": generation.repetition_penalty,
+        }
+        system = [{"role": "system", "content": question.system}] if question.system else []
         return {
             "model": self._engine.model,
-            "max_tokens": self._engine.max_tokens,
-            **_generation(self._engine, attempt),
-            **self._dialect.options,
-            "messages": [{"role": "user", "content": [text, video]}],
+            "max_tokens": generation.max_tokens,
+            "temperature": generation.temperature,
+            "seed": generation.seed,
+            **{name: value for name, value in penalties.items() if value != _NO_PENALTY[name]},
+            **(self._dialect.video_options if isinstance(media, Video) else {}),
+            "messages": [*system, {"role": "user", "content": self._content(question)}],
         }
+
+    def _content(self, question: Question) -> str | list[Document]:
+        match question.media:
+            case Video():
+                part = self._dialect.video_part(f"data:video/mp4;base64,{_HERE}")
+            case Image():
+                part = self._dialect.image_part(f"data:image/jpeg;base64,{_HERE}")
+            case None:
+                return f"{question.prompt}\n\n{question.remark}".strip()
+        remark = [{"type": "text", "text": question.remark}] if question.remark else []
+        return [{"type": "text", "text": question.prompt}, part, *remark]
 
     def _accept(self, url: str, document: Document) -> None:
         """Is it an answer to what was asked?"""
@@ -155,53 +158,41 @@ class ServerEngine:
             )
 
 
-def prompt_text(engine: Engine) -> str:
-    """The prompt that the settings name, with language and length filled in."""
-    folder = resources.files("clipdex.captions") / "prompts"
-    prompts = {entry.name.removesuffix(".txt"): entry for entry in folder.iterdir() if entry.name.endswith(".txt")}
-    if engine.prompt not in prompts:
-        raise ConfigurationError(
-            f"there is no prompt {engine.prompt!r}: set CLIPDEX_ENGINE__PROMPT to one of {', '.join(sorted(prompts))}"
-        )
-    most = min(_MOST_WORDS, int(engine.max_tokens * _WORDS_A_TOKEN))
-    fewest = min(_FEWEST_WORDS, most // 2)
-    text = prompts[engine.prompt].read_text(encoding="utf-8")
-    return text.format(language=language(engine.language).name, fewest=fewest, most=most).strip()
-
-
 class _Request:
-    """The JSON around a video, encoded piece by piece as it is sent: there is never a copy of the whole."""
+    """The JSON around its media, encoded piece by piece as it is sent: there is never a copy of the whole."""
 
-    def __init__(self, body: Document, video: bytes) -> None:
-        head, _, tail = json.dumps(body, separators=(",", ":")).rpartition(_HERE)
-        self._head, self._tail, self._video = head.encode(), tail.encode(), memoryview(video)
+    def __init__(self, body: Document, media: bytes) -> None:
+        text = json.dumps(body, separators=(",", ":"))
+        head, _, tail = text.rpartition(_HERE) if media else (text, "", "")
+        self._head, self._tail, self._media = head.encode(), tail.encode(), memoryview(media)
 
     def __len__(self) -> int:
-        return len(self._head) + 4 * ((len(self._video) + 2) // 3) + len(self._tail)
+        return len(self._head) + 4 * ((len(self._media) + 2) // 3) + len(self._tail)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self._head
-        for start in range(0, len(self._video), _PIECE):
-            yield base64.b64encode(self._video[start : start + _PIECE])
+        for start in range(0, len(self._media), _PIECE):
+            yield base64.b64encode(self._media[start : start + _PIECE])
         yield self._tail
 
 
 _CHAT, _MODELS = "/v1/chat/completions", "/v1/models"
 _IN_FLIGHT = 32
 _CHECK_S = 30.0
-_HERE = "@video@"
+_HERE = "@media@"
 _PIECE = 3 * 2**16
 
-# 300 to 2,000 tokens of English, and clearly below max_tokens, so that a text ends before it is cut.
-_FEWEST_WORDS, _MOST_WORDS, _WORDS_A_TOKEN = 200, 1400, 0.55
+_NO_PENALTY = {"frequency_penalty": 0.0, "repetition_penalty": 1.0}
 
 
-def _generation(engine: Engine, attempt: int) -> dict[str, Any]:
-    """The second attempt comes after a gate failed, mostly for a loop: warmer, and repeating costs."""
-    if attempt == 1:
-        return {"temperature": engine.temperature, "seed": 1}
-    warmer = max(0.7, engine.temperature)
-    return {"temperature": warmer, "seed": attempt, "frequency_penalty": 0.3, "repetition_penalty": 1.05}
+def _bytes(media: Video | Image | None) -> bytes:
+    match media:
+        case Video():
+            return media.mp4
+        case Image():
+            return media.jpeg
+        case None:
+            return b""
 
 
 def _count(usage: object, name: str) -> int:

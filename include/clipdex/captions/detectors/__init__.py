@@ -52,7 +52,8 @@ def describe(clip: Prepared) -> Reply:
     from clipdex.captions.detectors import samples, sentences, watch
 
     start = time.monotonic()
-    taken = samples.take(read_proxy(clip.proxy), clip.times)
+    pictures = (picture for window in clip.windows for picture in read_proxy(window.proxy))
+    taken = samples.take(pictures, clip.times)
     shots = watch.watch(watch.models(), taken, clip.info.duration_s)
     segments = tuple(
         Segment(shot.start_s, shot.end_s, sentences.tell(shot, number)) for number, shot in enumerate(shots)
