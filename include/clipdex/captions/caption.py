@@ -69,7 +69,7 @@ class Caption:
 
     run, clip_id: the run that wrote it, and the clip that it was asked for; exact copies share it. duration_s [s],
     width and height [pixels] are of the clip as shown (rotation and pixel aspect applied); poster: the store key of a
-    JPEG, or "".
+    JPEG, or ""; notes: what was said of single frames, where text merges it.
     """
 
     key: str
@@ -91,6 +91,7 @@ class Caption:
     height: int
     poster: str = ""
     clip_id: str = ""
+    notes: tuple[Segment, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
