@@ -115,7 +115,7 @@ def _first(found: Iterable[_Found]) -> _Found:
 
 
 def _empty(reply: Reply) -> _Found:
-    spoken = all(text.strip() for text in (reply.text, *reply.answers))
+    spoken = all(any(char.isalnum() for char in text) for text in (reply.text, *reply.answers))
     return None if spoken else (Reason.CAPTION_EMPTY, "the engine answered without a word")
 
 
@@ -139,16 +139,17 @@ def _echo(text: str, prompt: str) -> _Found:
 def _looping(text: str, gates: Gates) -> _Found:
     """Loops are at the end, where a model has lost its way, so the end is looked at by itself, too."""
     words = words_of(text)
-    share = max(_repeated(words), _repeated(words[-_END:]))
+    scale = _IN_CHARACTERS if _is_unspaced(words) else 1
+    share = max(_repeated(words, scale * _LOOP), _repeated(words[-scale * _END :], scale * _LOOP))
     if share > gates.max_repeat:
         return (
             Reason.CAPTION_LOOPING,
-            f"{share:.0%} of its words repeat sequences of {_LOOP}, more than {gates.max_repeat:.0%}",
+            f"{share:.0%} of its words repeat sequences of {scale * _LOOP}, more than {gates.max_repeat:.0%}",
         )
-    plain = text.encode()
-    ratio = len(zlib.compress(plain)) / len(plain)
+    # By characters, not bytes: the letters of some scripts take three bytes each, two of which are always the same.
+    ratio = len(zlib.compress(text.encode())) / len(text)
     if ratio < gates.min_ratio:
-        return Reason.CAPTION_LOOPING, f"it compresses to {ratio:.2f} of its size, below {gates.min_ratio:.2f}"
+        return Reason.CAPTION_LOOPING, f"it compresses to {ratio:.2f} bytes a character, below {gates.min_ratio:.2f}"
     return None
 
 
@@ -190,11 +191,13 @@ def _too_long(reply: Reply, gates: Gates) -> _Found:
 
 
 _LOOP, _END = 4, 80
+_IN_CHARACTERS = 3  # so many times longer are those sequences where each character counts as a word
 _ECHO, _MOST_ECHO = 5, 0.5
 _FEW_LETTERS, _LEAST_SCRIPT = 20, 0.5
 
 # Where words are not spaced (Thai, Lao, kana, Han) a character counts as a word.
 _UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_ALONE = re.compile(rf"[{_UNSPACED}]")
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 _REFUSALS = re.compile(
@@ -204,9 +207,12 @@ _REFUSALS = re.compile(
     r"|as an? (ai|language model|text-based)\b"
     r"|(please|could you) (provide|upload|share|attach)\b|no video (was|has been)\b"
     r"|there is no video (attached|provided|to|in)\b"
-    r"|lo siento\b|no puedo\b|je suis désolée?\b|je ne peux pas\b|désolée?,|es tut mir leid\b|ich kann (nicht|kein)"
+    r"|it (seems|looks|appears)( like| that)? (you (have not|haven't|did not|didn't|forgot)|no video)\b"
+    r"|lo siento\b|no puedo\b|je suis désolée?\b|je ne peux pas\b|désolée?,|es tut mir leid\b"
+    r"|(leider )?(ich kann|kann ich) (nicht|kein)"
     r"|mi dispiace\b|non posso\b|desculpe\b|não posso\b|извините|к сожалению, я\b|я не могу\b|простите"
-    r"|抱歉|对不起|很抱歉|對不起|申し訳|すみません|죄송",
+    r"|抱歉|对不起|很抱歉|對不起|我(无法|無法|不能)|作为一?[个名]?(ai|人工智能|语言模型)|申し訳|すみません|죄송"
+    r"|ขออภัย|ขอโทษ|क्षमा करें|माफ़ (कीजिए|करें)|عذر(ا|ًا|اً)\b|آسف\b|أعتذر",
     re.IGNORECASE,
 )
 
@@ -223,10 +229,14 @@ def _grams(words: list[str], size: int) -> list[tuple[str, ...]]:
     return [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
 
 
-def _repeated(words: list[str]) -> float:
-    """The share of words that lie in a sequence said before."""
+def _is_unspaced(words: list[str]) -> bool:
+    return 2 * sum(bool(_ALONE.fullmatch(word)) for word in words) > len(words)
+
+
+def _repeated(words: list[str], size: int) -> float:
+    """The share of words that lie in a sequence of this size said before."""
     said: dict[tuple[str, ...], int] = {}
-    return _share(words, lambda gram, start: said.setdefault(gram, start) != start, _LOOP)
+    return _share(words, lambda gram, start: said.setdefault(gram, start) != start, size)
 
 
 def _share(words: list[str], counts: Callable[[tuple[str, ...], int], bool], size: int) -> float:
