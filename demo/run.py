@@ -155,7 +155,8 @@ def show_days(reports: list[RunReport]) -> None:
         total = report.total
         table.add_row(
             report.days[0].day, str(total("discovered")), str(total("captioned")), str(total("quarantined")),
-            str(total("chunks")), f"{total('engine_s'):.1f}", str(report.done_before), str(report.known_quarantined),
+            str(total("chunks")), f"{sum(day.pace.engine_s for day in report.days):.1f}", str(report.done_before),
+            str(report.known_quarantined),
         )  # fmt: skip
     console.print(table)
     for line in (line for report in reports for line in report.quarantine):

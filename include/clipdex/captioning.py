@@ -23,6 +23,7 @@ from clipdex.config import Quarantine, Settings
 from clipdex.decoder import DecoderPool
 from clipdex.errors import BatchRejected, ClipRejected, EngineUnavailable, Reason, Unavailable
 from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
+from clipdex.pace import Pace, pace
 from clipdex.planning import BatchRef, manifest
 from clipdex.store import Store, poster_path
 from clipdex.video import Prepared
@@ -35,7 +36,7 @@ class CaptionTotals:
     """What one try at a batch did.
 
     before: clips that an earlier try had brought to an outcome, or whose caption it had stored when it was killed;
-    seconds: wall time.
+    seconds: wall time; idle: the share of its requests' time that was spent waiting for a prepared clip, 0 to 1.
     """
 
     clips: int
@@ -46,6 +47,8 @@ class CaptionTotals:
     quarantined: int
     completion_tokens: int
     seconds: float
+    idle: float
+    pace: Pace
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,11 +98,13 @@ def not_credible(rejected: Counter[str], clips: int, rule: Quarantine) -> str | 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A clip that waits for the engine."""
+    """A clip that waits for the engine, since that moment of the monotonic clock. preparing_s: what it took."""
 
     clip: Clip
     key: str
     prepared: Prepared
+    preparing_s: float
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,8 @@ class _Captioning:
         self.origins: Counter[str] = Counter()
         self.answers = self.unanswered = self.tokens = self.kept = 0
         self.total = 0
+        self.asked: list[ClipOutcome] = []
+        self.starved_s = self.open_s = 0.0
 
     async def run(self, clips: list[Clip]) -> CaptionTotals:
         started = time.monotonic()
@@ -158,6 +165,8 @@ class _Captioning:
             quarantined=len(self.rejected),
             completion_tokens=self.tokens,
             seconds=time.monotonic() - started,
+            idle=round(self.starved_s / self.open_s, 4) if self.open_s else 0.0,
+            pace=pace(self.asked),
         )
         self._tell(totals)
         if left:
@@ -213,8 +222,14 @@ class _Captioning:
                 await ready.put(None)
 
         async def ask() -> None:
-            while (one := await ready.get()) is not None:
-                await self._ask(one)
+            while True:
+                free = time.monotonic()
+                if (one := await ready.get()) is None:
+                    return  # what is left of the batch is with the other requests: no wait for a clip
+                began = time.monotonic()
+                self.starved_s += began - free
+                await self._ask(one, began - one.since)
+                self.open_s += time.monotonic() - free
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -249,6 +264,7 @@ class _Captioning:
         Reads again if the file is replaced meanwhile.
         """
         for _ in range(3):
+            began = time.monotonic()
             fetched = await asyncio.to_thread(self.source.fetch, clip, self.folder, self.settings.video.max_bytes)
             try:
                 read = replace(clip, content=fetched.content)
@@ -260,7 +276,8 @@ class _Captioning:
                     if not fetched.downloaded:  # what was decoded may be another file than what was digested
                         version = await asyncio.to_thread(self.source.version_now, clip)
                     if version == clip.version:
-                        return _Ready(read, self._key(read), prepared)
+                        done = time.monotonic()
+                        return _Ready(read, self._key(read), prepared, done - began, done)
                     self.waiting_for.pop(self._key(read), None)
             finally:
                 await asyncio.to_thread(fetched.discard)
@@ -312,7 +329,7 @@ class _Captioning:
     def _key(self, clip: Clip) -> str:
         return self.captioner.fingerprint.caption_key(clip.content)
 
-    async def _ask(self, one: _Ready) -> None:
+    async def _ask(self, one: _Ready, waited_s: float) -> None:
         before = self.answers
         try:
             reply = await caption_with_gates(self.captioner, one.prepared)
@@ -327,7 +344,7 @@ class _Captioning:
             return
         self._answered()
         caption = await self._store(one, reply)
-        await self._captioned(one.clip, caption, Origin.NEW)
+        self.asked.append(await self._captioned(one.clip, caption, Origin.NEW, one.preparing_s, waited_s))
         for clip in self.waiting_for.pop(one.key, []):
             await self._captioned(clip, caption, Origin.COPY)
 
@@ -352,7 +369,7 @@ class _Captioning:
             fingerprint=self.fingerprint,
             engine=fingerprint.engine,
             model=fingerprint.model,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             run=self.batch.run,
             duration_s=info.duration_s,
             width=info.width,
@@ -361,6 +378,7 @@ class _Captioning:
             clip_id=one.clip.clip_id,
             text=reply.text,
             segments=reply.segments,
+            notes=reply.notes,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             seconds=reply.seconds,
@@ -372,20 +390,28 @@ class _Captioning:
         self.tokens += reply.completion_tokens
         return caption
 
-    async def _captioned(self, clip: Clip, caption: Caption, origin: Origin) -> None:
-        paid = caption if origin is Origin.NEW else None
-        await self._say(
-            replace(
-                self._outcome(clip, Outcome.CAPTIONED),
-                caption_key=caption.key,
-                origin=origin,
-                seconds=round(paid.seconds, 3) if paid else 0.0,
-                attempts=paid.attempts if paid else 0,
-                prompt_tokens=paid.prompt_tokens if paid else 0,
-                completion_tokens=paid.completion_tokens if paid else 0,
-            )
+    async def _captioned(
+        self, clip: Clip, caption: Caption, origin: Origin, preparing_s: float = 0.0, waiting_s: float = 0.0
+    ) -> ClipOutcome:
+        outcome = replace(
+            self._outcome(clip, Outcome.CAPTIONED),
+            caption_key=caption.key,
+            origin=origin,
+            preparing_s=round(preparing_s, 3),
+            waiting_s=round(waiting_s, 3),
         )
+        if origin is Origin.NEW:
+            outcome = replace(
+                outcome,
+                seconds=round(caption.seconds, 3),
+                attempts=caption.attempts,
+                prompt_tokens=caption.prompt_tokens,
+                completion_tokens=caption.completion_tokens,
+                answered_at=caption.created_at,
+            )
+        await self._say(outcome)
         self.origins[origin] += 1
+        return outcome
 
     async def _reject(self, clip: Clip, refusal: ClipRejected) -> None:
         refused = replace(
@@ -437,11 +463,18 @@ class _Captioning:
 
     def _tell(self, totals: CaptionTotals) -> None:
         log.info(
-            "%s: captioned %d clips in %.1f s (%.2f clips/s, %d output tokens), %d copies, %d stored before, "
+            "%s: captioned %d clips in %.1f s (%d output tokens), %d copies, %d stored before, "
             "%d quarantined, %d finished by earlier tries",
-            self.batch.label, totals.new, totals.seconds, totals.new / max(totals.seconds, 1e-9),
-            totals.completion_tokens, totals.copies, totals.stored, totals.quarantined, totals.before,
+            self.batch.label, totals.new, totals.seconds, totals.completion_tokens, totals.copies, totals.stored,
+            totals.quarantined, totals.before,
         )  # fmt: skip
+        if self.asked:
+            log.info(
+                "%s: %s; a clip was prepared in %.2f s and waited %.1f s for the engine; requests waited %.0f %% of "
+                "their time for a clip",
+                self.batch.label, totals.pace, totals.pace.preparing_s / totals.pace.clips,
+                totals.pace.waiting_s / totals.pace.clips, 100 * totals.idle,
+            )  # fmt: skip
 
     def _unfinished(self, left: list[Clip]) -> Unavailable:
         failure = next((self.failures[clip.clip_id] for clip in left if clip.clip_id in self.failures), None)

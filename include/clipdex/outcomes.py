@@ -42,7 +42,11 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClipOutcome:
-    """One clip in one run. seconds: time at the engine [s]; tokens as the engine counted them."""
+    """One clip in one run. Tokens as the engine counted them.
+
+    seconds: at the engine; preparing_s: fetched, digested and decoded; waiting_s: decoded, and waiting for a free
+    request [s]; answered_at: when the engine's answer came.
+    """
 
     clip_id: str
     uri: str
@@ -63,6 +67,9 @@ class ClipOutcome:
     attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    preparing_s: float = 0.0
+    waiting_s: float = 0.0
+    answered_at: str = ""
     at: str = ""
 
     def to_json(self) -> dict[str, Any]:

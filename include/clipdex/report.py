@@ -10,6 +10,7 @@ from clipdex import leases
 from clipdex.config import Quarantine
 from clipdex.errors import RunIncomplete
 from clipdex.outcomes import ClipOutcome, Origin, Outcome, compact, run_outcomes
+from clipdex.pace import Pace, pace
 from clipdex.planning import Plan, load_plan, manifest
 from clipdex.store import Store
 
@@ -22,7 +23,7 @@ class DayReport:
 
     captioned: planned clips that have their caption now. Of these the engine was asked for `asked`; `copies` are exact
     copies of those, and the captions of `stored` were there before. unfinished: planned clips without a final outcome;
-    engine_s: time at the engine, summed [s].
+    pace: of the clips that were asked for.
     """
 
     day: str
@@ -38,7 +39,7 @@ class DayReport:
     chunks: int
     prompt_tokens: int
     completion_tokens: int
-    engine_s: float
+    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class RunReport:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
-        days = tuple(DayReport(**day) for day in record["days"])
+        days = tuple(DayReport(**{**day, "pace": Pace(**day["pace"])}) for day in record["days"])
         return cls(**{**record, "days": days, **{name: tuple(record[name]) for name in ("quarantine", "unfinished")}})
 
 
@@ -148,7 +149,7 @@ def _day_report(day: str, discovered: int, planned: int, unfinished: int, outcom
         chunks=sum(one.chunks for one in said),
         prompt_tokens=sum(one.prompt_tokens for one in said),
         completion_tokens=sum(one.completion_tokens for one in said),
-        engine_s=round(sum(one.seconds for one in said), 3),
+        pace=pace(said),
     )
 
 
@@ -160,9 +161,11 @@ def _tell(report: RunReport) -> None:
     for day in report.days:
         log.info(
             "%s: %d found, %d planned, %d captioned (%d asked for, %d copies, %d stored before), "
-            "%d indexed in %d chunks, %d quarantined, %d unfinished, %d output tokens, %.1f s at the engine",
+            "%d indexed in %d chunks, %d quarantined, %d unfinished, %d output tokens",
             day.day, day.discovered, day.planned, day.captioned, day.asked, day.copies, day.stored, day.indexed,
-            day.chunks, day.quarantined, day.unfinished, day.completion_tokens, day.engine_s,
+            day.chunks, day.quarantined, day.unfinished, day.completion_tokens,
         )  # fmt: skip
+        if day.pace.clips:
+            log.info("%s: %s, %.1f s at the engine", day.day, day.pace, day.pace.engine_s)
     for line in report.quarantine:
         log.warning("quarantined %s: %s (%s)", line["uri"], line["reason"], line["detail"])

@@ -1,0 +1,60 @@
+"""Pace: how fast clips were captioned, and what they waited for; from the outcomes of a batch or of a whole run."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from clipdex.outcomes import ClipOutcome, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What asking the engine came to. Times in seconds.
+
+    clips: that the engine was asked for; wall_s: from the first request to the last answer; p50_s, p95_s: of one clip
+    at the engine; engine_s, preparing_s, waiting_s: summed over the clips: at the engine; fetched, digested and
+    decoded; decoded, and waiting for a free request.
+    """
+
+    clips: int = 0
+    wall_s: float = 0.0
+    output_tokens: int = 0
+    p50_s: float = 0.0
+    p95_s: float = 0.0
+    engine_s: float = 0.0
+    preparing_s: float = 0.0
+    waiting_s: float = 0.0
+
+    @property
+    def clips_per_s(self) -> float:
+        return self.clips / self.wall_s if self.wall_s else 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.output_tokens / self.wall_s if self.wall_s else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.clips_per_s:.2f} clips/s, {self.tokens_per_s:.0f} output tokens/s, "
+            f"p50 {self.p50_s:.1f} s, p95 {self.p95_s:.1f} s"
+        )
+
+
+def pace(outcomes: Iterable[ClipOutcome]) -> Pace:
+    """The pace of those clips that the engine was asked for."""
+    asked = [one for one in outcomes if one.origin == Origin.NEW and one.answered_at]
+    if not asked:
+        return Pace()
+    ends = [datetime.fromisoformat(one.answered_at).timestamp() for one in asked]
+    starts = [end - one.seconds for end, one in zip(ends, asked, strict=True)]
+    seconds = sorted(one.seconds for one in asked)
+    return Pace(
+        clips=len(asked),
+        wall_s=round(max(ends) - min(starts), 3),
+        output_tokens=sum(one.completion_tokens for one in asked),
+        p50_s=seconds[len(seconds) // 2],
+        p95_s=seconds[int(len(seconds) * 0.95)],
+        engine_s=round(sum(seconds), 3),
+        preparing_s=round(sum(one.preparing_s for one in asked), 3),
+        waiting_s=round(sum(one.waiting_s for one in asked), 3),
+    )
