@@ -106,9 +106,10 @@ class Caption:
 class Gates:
     """What a caption must be; the numbers belong to the engine that writes it.
 
-    min_words: below this it is too short. max_repeat: share of words inside repeated 4-grams (12 characters
-    where words are not spaced). min_ratio: compressed bytes a character, below which text loops. language: ISO 639-1; "" accepts any script. min_tokens: of the whole text,
-    max_tokens: of each answer in it; both where the engine counts tokens, and 0 for no bound.
+    min_words: below this it is too short. max_repeat: share of words inside repeated 4-grams (12 characters where words
+    are not spaced). min_ratio: compressed bytes a character, below which text loops. language: ISO 639-1; "" accepts
+    any script. min_tokens: of the whole text, max_tokens: of each answer in it; both where the engine counts tokens, and 0
+    for no bound.
     """
 
     min_words: int = 40
