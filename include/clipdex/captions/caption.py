@@ -108,8 +108,8 @@ class Gates:
 
     min_words: below this it is too short. max_repeat: share of words inside repeated 4-grams (12 characters where words
     are not spaced). min_ratio: compressed bytes a character, below which text loops. language: ISO 639-1; "" accepts
-    any script. min_tokens: of the whole text, max_tokens: of each answer in it; both where the engine counts tokens, and 0
-    for no bound.
+    any script. min_tokens: of the whole text, max_tokens: of each answer in it; both where the engine counts tokens,
+    and 0 for no bound.
     """
 
     min_words: int = 40
