@@ -1,0 +1,256 @@
+"""A GPU node as docker/sglang/serve starts it. In place of SGLang stands a module of its name that says it is healthy,
+dies or hangs, as it is told.
+"""
+
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from clipdex.config import Sampling, Settings
+
+SERVE = Path(__file__).resolve().parents[2] / "docker" / "sglang" / "serve"
+PROFILES = {path.stem: tomllib.loads(path.read_text()) for path in (SERVE.parent / "profiles").glob("*.toml")}
+DEADLINE_S = 20.0
+
+ENGINE = """
+import argparse, json, os, subprocess, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+parser = argparse.ArgumentParser()
+for flag in ("--model-path", "--host", "--mm-process-config", "--quantization"):
+    parser.add_argument(flag)
+parser.add_argument("--port", type=int)
+options, _ = parser.parse_known_args()
+mode = os.environ["ENGINE_MODE"]
+print("loading weights", options.model_path, flush=True)
+print("quantization", options.quantization, flush=True)
+if mode == "dies":
+    print("torch.OutOfMemoryError: CUDA out of memory", file=sys.stderr)
+    sys.exit(3)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("worker", child.pid, flush=True)
+if mode == "hangs":
+    time.sleep(600)
+pages = {
+    "/health": {},
+    "/v1/models": {"data": [{"id": options.model_path}]},
+    "/server_info": {"version": "0.5.17", "mm_process_config": json.loads(options.mm_process_config)},
+}
+
+class Pages(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/crash":
+            print("CUDA error: an illegal memory access", flush=True)
+            os._exit(9)
+        body = json.dumps(pages[self.path]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+ThreadingHTTPServer((options.host, options.port), Pages).serve_forever()
+"""
+
+
+class Node:
+    """A node that was started. Its output, standard error too, is read as far as somebody waits for it."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
+        self.process, self.port, self.said = process, port, ""
+
+    def until(self, what: str) -> str:
+        deadline = time.monotonic() + DEADLINE_S
+        while what not in self.said:
+            assert self.process.stdout
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            more = os.read(self.process.stdout.fileno(), 65536).decode() if ready else ""
+            assert more, f"never said {what!r}, but:\n{self.said}"
+            self.said += more
+        return self.said
+
+    def end(self) -> int:
+        rest, _ = self.process.communicate(timeout=DEADLINE_S)
+        self.said += rest.decode()
+        return self.process.returncode
+
+    @property
+    def worker(self) -> int:
+        """The process id of what the engine started itself."""
+        [pid] = re.findall(r"^worker (\d+)$", self.until("worker "), re.MULTILINE)
+        return int(pid)
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable[..., Node]]:
+    """Starts nodes; all end with the test."""
+    (tmp_path / "sglang").mkdir()
+    (tmp_path / "sglang" / "__init__.py").touch()
+    (tmp_path / "sglang" / "launch_server.py").write_text(ENGINE)
+    started: list[Node] = []
+
+    def begin(mode: str, *flags: str) -> Node:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, SERVE, "--port", str(port), *flags],
+            env=os.environ | {"PYTHONPATH": str(tmp_path), "ENGINE_MODE": mode},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        started.append(Node(process, port))
+        return started[-1]
+
+    yield begin
+    for node in started:
+        if node.process.poll() is None:
+            node.process.terminate()
+            node.end()
+
+
+def refused(*flags: str) -> str:
+    done = subprocess.run([sys.executable, SERVE, *flags], capture_output=True, text=True)
+    assert done.returncode != 0
+    return done.stderr
+
+
+def gone(pid: int) -> bool:
+    """Ended; it may wait for its parent to notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def exported(said: str) -> dict[str, str]:
+    """What a shell has in its environment after the lines that were printed."""
+    lines = "\n".join(re.findall(r"^export .*$", said, re.MULTILINE))
+    shell = subprocess.run(["sh", "-c", f"{lines}\nenv"], env={}, capture_output=True, text=True, check=True)
+    return dict(line.split("=", 1) for line in shell.stdout.splitlines() if line.startswith("CLIPDEX_"))
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_clipdex_accepts_the_lines_that_a_ready_node_prints(start, monkeypatch, profile):
+    node = start("healthy", "--profile", profile)
+    for name, value in exported(node.until("SHORT_SIDE")).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    assert settings.engine.model == PROFILES[profile]["model"]
+    assert settings.engine.base_urls == (f"http://127.0.0.1:{node.port}",)
+    assert settings.engine.in_flight == PROFILES[profile]["in_flight"]
+    assert settings.engine.server_sampling == {"fps": 2, "max_frames": 32}
+    assert settings.sampling == Sampling(**PROFILES[profile]["sampling"])
+
+
+def test_a_ready_node_tells_model_version_and_sampling(start):
+    said = start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
+    [line] = [line for line in said.splitlines() if "ready" in line]
+    assert "Qwen/Qwen2.5-VL-3B-Instruct on SGLang 0.5.17" in line
+    assert '{"fps": 2, "max_frames": 32}' in line
+
+
+def test_the_engine_gets_the_flags_of_the_profile(start):
+    said = start("healthy", "--profile", "rtx4090-24gb").until("ready")
+    [command] = [line for line in said.splitlines() if "sglang.launch_server" in line]
+    assert "--kv-cache-dtype fp8_e4m3" in command
+    assert "--mem-fraction-static 0.8 " in command
+    assert command.endswith("--enable-metrics")
+
+
+def test_a_flag_on_the_command_line_overrules_the_profile(start):
+    assert "quantization awq" in start("healthy", "--profile", "h100-h200", "--quantization", "awq").until("ready")
+
+
+def test_other_sampling_is_served_and_told(start):
+    said = start("healthy", "--profile", "small-3b", "--fps", "1", "--max-frames", "16").until("SHORT_SIDE")
+    told = exported(said)
+    assert json.loads(told["CLIPDEX_ENGINE__SERVER_SAMPLING"]) == {"fps": 1, "max_frames": 16}
+    assert (told["CLIPDEX_SAMPLING__FPS"], told["CLIPDEX_SAMPLING__MAX_FRAMES"]) == ("1", "16")
+
+
+def test_only_this_machine_reaches_a_node_unless_a_host_is_given(start):
+    assert "--host 127.0.0.1" in start("healthy", "--profile", "small-3b").until("ready")
+
+
+def test_an_engine_that_dies_while_it_starts_shows_its_last_words(start):
+    node = start("dies", "--profile", "small-3b")
+    assert node.end() == 3
+    assert "ended with exit code 3; its last lines:" in node.said
+    assert "  torch.OutOfMemoryError: CUDA out of memory" in node.said
+
+
+def test_an_engine_that_dies_at_work_ends_the_node(start):
+    node = start("healthy", "--profile", "small-3b")
+    worker = node.worker
+    node.until("SHORT_SIDE")
+    with socket.create_connection(("127.0.0.1", node.port)) as wire:
+        wire.sendall(b"GET /crash HTTP/1.0\r\n\r\n")
+        assert node.end() == 9
+    assert "  CUDA error: an illegal memory access" in node.said
+    until(lambda: gone(worker))
+
+
+def test_an_engine_that_hangs_while_it_starts_is_ended(start):
+    node = start("hangs", "--profile", "small-3b", "--start-timeout-s", "2")
+    worker = node.worker
+    assert node.end() == 1
+    assert "was not healthy after 2 s" in node.said
+    until(lambda: gone(worker))
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_a_node_stops_the_engine_and_is_no_failure(start, asked):
+    node = start("healthy", "--profile", "small-3b")
+    worker = node.worker
+    node.until("SHORT_SIDE")
+    node.process.send_signal(asked)
+    assert node.end() == 0
+    assert "last lines" not in node.said
+    until(lambda: gone(worker))
+
+
+@pytest.mark.parametrize(("flags", "says"), [([], "--profile"), (["--profile", "rtx5090"], "no profile 'rtx5090'")])
+def test_without_a_profile_that_exists_the_choice_is_told(flags, says):
+    told = refused(*flags)
+    assert says in told
+    assert [name for name in PROFILES if name not in told] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("qwen", "neither a folder nor a Hugging Face name"),
+        ("/no/such/folder", "neither a folder"),
+        (".", "config.json"),
+    ],
+)
+def test_a_model_that_cannot_be_one_is_refused_before_anything_starts(tmp_path, model, says):
+    assert says in refused("--profile", "small-3b", "--model", str(tmp_path) if model == "." else model)
+
+
+def test_a_node_runs_as_many_requests_as_its_profile_advises():
+    assert len(PROFILES) == 3
+    for profile in PROFILES.values():
+        assert profile["flags"]["max-running-requests"] == profile["in_flight"]
+        assert profile["flags"]["cuda-graph-max-bs-decode"] == profile["in_flight"]
