@@ -187,11 +187,12 @@ class LocalAirflow:
 def leftovers(home: Path) -> list[psutil.Process]:
     """Processes that run for this home: components, and tasks that outlived them."""
     found = []
+    sessions = _sessions(home)
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(_MARK) == str(home):
+            if process.pid != os.getpid() and (_is_marked(process, home) or _is_of_session(process, home, sessions)):
                 found.append(process)
-        except psutil.Error:
+        except (psutil.Error, OSError):
             continue
     return found
 
@@ -256,6 +257,23 @@ def _unhealthy(url: str) -> str:
         name: answer.get(name, {}).get("status") for name in ("metadatabase", "scheduler", "dag_processor", "triggerer")
     }
     return ", ".join(f"{name} {state}" for name, state in states.items() if state != "healthy")
+
+
+def _sessions(home: Path) -> set[int]:
+    """The components that were started last; each began a session of its own, which its tasks stay in."""
+    try:
+        return set(json.loads((home / "local.json").read_text())["pids"].values())
+    except FileNotFoundError:
+        return set()
+
+
+def _is_marked(process: psutil.Process, home: Path) -> bool:
+    return process.environ().get(_MARK) == str(home)
+
+
+def _is_of_session(process: psutil.Process, home: Path, sessions: set[int]) -> bool:
+    """For those that gave themselves another title: that wipes what the kernel tells of their environment."""
+    return os.getsid(process.pid) in sessions and Path(process.cwd()) == home.resolve()
 
 
 def _free_port() -> int:
