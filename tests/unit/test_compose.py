@@ -3,9 +3,10 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,10 @@ def test_what_is_built_has_its_dockerfile_and_what_that_copies(services):
         context = (DOCKER / service["build"]["context"]).resolve()
         dockerfile = context / service["build"].get("dockerfile", "Dockerfile")
         ignored = dockerfile.with_name("Dockerfile.dockerignore")
-        sent = set(re.findall(r"^!(.+)$", ignored.read_text(), re.MULTILINE)) if ignored.exists() else set()
+        sent = set(re.findall(r"^!(.+)$", ignored.read_text(), re.MULTILINE)) if ignored.exists() else {"."}
         for source in chain.from_iterable(line.split()[1:-1] for line in lines(dockerfile, "COPY")):
             assert (context / source).exists(), source
-            assert sent & {source, *map(str, Path(source).parents)}, f"{source} is kept out of the build"
+            assert sent & {".", source, *map(str, Path(source).parents)}, f"{source} is kept out of the build"
 
 
 def test_the_airflow_image_installs_extras_that_exist_in_versions_that_are_pinned():
@@ -147,7 +148,7 @@ def test_data_lie_in_volumes_that_are_declared(services):
 
 def test_gpu_and_gateway_start_only_when_asked_for(services):
     profiles = {name: set(service["profiles"]) for name, service in services.items() if "profiles" in service}
-    assert profiles == {"gateway": {"gpu", "gateway"}, "sglang": {"gpu"}}
+    assert profiles == {"gateway": {"gateway"}, "sglang": {"gpu"}}
 
 
 def test_every_airflow_process_has_a_service_and_its_command_exists(airflow):
@@ -204,21 +205,32 @@ def test_proxy_declaration_and_gpu_node_agree_on_model_and_sampling(filled, monk
     services = interpolated(COMPOSE, wanted)["services"]
     given(monkeypatch, services["airflow-worker"])
     settings = Settings.load()
-    assert settings.engine.base_urls == ("http://gateway:30000",)
+    assert settings.engine.base_urls == ("http://sglang:30000",)
     assert settings.sampling.fps == settings.engine.server_sampling["fps"] == 1
 
-    arguments = started_by(DOCKER / "sglang" / "Dockerfile", services["sglang"]["environment"])
-    assert arguments[arguments.index("--model-path") + 1] == settings.engine.model == "a/model"
-    sampled = json.loads(arguments[arguments.index("--mm-process-config") + 1])
-    assert sampled == {"video": settings.engine.server_sampling}
+    arguments = dict(pairwise(started_by(DOCKER / "sglang" / "Dockerfile", services["sglang"])))
+    assert arguments["--model"] == settings.engine.model == "a/model"
+    sampled = {"fps": float(arguments["--fps"]), "max_frames": int(arguments["--max-frames"])}
+    assert sampled == settings.engine.server_sampling
 
 
-def test_the_gateway_spreads_by_load_over_all_nodes(filled):
+def test_the_gpu_node_starts_with_a_profile_that_exists_and_more_flags_if_wanted(filled):
+    node = interpolated(COMPOSE, {**filled, "SGLANG_FLAGS": "--quantization awq"})["services"]["sglang"]
+    arguments = started_by(DOCKER / "sglang" / "Dockerfile", node)
+    assert (DOCKER / "sglang" / "profiles" / f"{arguments[arguments.index('--profile') + 1]}.toml").exists()
+    assert arguments[-2:] == ["--quantization", "awq"]
+
+
+def test_the_gateway_gets_all_nodes(filled):
     nodes = "http://gpu-1:30000 http://gpu-2:30000"
     gateway = interpolated(COMPOSE, {**filled, "SGLANG_NODES": nodes})["services"]["gateway"]
-    arguments = started_by(DOCKER / "gateway" / "Dockerfile", gateway["environment"])
-    assert arguments[arguments.index("--policy") + 1] == "least_load"
-    assert arguments[arguments.index("--worker-urls") + 1 :] == nodes.split()
+    assert started_by(DOCKER / "gateway" / "Dockerfile", gateway)[-2:] == nodes.split()
+
+
+def test_containers_of_others_reach_gateway_and_gpu_node(filled):
+    for name in ("gateway", "sglang"):
+        arguments = started_by(DOCKER / name / "Dockerfile", interpolated(COMPOSE, filled)["services"][name])
+        assert arguments[arguments.index("--host") + 1] == "0.0.0.0"
 
 
 def interpolated(node: Any, environment: dict[str, str]) -> Any:
@@ -256,13 +268,12 @@ def given(monkeypatch: pytest.MonkeyPatch, service: dict[str, Any]) -> None:
             monkeypatch.setenv(name, value)
 
 
-def started_by(dockerfile: Path, environment: dict[str, str]) -> list[str]:
-    """The command line that an image's CMD comes to, as its shell makes it."""
-    [command] = re.findall(r"^CMD exec ((?:.*\\\n)*.*)$", dockerfile.read_text(), re.MULTILINE)
-    shown = subprocess.run(
-        ["sh", "-c", f"printf '%s\\n' {command}"], env=environment, check=True, capture_output=True, text=True
-    )
-    return shown.stdout.splitlines()
+def started_by(dockerfile: Path, service: dict[str, Any]) -> list[str]:
+    """The command line that an image's entry point and a service's command come to."""
+    [entry] = lines(dockerfile, "ENTRYPOINT")
+    command: list[str] = json.loads(entry.removeprefix("ENTRYPOINT"))
+    assert Path(command[1]).name == "serve" and os.access(dockerfile.with_name("serve"), os.X_OK)
+    return command + shlex.split(service["command"])
 
 
 def accepted_by_airflow(commands: set[tuple[str, ...]]) -> str:
