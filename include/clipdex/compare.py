@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import logging
+import os
 import re
 import time
 from collections import Counter
@@ -171,11 +172,7 @@ class Comparison:
                  "error": one.error}
                 for one in self.clips
             ],
-            "variants": [
-                {"name": column.variant, **column.fingerprint, "in_flight": column.in_flight,
-                 "wall_seconds": column.seconds, "error": column.error, "median": column.summary()}
-                for column in self.columns
-            ],
+            "variants": [_column_json(column) for column in self.columns],
             "captions": [_caption_json(column, one) for column in self.columns for one in column.captions],
         }  # fmt: skip
 
@@ -341,9 +338,12 @@ class _Heard:
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Clips by file name, or by path where two files share one."""
-    names = [path.name for path in paths]
-    return {path.name if names.count(path.name) == 1 else str(path): path for path in paths}
+    """Clips by file name, or by path below the folder they share where two files have one name."""
+    files = {str(path.absolute()): path for path in paths}
+    if len({path.name for path in paths}) == len(files):
+        return {path.name: path for path in files.values()}
+    root = os.path.commonpath([Path(file).parent for file in files])
+    return {os.path.relpath(file, root): path for file, path in files.items()}
 
 
 # A comma ends a value only where a key follows, so that a list of addresses stays one value.
@@ -358,6 +358,11 @@ def _value(key: str, text: str) -> Any:
         except ValueError as error:
             raise ConfigurationError(f"--with: {key}={text}: no JSON ({error})") from None
     return text.split(",") if key in _LISTS else text
+
+
+def _column_json(column: Column) -> dict[str, Any]:
+    ran = {**column.fingerprint, "in_flight": column.in_flight, "wall_seconds": column.seconds}
+    return {"name": column.variant, "error": column.error, **({} if column.error else {**ran, **column.summary()})}
 
 
 def _caption_json(column: Column, one: Written) -> dict[str, Any]:

@@ -17,6 +17,10 @@ def open_captioner(settings: Settings) -> Captioner:
 
 
 def _model(settings: Settings) -> Model:
+    if settings.engine.name is EngineName.TRANSFORMERS:
+        from clipdex.captions.pytorch import TransformersModel
+
+        return TransformersModel(settings)
     from clipdex.captions.server import ServerModel
 
     return ServerModel(settings)

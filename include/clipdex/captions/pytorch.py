@@ -1,0 +1,315 @@
+"""Vanilla PyTorch in this process: any checkpoint that transformers opens as a model of images and text.
+
+Questions that wait are collected into batches, and one thread answers these in turn, so that the event loop goes on.
+The model loads in that thread, on first use, from this machine: nothing is downloaded by a task.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from clipdex.captions.caption import Reply
+from clipdex.captions.model import Generation, Question
+from clipdex.captions.processors import Processor, open_processor
+from clipdex.config import Settings
+from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
+
+log = logging.getLogger(__name__)
+
+
+class TransformersModel:
+    """A Model (model.py). At most batch_size questions are answered at once; a batch shares media kind and sampling.
+
+    A batch that does not fit into the GPU's memory is halved, and later ones are as small.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        engine = settings.engine
+        self._name, self._device, self._dtype = engine.model, engine.device, engine.dtype
+        self._batch_size = engine.batch_size
+        self.in_flight = engine.in_flight or 2 * engine.batch_size
+        self._waiting: list[_Waiting] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="transformers")
+        self._loaded: _Loaded | None = None
+
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """Found in the folder of the model, without loading it."""
+        return {"weights": identity(_folder(self._name)), "dtype": self._dtype}
+
+    async def check(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
+
+    async def ask(self, question: Question) -> Reply:
+        """See Model. Cancelled, it is dropped: at once where it waits, else after the next token."""
+        waiting = _Waiting(question, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await waiting.answer
+
+    async def aclose(self) -> None:
+        for waiting in self._waiting:
+            waiting.answer.cancel()
+        if self._worker:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        self._loaded = None
+
+    async def _work(self) -> None:
+        """Answer what waits, until nothing does."""
+        while batch := self._next():
+            answering = asyncio.get_running_loop().run_in_executor(self._thread, self._answered, batch)
+            try:
+                answers = await answering
+            except BaseException as error:
+                for waiting in batch:
+                    if isinstance(error, Exception) and not waiting.answer.done():
+                        waiting.answer.set_exception(error)
+                    waiting.answer.cancel()
+                if not isinstance(error, Exception):
+                    raise
+                continue
+            for waiting, answer in zip(batch, answers, strict=True):
+                if waiting.answer.done():
+                    continue
+                if isinstance(answer, Exception):
+                    waiting.answer.set_exception(answer)
+                else:
+                    waiting.answer.set_result(answer)
+
+    def _next(self) -> list["_Waiting"]:
+        """The longest waiting question, and others that can be answered with it."""
+        self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
+        alike = [waiting for waiting in self._waiting if waiting.kind == self._waiting[0].kind]
+        batch = alike[: self._batch_size]
+        self._waiting = [waiting for waiting in self._waiting if waiting not in batch]
+        return batch
+
+    def _answered(self, batch: Sequence["_Waiting"]) -> list[Reply | Exception]:
+        """In the thread. What fails is asked again in halves, down to the one question that is to blame."""
+        import torch
+
+        try:
+            return list(self._load().answer(batch))
+        except (EngineUnavailable, ConfigurationError) as error:
+            return [error] * len(batch)
+        except ClipRejected as refusal:
+            if len(batch) == 1:
+                return [refusal]
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            if len(batch) == 1:
+                return [EngineUnavailable(f"{self._name}: no room for one clip on the GPU: {_first_line(error)}")]
+            self._batch_size = len(batch) // 2
+            log.warning("no room for %d clips on the GPU; %d at once from here on", len(batch), self._batch_size)
+        except RuntimeError as error:
+            if len(batch) == 1:
+                return [EngineUnavailable(f"{self._name}: torch failed: {_first_line(error)}")]
+        half = len(batch) // 2
+        return [*self._answered(batch[:half]), *self._answered(batch[half:])]
+
+    def _load(self) -> "_Loaded":
+        if self._loaded is None:
+            self._loaded = _Loaded(self._name, self._device, self._dtype)
+        return self._loaded
+
+
+@cache
+def identity(folder: Path) -> str:
+    """Which weights lie in a folder: the revision in the cache of models, else a digest of samples of every file.
+
+    Samples, because reading 15 GB takes longer than a batch; files are few bytes apart, or many.
+    """
+    if folder.parent.name == "snapshots" and _REVISION.fullmatch(folder.name):
+        return folder.name[:16]
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.name}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            for start in range(0, size, max(_SAMPLE, size // _SAMPLES)):
+                stream.seek(start)
+                digest.update(stream.read(_SAMPLE))
+    return digest.hexdigest()[:16]
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A question, and where its answer goes."""
+
+    question: Question
+    answer: asyncio.Future[Reply]
+
+    @property
+    def kind(self) -> tuple[type, Generation]:
+        return type(self.question.media), self.question.generation
+
+
+class _Loaded:
+    """A model in memory."""
+
+    def __init__(self, name: str, device: str, dtype: str) -> None:
+        import torch
+        from transformers import AutoModelForImageTextToText
+        from transformers.utils.logging import disable_progress_bar
+
+        folder = _folder(name)
+        device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        try:
+            torch.zeros(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigurationError(
+                f"CLIPDEX_ENGINE__DEVICE is {device!r}, which torch {torch.__version__} cannot use here: "
+                f"{_first_line(error)}; set it to cpu, cuda or auto"
+            ) from error
+        if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ConfigurationError(
+                f"CLIPDEX_ENGINE__DTYPE: torch has no {dtype!r}: auto, bfloat16, float16 or float32 expected"
+            )
+        disable_progress_bar()  # type: ignore[no-untyped-call]
+        started = time.monotonic()
+        try:
+            self._processor: Processor = open_processor(folder)
+            model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            self._model = model.to(device).eval()
+        except torch.OutOfMemoryError as error:
+            raise EngineUnavailable(f"{name}: no room for the weights on the GPU: {_first_line(error)}") from error
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ConfigurationError(
+                f"{name} cannot be loaded from {folder}: {_first_line(error)}; CLIPDEX_ENGINE__MODEL must name a "
+                "complete checkpoint that transformers opens as AutoModelForImageTextToText"
+            ) from error
+        self._name, self._longest = name, _longest(self._model.config)
+        log.info(
+            "%s on %s in %s after %.1f s", name, device, str(self._model.dtype).removeprefix("torch."),
+            time.monotonic() - started,
+        )  # fmt: skip
+
+    def answer(self, batch: Sequence[_Waiting]) -> list[Reply]:
+        """One row of the batch a question."""
+        import torch
+        from transformers import LogitsProcessorList, StoppingCriteriaList
+
+        started = time.monotonic()
+        generation = batch[0].question.generation
+        inputs = self._processor.inputs([waiting.question for waiting in batch])
+        asked = inputs["attention_mask"].sum(dim=1).tolist()
+        self._fits(max(asked), generation.max_tokens)
+        inputs = inputs.to(self._model.device, self._model.dtype)
+        prompt = inputs["input_ids"].shape[1]
+        torch.manual_seed(generation.seed)
+        with torch.inference_mode():
+            rows = self._model.generate(
+                **inputs,
+                **self._sampling(generation),
+                logits_processor=LogitsProcessorList(_penalties(generation, prompt)),
+                stopping_criteria=StoppingCriteriaList([_Given(batch)]),
+            )[:, prompt:].tolist()
+        seconds = time.monotonic() - started
+        return [self._reply(row, count, seconds) for row, count in zip(rows, asked, strict=True)]
+
+    def _sampling(self, generation: Generation) -> dict[str, Any]:
+        """What is asked for; top_p and top_k are the checkpoint's own."""
+        told = {
+            "max_new_tokens": generation.max_tokens,
+            "repetition_penalty": generation.repetition_penalty,
+            "pad_token_id": self._pad,
+        }
+        if generation.temperature:
+            return {**told, "do_sample": True, "temperature": generation.temperature}
+        return {**told, "do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+
+    def _reply(self, row: list[int], asked: int, seconds: float) -> Reply:
+        """Up to the first token that ends the text, which counts."""
+        end = next((place + 1 for place, token in enumerate(row) if token in self._ends), None)
+        said = row[:end]
+        return Reply(
+            text=self._processor.tokenizer.decode(said, skip_special_tokens=True),
+            text_tokens=len(said),
+            finish_reason="length" if end is None else "stop",
+            prompt_tokens=asked,
+            completion_tokens=len(said),
+            seconds=seconds,
+        )
+
+    def _fits(self, asked: int, wanted: int) -> None:
+        if self._longest and asked + wanted > self._longest:
+            raise ClipRejected(
+                Reason.REJECTED_BY_ENGINE,
+                f"{asked} tokens of question and {wanted} of answer, {self._name} takes {self._longest}: lower "
+                "CLIPDEX_SAMPLING__MAX_FRAMES, CLIPDEX_SAMPLING__SHORT_SIDE or CLIPDEX_ENGINE__MAX_TOKENS",
+            )
+
+    @property
+    def _ends(self) -> set[int]:
+        ends = self._model.generation_config.eos_token_id
+        ends = self._processor.tokenizer.eos_token_id if ends is None else ends
+        return set(ends) if isinstance(ends, list) else {ends}
+
+    @property
+    def _pad(self) -> int:
+        pad = self._processor.tokenizer.pad_token_id
+        return int(min(self._ends) if pad is None else pad)
+
+
+class _Given:
+    """Ends a row as soon as nobody waits for it."""
+
+    def __init__(self, batch: Sequence[_Waiting]) -> None:
+        self._batch = batch
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        import torch
+
+        return torch.tensor([waiting.answer.done() for waiting in self._batch], device=input_ids.device)
+
+
+def _penalties(generation: Generation, prompt: int) -> list[Any]:
+    """Frequency as the servers count it: over what was answered, for each time a token was said."""
+    import torch
+
+    def frequency(input_ids: Any, scores: Any) -> Any:
+        said = input_ids[:, prompt:]
+        once = torch.full(said.shape, generation.frequency_penalty, dtype=scores.dtype, device=scores.device)
+        return scores - torch.zeros_like(scores).scatter_add(1, said, once)
+
+    return [frequency] if generation.frequency_penalty else []
+
+
+def _folder(name: str) -> Path:
+    """Where a model lies on this machine: a folder, or a name in the cache of models."""
+    if Path(name).is_dir():
+        return Path(name).resolve()
+    from huggingface_hub import snapshot_download
+
+    with contextlib.suppress(OSError, ValueError):
+        return Path(snapshot_download(name, local_files_only=True))
+    raise ConfigurationError(
+        f"model {name!r} is no folder and not in this machine's cache of models; fetch it once where there is network "
+        f"(hf download {name}), share that cache by HF_HOME, or set CLIPDEX_ENGINE__MODEL to a folder"
+    )
+
+
+def _longest(config: Any) -> int:
+    """How many tokens the model takes in all; 0 where it does not say."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 0)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+_REVISION = re.compile("[0-9a-f]{40}")
+_SAMPLE, _SAMPLES = 2**16, 64

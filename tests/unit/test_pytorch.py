@@ -1,0 +1,286 @@
+"""The engine in this process: a tiny Qwen2.5-VL with random weights, on the CPU."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from clipdex.captions.caption import Reply
+from clipdex.captions.engines import open_captioner
+from clipdex.captions.model import Generation, Image, Question, Video
+from clipdex.captions.processors import open_processor
+from clipdex.captions.pytorch import TransformersModel, identity
+from clipdex.config import Sampling, Settings, VideoLimits
+from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
+from clipdex.video import Prepared, prepare, stills
+from tests.support.clips import write_clip
+from tests.support.tiny_model import LONGEST, write_tiny_model
+
+GREEDY = Generation(max_tokens=16)
+PROMPT = "What is to be seen?"
+
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> list[Prepared]:
+    """Of one, two and three seconds."""
+    made = tmp_path_factory.mktemp("clips")
+    paths = [write_clip(made / f"{seconds}.mp4", seconds=seconds, size=(168, 112)) for seconds in (1, 2, 3)]
+    return [prepare(path, VideoLimits(), Sampling(short_side=112)) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def videos(clips) -> list[Video]:
+    return [Video(clip.windows[0].proxy, clip.proxy_fps) for clip in clips]
+
+
+def settings(folder: Path | str, **engine: Any) -> Settings:
+    told = {"name": "transformers", "model": str(folder), "max_tokens": 16, "frame_tokens": 8, "temperature": 0}
+    return Settings.load(engine=told | engine)
+
+
+def using(what: Callable[[TransformersModel], Awaitable[T]], folder: Path | str, **engine: Any) -> T:
+    """Do something with the model in this folder, and close it."""
+
+    async def work() -> T:
+        model = TransformersModel(settings(folder, **engine))
+        try:
+            return await what(model)
+        finally:
+            await model.aclose()
+
+    return asyncio.run(work())
+
+
+def answers(folder: Path, *questions: Question, **engine: Any) -> list[Reply]:
+    """All asked at once."""
+
+    async def ask(model: TransformersModel) -> list[Reply]:
+        return await asyncio.gather(*map(model.ask, questions))
+
+    return using(ask, folder, **engine)
+
+
+def captioned(folder: Path, clip: Prepared, strategy: str) -> Reply:
+    async def work() -> Reply:
+        captioner = open_captioner(settings(folder, strategy=strategy))
+        try:
+            await captioner.check()
+            return await captioner.caption(clip)
+        finally:
+            await captioner.aclose()
+
+    return asyncio.run(work())
+
+
+def test_a_clip_is_captioned_as_a_video(folder, clips):
+    reply = captioned(folder, clips[1], "video")
+    assert reply.text
+    assert (reply.finish_reason, reply.completion_tokens, reply.attempts) == ("length", 16, 1)
+
+
+def test_a_clip_is_captioned_frame_by_frame(folder, clips):
+    reply = captioned(folder, clips[1], "frames-concat")
+    assert reply.completion_tokens == 8 * len(clips[1].times)
+    assert reply.segments[0].start_s == 0
+    assert reply.segments[-1].end_s == clips[1].info.duration_s
+
+
+def test_frames_are_merged_by_a_question_without_a_picture(folder, clips):
+    reply = captioned(folder, clips[1], "frames-merge")
+    assert reply.completion_tokens == 8 * len(clips[1].times) + 16
+    assert reply.notes
+
+
+def test_every_frame_of_the_proxy_is_seen_and_counted(folder, clips, videos):
+    seen, blind = answers(folder, Question(PROMPT, GREEDY, videos[1]), Question(PROMPT, GREEDY))
+    pairs = len(clips[1].times) // 2
+    a_pair = (clips[1].width // 28) * (clips[1].height // 28)
+    marks = 2
+    assert seen.prompt_tokens - blind.prompt_tokens == pairs * a_pair + marks
+
+
+def test_time_runs_as_in_the_clip(folder, videos):
+    questions = [Question(PROMPT, GREEDY, Video(videos[0].mp4, fps)) for fps in (2.0, 0.5)]
+    seconds_a_pair = open_processor(folder).inputs(questions)["second_per_grid_ts"].tolist()
+    assert seconds_a_pair == [1.0, 4.0]
+
+
+def test_what_is_seen_changes_the_answer(folder, videos):
+    one, other = answers(folder, *(Question(PROMPT, GREEDY, video) for video in videos[1:]))
+    assert one.text != other.text
+
+
+@pytest.mark.parametrize("media", ["video", "image", "none"])
+def test_a_batch_answers_as_one_by_one(folder, clips, videos, media):
+    seen = {
+        "video": videos,
+        "image": [Image(stills(clip.windows[0].proxy)[-1]) for clip in clips],
+        "none": [None, None, None],
+    }[media]
+    questions = [Question(PROMPT + " Say it." * n, GREEDY, one) for n, one in enumerate(seen)]
+    together = answers(folder, *questions, batch_size=3)
+    alone = [answers(folder, question)[0] for question in questions]
+    assert len({reply.seconds for reply in together}) == 1
+    assert [(one.text, one.prompt_tokens) for one in together] == [(one.text, one.prompt_tokens) for one in alone]
+
+
+def test_no_more_than_a_batch_at_once(folder):
+    replies = answers(folder, *[Question(PROMPT, GREEDY)] * 5, batch_size=2)
+    assert len({reply.seconds for reply in replies}) == 3
+
+
+def test_questions_of_each_kind_are_answered_side_by_side(folder, clips, videos):
+    picture = Image(stills(clips[0].windows[0].proxy)[0])
+    questions = [Question(PROMPT, GREEDY, media) for media in (videos[0], None, picture, videos[1], None)]
+    replies = answers(folder, *questions)
+    assert [reply.text for reply in replies] == [answers(folder, question)[0].text for question in questions]
+
+
+def test_an_answer_ends_where_the_model_ends_it(folder, tmp_path):
+    [endless] = answers(folder, Question(PROMPT, GREEDY))
+    last = next(letter for letter in endless.text if letter.isascii())
+    [token] = open_processor(folder).tokenizer.encode(last)
+    [ended] = answers(write_tiny_model(tmp_path, stop=token), Question(PROMPT, GREEDY))
+    assert (ended.finish_reason, ended.text) == ("stop", endless.text.partition(last)[0] + last)
+    assert ended.completion_tokens < endless.completion_tokens
+
+
+def test_a_seed_gives_the_same_answer_and_another_seed_another(folder):
+    warm = [Generation(max_tokens=16, temperature=1.5, seed=seed) for seed in (1, 1, 2)]
+    one, again, other = (answers(folder, Question(PROMPT, generation))[0].text for generation in warm)
+    assert one == again != other
+
+
+@pytest.mark.parametrize("penalty", [{"frequency_penalty": 50.0}, {"repetition_penalty": 50.0}])
+def test_repeating_costs(folder, penalty):
+    [free] = answers(folder, Question(PROMPT, Generation(max_tokens=80)))
+    [dear] = answers(folder, Question(PROMPT, Generation(max_tokens=80, **penalty)))
+    assert len(set(dear.text)) > len(set(free.text))
+
+
+def test_a_question_longer_than_the_context_costs_itself_alone(folder):
+    async def ask(model: TransformersModel) -> list[Any]:
+        questions = [Question(PROMPT, GREEDY), Question(PROMPT * LONGEST, GREEDY), Question(PROMPT, GREEDY)]
+        return await asyncio.gather(*map(model.ask, questions), return_exceptions=True)
+
+    first, long, last = using(ask, folder)
+    assert isinstance(long, ClipRejected)
+    assert long.reason is Reason.REJECTED_BY_ENGINE
+    assert f"takes {LONGEST}" in str(long)
+    assert first.text == last.text != ""
+
+
+def test_a_batch_too_large_for_the_gpu_is_halved(folder, monkeypatch):
+    sizes = _room_for(2, monkeypatch)
+    replies = answers(folder, *[Question(PROMPT, GREEDY)] * 8, batch_size=4)
+    assert len({reply.text for reply in replies}) == 1
+    assert sizes == [4, 2, 2, 2, 2]
+
+
+def test_no_room_for_a_single_clip_is_no_fault_of_the_clip(folder, monkeypatch):
+    _room_for(0, monkeypatch)
+    with pytest.raises(EngineUnavailable, match="no room for one clip"):
+        answers(folder, Question(PROMPT, GREEDY))
+
+
+def test_others_run_while_the_model_writes(folder, videos):
+    async def ask(model: TransformersModel) -> tuple[int, float]:
+        await model.check()
+        answer = asyncio.create_task(model.ask(Question(PROMPT, Generation(max_tokens=200), videos[2])))
+        turns, started = 0, time.monotonic()
+        while not answer.done():
+            await asyncio.sleep(0.01)
+            turns += 1
+        return turns, time.monotonic() - started
+
+    turns, seconds = using(ask, folder)
+    assert turns > 10 * seconds
+
+
+def test_a_cancelled_question_is_given_up(folder):
+    async def ask(model: TransformersModel) -> Reply:
+        await model.check()
+        long = asyncio.create_task(model.ask(Question(PROMPT, Generation(max_tokens=LONGEST - 200))))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await long
+        started = time.monotonic()
+        reply = await model.ask(Question(PROMPT, GREEDY))
+        assert time.monotonic() - started < 3
+        return reply
+
+    assert using(ask, folder).completion_tokens == 16
+
+
+def test_other_weights_are_another_fingerprint(folder, tmp_path):
+    same, other = (open_captioner(settings(one)).fingerprint for one in (folder, write_tiny_model(tmp_path, seed=1)))
+    assert identity(folder) in json.dumps(same.sampling)
+    assert same.sampling["weights"] != other.sampling["weights"]
+
+
+def test_a_revision_from_the_cache_of_models_is_its_identity(folder, tmp_path):
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    cached = tmp_path / "snapshots" / revision
+    cached.parent.mkdir()
+    cached.symlink_to(folder, target_is_directory=True)
+    assert identity(cached) == revision[:16]
+
+
+def test_nothing_is_loaded_before_the_first_question(folder):
+    script = (
+        "import sys; from clipdex.captions.engines import open_captioner; from clipdex.config import Settings;"
+        f"open_captioner(Settings.load(engine={{'name': 'transformers', 'model': {str(folder)!r}}})).fingerprint;"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [
+        ({"model": "nobody/nothing"}, "hf download nobody/nothing"),
+        ({"device": "abacus"}, "CLIPDEX_ENGINE__DEVICE is 'abacus'"),
+        ({"dtype": "float3"}, "torch has no 'float3'"),
+    ],
+)
+def test_a_wrong_setting_is_told(folder, engine, told):
+    with pytest.raises(ConfigurationError, match=told):
+        using(lambda model: model.check(), **{"folder": folder, **engine})
+
+
+def test_a_checkpoint_without_weights_is_told(folder, tmp_path):
+    for file in folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ConfigurationError, match="must name a complete checkpoint"):
+        using(lambda model: model.check(), tmp_path)
+
+
+def _room_for(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A GPU that runs out of memory above so many at once; returns how many were tried, in turn."""
+    sizes: list[int] = []
+    generate = Qwen2_5_VLForConditionalGeneration.generate
+
+    def scarce(model: Any, **inputs: Any) -> Any:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return generate(model, **inputs)
+
+    monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "generate", scarce)
+    return sizes
