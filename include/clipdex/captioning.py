@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,8 +117,8 @@ class _Failure:
     others_answered: bool
 
 
-class _EngineGone(Exception):
-    """So many clips in a row got no answer that the rest need not try."""
+class _GivenUp(Exception):
+    """The rest of the batch need not try: nothing answers any more, or everything is refused."""
 
 
 class _Captioning:
@@ -198,14 +199,14 @@ class _Captioning:
         suspects = [clip for clip in suspects if clip.clip_id not in self.settled]
         if suspects:
             await self.captioner.check()
-        for clip in suspects:
-            failure = self.failures[clip.clip_id]
-            await self._reject(
-                clip, ClipRejected(failure.reason, f"no answer while others got theirs: {failure.error}")
-            )
+        with suppress(_GivenUp):
+            for clip in suspects:
+                failure = self.failures[clip.clip_id]
+                text = f"no answer while others got theirs: {failure.error}"
+                await self._reject(clip, ClipRejected(failure.reason, text))
 
     async def _round(self, clips: list[Clip]) -> bool:
-        """Bring clips to an answer or into self.failures; False if it was given up because nothing answers."""
+        """Bring clips to an answer or into self.failures; False if it was given up."""
         waiting = iter(clips)
         ready: asyncio.Queue[_Ready | None] = asyncio.Queue(maxsize=max(2, self.captioner.in_flight // 2))
         self.unanswered = 0
@@ -237,7 +238,7 @@ class _Captioning:
                 for _ in range(self.captioner.in_flight):
                     group.create_task(ask())
         except BaseExceptionGroup as raised:
-            others = [error for error in _leaves(raised) if not isinstance(error, _EngineGone)]
+            others = [error for error in _leaves(raised) if not isinstance(error, _GivenUp)]
             if others:
                 raise others[0] from None
             return False
@@ -357,7 +358,7 @@ class _Captioning:
         self.unanswered += 1
         log.warning("%s: no answer (%s)", clip.uri, failure.error)
         if self.unanswered >= max(3, self.captioner.in_flight):
-            raise _EngineGone from failure.error
+            raise _GivenUp from failure.error
 
     async def _store(self, one: _Ready, reply: Reply) -> Caption:
         """The write-ahead: from here on this content is never asked for again."""
@@ -420,27 +421,33 @@ class _Captioning:
         self.rejected[clip.clip_id] = refused
         await self._say(refused)
         log.warning("%s: %s (%s)", clip.uri, refusal.reason, refusal.detail)
+        if self._incredible():
+            raise _GivenUp
+
+    def _incredible(self) -> str | None:
+        """A reason for which more clips are refused than can be believed."""
         counts = Counter(outcome.reason for outcome in self.rejected.values())
-        if not_credible(counts, self.total, self.settings.quarantine):
-            await self._believe_or_refuse()
+        return not_credible(counts, self.total, self.settings.quarantine)
 
     async def _believe_or_refuse(self) -> None:
-        """Refusals become quarantine, unless one reason has so many of them that the fault is hardly the clips'."""
-        counts = Counter(outcome.reason for outcome in self.rejected.values())
-        reason = not_credible(counts, self.total, self.settings.quarantine)
-        refusals = list(self.rejected.values())  # a copy: others may be refused while these are written down
-        if reason is not None:
-            for refused in refusals:
-                if refused.reason == reason:
-                    await self._say(replace(refused, outcome=Outcome.FAILED))
-            raise BatchRejected(
-                f"{counts[reason]} of {self.total} clips were refused as {reason}, more than the credible share of "
-                f"{self.settings.quarantine.max_share:.0%}: look at the engine and the source; if the clips really are "
-                "bad, raise CLIPDEX_QUARANTINE__MAX_SHARE and run the day again"
-            )
-        for refused in refusals:
-            if refused.outcome is Outcome.REJECTED:
-                await self._say(replace(refused, outcome=Outcome.QUARANTINED))
+        """Refusals become quarantine, unless one reason has so many of them that the fault is hardly the clips'.
+
+        Called when no clip is under way any more, so that none is refused beside it.
+        """
+        reason = self._incredible()
+        if reason is None:
+            for refused in self.rejected.values():
+                if refused.outcome is Outcome.REJECTED:
+                    await self._say(replace(refused, outcome=Outcome.QUARANTINED))
+            return
+        doubted = [refused for refused in self.rejected.values() if refused.reason == reason]
+        for refused in doubted:
+            await self._say(replace(refused, outcome=Outcome.FAILED))
+        raise BatchRejected(
+            f"{len(doubted)} of {self.total} clips were refused as {reason}, more than the credible share of "
+            f"{self.settings.quarantine.max_share:.0%}: look at the engine and the source; if the clips really are "
+            "bad, raise CLIPDEX_QUARANTINE__MAX_SHARE and run the day again"
+        )
 
     def _outcome(self, clip: Clip, outcome: Outcome) -> ClipOutcome:
         return ClipOutcome(
