@@ -92,7 +92,7 @@ def describe(seen: Seen, words: int | None = None) -> str:
 
 def _merged(seen: Seen, words: int | None) -> str:
     times = re.findall(r"^([0-9.]+)-([0-9.]+) s: ", seen.notes, re.MULTILINE)
-    signs = re.findall(r"reads ([A-Z]{8})", seen.notes)
+    signs = list(dict.fromkeys(re.findall(r"reads ([A-Z]{8})", seen.notes)))
     half = (len(times) + 1) // 2
     paragraphs = []
     for number, part in enumerate((times[:half], times[half:])):
