@@ -159,12 +159,11 @@ class Nodes:
             except _Refused as refusal:
                 if refused_by:
                     refused_by.trusted()
+                    node.trusted()
                     raise ClipRejected(Reason.REJECTED_BY_ENGINE, f"twice, at last by {refusal}") from None
                 refused_by = node
-                node.trouble(self._backoff_s)  # one that refuses everything is always free: it would get every clip
                 against[node] += 2  # a second opinion is worth more than a node at rest
             except EngineUnavailable as error:
-                node.trouble(self._backoff_s, error.retry_after_s)
                 against[node] += 1
                 failures += 1
                 pause = random.uniform(0, min(_LONGEST_PAUSE_S, self._backoff_s * 2 ** (failures - 1)))
@@ -227,17 +226,27 @@ class Nodes:
     async def _timed(
         self, node: Node, send: Callable[[Node], Awaitable[Document]], left_s: float, attempts: int
     ) -> Answer:
-        """One request, whole: the client's own timeouts begin anew with each byte that trickles in."""
+        """One request, whole: the client's own timeouts begin anew with each byte that trickles in.
+
+        What it tells of the node is noted before its room goes to the next.
+        """
         limit_s = min(self._engine.request_timeout_s, left_s)
         started = time.monotonic()
         try:
             async with asyncio.timeout(limit_s):
                 document = await send(node)
+            node.troubles = 0
         except TimeoutError:
+            node.trouble(self._backoff_s)
             raise EngineUnavailable(f"{node.url}: no whole answer within {limit_s:.1f} s") from None
+        except EngineUnavailable as error:
+            node.trouble(self._backoff_s, error.retry_after_s)
+            raise
+        except _Refused:
+            node.trouble(self._backoff_s)  # one that refuses everything is always free: it would get every clip
+            raise
         finally:
             self._free(node)
-        node.troubles = 0
         return Answer(document, time.monotonic() - started, attempts)
 
     async def _sent(self, node: Node, method: str, path: str, **options: Any) -> httpx.Response:
