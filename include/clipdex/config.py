@@ -110,6 +110,7 @@ class Engine(_Group):
     preset: settings that suit a family of models (presets.py); what is set by itself wins. prompt, merge_prompt: files
     in captions/prompts. Tokens: max_tokens of one description (a clip of several windows has several), frame_tokens of
     one frame's, min_tokens of the whole caption, where the engine counts tokens.
+    options: put into every request as they are, such as {"top_k": 20}; part of a caption's fingerprint.
     server_sampling: what the server applies by its own flags ({"fps": 2, "max_frames": 32}); declared here because
     it is part of a caption's fingerprint, and checked against the server. Times in seconds.
     in_flight: requests that one batch keeps open; 0 means the engine's own default.
@@ -130,6 +131,7 @@ class Engine(_Group):
     min_tokens: int = Field(default=64, ge=0)
     frame_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=0.2, ge=0)
+    options: dict[str, Any] = Field(default_factory=dict)
     server_sampling: dict[str, float] = Field(default_factory=dict)
     in_flight: int = Field(default=0, ge=0)
     tries: int = Field(default=4, ge=1)

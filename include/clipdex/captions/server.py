@@ -37,7 +37,8 @@ class ServerModel:
 
     @property
     def traits(self) -> dict[str, Any]:
-        return {"server": dict(self._engine.server_sampling), "options": dict(self._dialect.video_options)}
+        options = {**self._dialect.video_options, **self._engine.options}
+        return {"server": dict(self._engine.server_sampling), "options": options}
 
     async def check(self) -> None:
         """Every node serves the declared model with the declared sampling, or is not asked until the next check.
@@ -91,6 +92,7 @@ class ServerModel:
             "seed": generation.seed,
             **{name: value for name, value in penalties.items() if value != _NO_PENALTY[name]},
             **(self._dialect.video_options if isinstance(media, Video) else {}),
+            **self._engine.options,
             "messages": [*system, {"role": "user", "content": self._content(question)}],
         }
 

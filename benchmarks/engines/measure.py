@@ -1,0 +1,285 @@
+"""Start engines, load them, write down what they reach: one JSON line a point, as it comes. Runs on the GPU host.
+
+    python -m benchmarks.engines.measure PLAN.toml --out DIR --work DIR --model DIR --site sglang=DIR --site vllm=DIR
+
+A plan has lanes, which run side by side, each on one GPU and its own cores; a lane has cases, one engine with its
+flags each; a case has points. A case that does not start, or dies, is written down with its last lines, and costs only
+itself. prepare.py must have made WORK/clips and WORK/proxies before.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engines import load, servers
+from benchmarks.engines.servers import SERVED, Host, Server, ServerDied
+
+PROXIES: dict[str, dict[str, Any]] = {
+    "20x476x280": {"fps": 2.0, "short_side": 280},
+    "10x476x280": {"fps": 1.0, "short_side": 280},
+    "20x336x196": {"fps": 2.0, "short_side": 196, "multiple_of": 28},
+}
+"""By their frames and pixels; how clipdex samples each."""
+
+PROMPT = (
+    "Describe this clip for a search index: the setting, people, objects, actions in order, camera movement and any "
+    "text on screen."
+)
+
+
+@dataclass(slots=True)
+class Lane:
+    """What one process of the measurement works through."""
+
+    plan: str
+    gpu: int
+    cores: str
+    host: Host
+    work: Path
+    out: Path
+    until: float
+    next_clip: Iterator[int]
+
+    def write(self, record: dict[str, Any]) -> None:
+        line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "plan": self.plan, "gpu": self.gpu, **record}
+        with (self.out / f"{self.plan}-{self.gpu}.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        shown = {name: value for name, value in record.items() if name not in ("command", "log", "env", "flags")}
+        print(f"[{self.gpu}] {json.dumps(shown)}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--site", action="append", default=[], metavar="ENGINE=DIR")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="start no point after this much time")
+    args = parser.parse_args()
+    plan = tomllib.loads(args.plan.read_text())
+    host = Host(dict(site.split("=", 1) for site in args.site), args.model)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / f"{args.plan.stem}-host.json").write_text(json.dumps(machine(host)) + "\n")
+    until = time.time() + args.seconds
+    lanes = [
+        multiprocessing.Process(target=run_lane, args=(args.plan.stem, lane, host, args.work, args.out, until))
+        for lane in plan["lane"]
+    ]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    sys.exit(max(lane.exitcode or 0 for lane in lanes))
+
+
+def run_lane(name: str, plan: dict[str, Any], host: Host, work: Path, out: Path, until: float) -> None:
+    if plan.get("cores"):
+        first, last = (int(core) for core in plan["cores"].split("-"))
+        os.sched_setaffinity(0, set(range(first, last + 1)) & os.sched_getaffinity(0))
+    lane = Lane(name, plan["gpu"], plan.get("cores", ""), host, work, out, until, count(plan.get("first_clip", 0)))
+    for case in plan["case"]:
+        if time.time() > until:
+            lane.write({"case": case["name"], "left_out": "no time left"})
+            continue
+        run_case(lane, case)
+
+
+def run_case(lane: Lane, case: dict[str, Any]) -> None:
+    """One engine with its flags, and all its points."""
+    if case["engine"] == "transformers":
+        _transformers(lane, case)
+        return
+    about = {name: case.get(name, default) for name, default in
+             (("name", ""), ("engine", ""), ("flags", []), ("env", {}), ("why", ""))}  # fmt: skip
+    about["case"] = about.pop("name")
+    log = lane.work / "logs" / f"{lane.plan}-{case['name']}.log"
+    try:
+        server = servers.start(lane.host, case["engine"], about["flags"], about["env"], lane.gpu, lane.cores, log,
+                               case.get("wait_s", 300.0))  # fmt: skip
+    except ServerDied as error:
+        lane.write({**about, "died": str(error)[-3000:]})
+        return
+    try:
+        lane.write({**about, "command": server.command, "start_s": server.start_s})
+        for point in case["point"]:
+            if time.time() > lane.until:
+                lane.write({**about, "point": point, "left_out": "no time left"})
+                continue
+            _flush(server)
+            began = time.time()
+            lane.write({**about, "point": point, **_POINTS[point.get("kind", "load")](lane, server, point),
+                        "load_of_log": _log_of(server, began) if case["engine"] == "sglang" else []})  # fmt: skip
+            if not server.alive:
+                lane.write({**about, "died": server.tail()})
+                break
+    finally:
+        server.stop()
+
+
+def _load(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, Any]:
+    """Ready-made proxies (or the clips themselves), a closed loop."""
+    kind = point.get("proxy", "20x476x280")
+    tokens = point.get("tokens", 512)
+
+    def bodies() -> Iterator[bytes]:
+        return load.video_bodies(SERVED, _prompt(point), tokens, _videos(lane, kind))
+
+    options = {name: point[name] for name in ("ramp_s", "limit_s", "fresh") if name in point}
+    warm_up = point.get("warm_up", 0)
+    if warm_up:
+        load.run(server.url, bodies, min(warm_up, point["in_flight"]), warm_up)
+    found = load.run(server.url, bodies, point["in_flight"], point["requests"], **options)
+    return {"proxy": kind, "rates": found.to_json()}
+
+
+def _pipeline(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, Any]:
+    """clipdex on stored clips, and the bare generator on as many proxies, in turns."""
+    from benchmarks.engines import pipeline
+
+    rounds = []
+    for number in range(point.get("rounds", 1)):
+        first = next(lane.next_clip)
+        clips = [_clip(lane, first)] + [_clip(lane, next(lane.next_clip)) for _ in range(point["requests"] - 1)]
+        of_clipdex = pipeline.run([server.url], clips, lane.work / f"pipeline-{lane.plan}-{lane.gpu}-{first}", point)
+        rounds.append({"pipeline": of_clipdex})
+        if point.get("bare", True):
+            _flush(server)
+            bare = _load(lane, server, {**point, "prompt": "describe", "in_flight": point["bare_in_flight"]})
+            rounds[-1]["bare"] = bare["rates"]
+        print(f"[{lane.gpu}] round {number}: {json.dumps(rounds[-1])}", flush=True)
+    return {"rounds": rounds}
+
+
+_POINTS: dict[str, Callable[[Lane, Server, dict[str, Any]], dict[str, Any]]] = {"load": _load, "pipeline": _pipeline}
+
+
+def _transformers(lane: Lane, case: dict[str, Any]) -> None:
+    """In a process of its own, so that its memory is given back."""
+    command = [sys.executable, "-m", "benchmarks.engines.vanilla", "--model", lane.host.model]
+    for point in case["point"]:
+        videos = [str(_proxy(lane, "20x476x280", next(lane.next_clip))) for _ in range(point["requests"])]
+        options = ["--batch", str(point["in_flight"]), "--tokens", str(point.get("tokens", 512))]
+        done = subprocess.run(
+            [*command, *options, *videos], capture_output=True, text=True, cwd=servers.REPOSITORY,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": str(lane.gpu)},
+        )  # fmt: skip
+        about = {"case": case["name"], "engine": "transformers", "point": point, "command": command}
+        if done.returncode:
+            lane.write({**about, "died": done.stderr[-3000:]})
+            return
+        lane.write({**about, **json.loads(done.stdout.splitlines()[-1])})
+
+
+def _prompt(point: dict[str, Any]) -> str:
+    """The one that gives 1,752 prompt tokens with the fixed proxy, or clipdex's own."""
+    if point.get("prompt") != "describe":
+        return PROMPT
+    from clipdex.captions.strategies import prompt_text
+    from clipdex.config import Engine
+
+    return prompt_text("describe", "en", Engine().max_tokens)
+
+
+def _videos(lane: Lane, kind: str) -> Iterator[bytes]:
+    for number in lane.next_clip:
+        yield (_clip(lane, number) if kind == "original" else _proxy(lane, kind, number)).read_bytes()
+
+
+def _clip(lane: Lane, number: int) -> Path:
+    return lane.work / "clips" / f"clip-{number % _count(lane):06d}.mp4"
+
+
+def _proxy(lane: Lane, kind: str, number: int) -> Path:
+    folder = lane.work / "proxies" / kind
+    return folder / f"{number % _count(lane, folder):06d}.mp4"
+
+
+def _count(lane: Lane, folder: Path | None = None) -> int:
+    folder = folder or lane.work / "clips"
+    if folder not in _COUNTS:
+        _COUNTS[folder] = sum(path.suffix == ".mp4" for path in folder.iterdir())
+    return _COUNTS[folder]
+
+
+_COUNTS: dict[Path, int] = {}
+
+
+def _flush(server: Server) -> None:
+    """Forget what earlier points left in the prefix cache."""
+    if server.engine == "sglang":
+        request = urllib.request.Request(f"{server.url}/flush_cache", method="POST")
+        try:
+            urllib.request.urlopen(request, timeout=10).close()
+        except OSError as error:
+            print(f"flush_cache: {error}", flush=True)
+
+
+def _log_of(server: Server, since: float) -> list[str]:
+    """What SGLang said of its batches meanwhile: every twentieth line."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+    lines = [line for line in server.log.read_text(errors="replace").splitlines() if "#running-req" in line]
+    return [line[:300] for line in lines if line[1:20] >= stamp][::20][:60]
+
+
+def make_proxies(work: Path, kinds: dict[str, int]) -> None:
+    """So many proxies of each kind, from WORK/clips, by clipdex's own preparation."""
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as processes:
+        for kind, wanted in kinds.items():
+            folder = work / "proxies" / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            clips = sorted((work / "clips").glob("clip-*.mp4"))[:wanted]
+            list(processes.map(_make_proxy, clips, [kind] * len(clips), [folder] * len(clips), chunksize=8))
+
+
+def _make_proxy(clip: Path, kind: str, folder: Path) -> None:
+    from clipdex.config import Sampling, VideoLimits
+    from clipdex.video import prepare
+
+    path = folder / f"{clip.stem.rpartition('-')[2]}.mp4"
+    if not path.exists():
+        (window,) = prepare(clip, VideoLimits(), Sampling(**PROXIES[kind])).windows
+        part = path.with_suffix(".part")
+        part.write_bytes(window.proxy)
+        part.replace(path)
+
+
+def machine(host: Host) -> dict[str, Any]:
+    """What it is measured on."""
+    cards = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"],
+        capture_output=True, text=True,
+    ) if Path("/usr/bin/nvidia-smi").exists() or _on_path("nvidia-smi") else None  # fmt: skip
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "gpus": cards.stdout.strip().splitlines() if cards else [],
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: _version(Path(site), name) for name, site in host.sites.items()},
+    }
+
+
+def _on_path(name: str) -> bool:
+    return any((Path(folder) / name).exists() for folder in os.environ.get("PATH", "").split(os.pathsep))
+
+
+def _version(site: Path, package: str) -> str:
+    return next((found.name.split("-")[1].removesuffix(".dist") for found in site.glob(f"{package}-*.dist-info")), "")
+
+
+if __name__ == "__main__":
+    main()

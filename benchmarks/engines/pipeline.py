@@ -1,0 +1,128 @@
+"""A server driven by clipdex, from stored clips: read, digest, decode, ask, gates, caption in the store.
+
+Batches run as the deployment runs them: `slots` at a time, each in a fresh process of its own, with requests of its own
+in flight. Airflow's own time a task (about 0.2 s) and the index are not in it. Gates are open, since random weights
+write no language; everything else is the product's own path.
+
+    python -m benchmarks.engines.pipeline JOB.json        (one batch; used by run())
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engines.load import Sample, fixed_length, rates
+from benchmarks.engines.servers import REPOSITORY, SERVED
+
+DAY = "2026-11-03"
+
+
+def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any]) -> dict[str, Any]:
+    """Caption these clips; rates from the outcomes, totals of the batches, CPU seconds a clip."""
+    from clipdex.clips import Source
+    from clipdex.config import Settings
+    from clipdex.ingest import wanted
+    from clipdex.outcomes import run_outcomes
+    from clipdex.planning import plan_run, survey
+    from clipdex.store import Store
+
+    archive = folder / "archive" / DAY.replace("-", "/")
+    archive.mkdir(parents=True)
+    for clip in clips:
+        os.link(clip, archive / clip.name)
+    given = _settings(urls, folder, point)
+    settings = Settings.load(**given)
+    store, source = Store.open(settings), Source(settings)
+    began = time.time()
+    found = survey(store, source, [DAY], wanted(settings))
+    plan = plan_run(settings, store, source, "bench.1", found)
+    jobs = []
+    for number, batch in enumerate(plan.batches):
+        job = folder / f"job-{number:04d}.json"
+        job.write_text(json.dumps({"settings": given, "batch": batch.to_json(), "tokens": point.get("tokens", 512)}))
+        jobs.append(job)
+    with ThreadPoolExecutor(point["slots"]) as slots:
+        batches = list(slots.map(_batch, jobs))
+    seconds = time.time() - began
+    outcomes = list(run_outcomes(store, DAY, "bench.1").values())
+    samples = [_sample(one, began) for one in outcomes if one.origin]
+    asked = [one for one in samples if one.completion_tokens]
+    told = rates(asked, point["slots"] * point["in_flight"]).to_json() if asked else {}
+    counts: dict[str, int] = {}
+    for one in outcomes:
+        counts[str(one.outcome)] = counts.get(str(one.outcome), 0) + 1
+    return {
+        "clips": len(clips), "seconds": round(seconds, 2), "clips_per_s": round(len(asked) / seconds, 3),
+        "outcomes": counts, "rates": told, "batches": batches,
+        "cpu_s_a_clip": round(sum(one.get("cpu_s", 0.0) for one in batches) / max(1, len(clips)), 3),
+    }  # fmt: skip
+
+
+def caption(job: Path) -> dict[str, Any]:
+    """One batch, in this process."""
+    from clipdex.captioning import caption_batch
+    from clipdex.captions.caption import Gates
+    from clipdex.captions.engines import open_captioner
+    from clipdex.clips import Source
+    from clipdex.config import Settings
+    from clipdex.planning import BatchRef
+    from clipdex.store import Store
+
+    told = json.loads(job.read_text())
+    settings, batch = Settings.load(**told["settings"]), BatchRef.from_json(told["batch"])
+
+    async def work() -> dict[str, Any]:
+        captioner = open_captioner(settings)
+        captioner.gates = Gates(min_words=0, max_repeat=2.0, min_ratio=0.0, language="")
+        try:
+            totals = await caption_batch(settings, Store.open(settings), Source(settings), captioner, batch)
+        finally:
+            await captioner.aclose()
+        return totals.to_json()
+
+    began = time.monotonic()
+    totals = asyncio.run(work())
+    times = os.times()
+    cpu_s = times.user + times.system + times.children_user + times.children_system
+    return {**totals, "process_s": round(time.monotonic() - began, 2), "cpu_s": round(cpu_s, 2)}
+
+
+def _settings(urls: list[str], folder: Path, point: dict[str, Any]) -> dict[str, Any]:
+    tokens = point.get("tokens", 512)
+    engine = {
+        "name": "sglang", "model": SERVED, "base_urls": urls, "in_flight": point["in_flight"], "max_tokens": tokens,
+        "min_tokens": 0, "language": "en", "request_timeout_s": 300.0, "options": fixed_length(tokens),
+        "server_sampling": point.get("server_sampling", {}), **point.get("engine", {}),
+    }  # fmt: skip
+    return {
+        "home": str(folder), "source": {"url": str(folder / "archive")}, "engine": engine,
+        "sampling": {"fps": 2.0, "short_side": 280, **point.get("sampling", {})},
+        "batches": {"size": point["batch"], "preparing": point.get("preparing", 2)},
+    }  # fmt: skip
+
+
+def _batch(job: Path) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.engines.pipeline", str(job)], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    if done.returncode:
+        return {"failed": done.stderr[-1500:]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _sample(outcome: Any, began: float) -> Sample:
+    """An outcome says when it was settled, and how long the engine took."""
+    end = datetime.fromisoformat(outcome.at).timestamp() - began
+    return Sample(end - outcome.seconds, end, outcome.prompt_tokens, outcome.completion_tokens)
+
+
+if __name__ == "__main__":
+    print(json.dumps(caption(Path(sys.argv[1]))))

@@ -1,0 +1,136 @@
+"""Engines on this host: started on a free port, waited for, stopped with all they started.
+
+SGLang and vLLM are looked for in SITES (where unpack.sh put them), else where Python finds them. The stand-in of the
+tests takes their place for a rehearsal without a GPU.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SERVED = "qwen2.5-vl-7b"
+REPOSITORY = Path(__file__).parents[2]
+
+
+class ServerDied(Exception):
+    """An engine that did not become healthy, or is gone; the message ends with its last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where things lie on the GPU host. sites: by engine, the folder that PYTHONPATH must name; model: its folder."""
+
+    sites: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
+
+
+@dataclass(slots=True)
+class Server:
+    """A running engine."""
+
+    engine: str
+    url: str
+    command: list[str]
+    start_s: float
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def tail(self, lines: int = 30) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self) -> None:
+        for kind, patience_s in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 20.0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, kind)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(patience_s)
+        _wait_for_memory()
+
+
+def start(
+    host: Host,
+    engine: str,
+    flags: Sequence[str],
+    env: Mapping[str, str],
+    gpu: int,
+    cores: str,
+    log: Path,
+    wait_s: float,
+) -> Server:
+    """Raises ServerDied."""
+    port = _free_port()
+    command = _command(engine, host, port, flags)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["taskset", "-c", cores, *command] if cores else command, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True, env=_environment(host, engine, gpu, env), cwd=REPOSITORY,
+        )  # fmt: skip
+    server = Server(engine, f"http://127.0.0.1:{port}", command, 0.0, log, process)
+    while not _answers(f"{server.url}/health"):
+        if not server.alive:
+            raise ServerDied(f"{engine} ended with {process.returncode}:\n{server.tail()}")
+        if time.monotonic() - began > wait_s:
+            server.stop()
+            raise ServerDied(f"{engine} is not healthy after {wait_s:.0f} s:\n{server.tail()}")
+        time.sleep(0.5)
+    server.start_s = round(time.monotonic() - began, 1)
+    return server
+
+
+def get(url: str, timeout_s: float = 10.0) -> Any:
+    with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def _command(engine: str, host: Host, port: int, flags: Sequence[str]) -> list[str]:
+    common = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", SERVED, "--load-format", "dummy"]
+    if engine == "sglang":
+        return [sys.executable, "-m", "sglang.launch_server", "--model-path", host.model, *common, *flags]
+    if engine == "vllm":
+        return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", host.model, *common, *flags]
+    if engine == "stand-in":
+        return [sys.executable, "-m", "tests.support.engine", "--port", str(port), "--model", SERVED, *flags]
+    raise SystemExit(f"engine {engine!r}: sglang, vllm or stand-in")
+
+
+def _environment(host: Host, engine: str, gpu: int, env: Mapping[str, str]) -> dict[str, str]:
+    site = host.sites.get(engine, "")
+    python_path = os.pathsep.join(filter(None, [site, str(REPOSITORY) if engine == "stand-in" else ""]))
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**given, "PYTHONPATH": python_path or os.environ.get("PYTHONPATH", ""), "CUDA_VISIBLE_DEVICES": str(gpu),
+            "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", **env}  # fmt: skip
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _wait_for_memory() -> None:
+    """The driver gives a dead process's memory back a moment later."""
+    time.sleep(2.0)
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
