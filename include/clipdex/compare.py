@@ -64,7 +64,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A clip that is compared. poster: a JPEG; error: why it could not be prepared, then nobody is asked."""
+    """A clip that is compared. poster: a JPEG; error: why it could not be prepared, so that nobody was asked."""
 
     name: str
     duration_s: float = 0.0
@@ -78,13 +78,15 @@ class Subject:
 class Written:
     """What one variant wrote about one clip.
 
-    gates: what each gate finds wrong with this text, "" where it passes. seconds and tokens are those of all attempts,
-    attempts that a gate asked for included. error: why there is no text, where there is none.
+    notes: what was said of single frames, where text is made of them. gates: what each gate finds wrong with this text,
+    "" where it passes. seconds, tokens and attempts: of all that was asked, a second time for a gate included. error:
+    why there is no text, where there is none.
     """
 
     clip: str
     text: str = ""
     segments: tuple[Segment, ...] = ()
+    notes: tuple[Segment, ...] = ()
     gates: Mapping[str, str] = field(default_factory=dict)
     finish_reason: str = ""
     prompt_tokens: int = 0
@@ -132,8 +134,9 @@ class Column:
 
     @property
     def failures(self) -> Counter[str]:
-        """How many captions fail each gate."""
-        return Counter(gate for one in self.captions for gate in one.failed)
+        """How many captions fail each gate, and how many there are not."""
+        missing = Counter({"no caption": len(self.captions) - len(self.answered)})
+        return +missing + Counter(gate for one in self.captions for gate in one.failed)
 
     def summary(self) -> dict[str, Any]:
         """Figures over the clips that got a text: totals, and medians a caption."""
@@ -181,7 +184,7 @@ class Comparison:
         from jinja2 import Environment
 
         pages = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        pages.filters |= {"data_url": _data_url, "figure": _figure, "gate": _gate, "plain": _plain}
+        pages.filters |= {"data_url": _data_url, "figure": _figure, "gate": _gate, "plain": _plain, "spoken": _spoken}
         pages.globals["share"] = _share
         template = (resources.files("clipdex") / "compare.html").read_text(encoding="utf-8")
         summaries = [(column, column.summary()) for column in self.columns]
@@ -262,16 +265,15 @@ async def _column(name: str, settings: Settings, clips: _Clips) -> Column:
     captioner = open_captioner(settings)
     slots = asyncio.Semaphore(captioner.in_flight)
 
-    async def write(clip: str, prepared: Prepared | ClipdexError) -> Written:
-        if isinstance(prepared, ClipdexError):
-            return Written(clip, error=str(prepared))
+    async def write(clip: str, prepared: Prepared) -> Written:
         async with slots:
             return await _written(captioner, clip, prepared)
 
     try:
         await captioner.check()
         started = time.monotonic()
-        captions = await asyncio.gather(*(write(clip, prepared) for clip, prepared in clips.items()))
+        asked = [write(clip, one) for clip, one in clips.items() if isinstance(one, Prepared)]
+        captions = await asyncio.gather(*asked)
         seconds = time.monotonic() - started
     finally:
         await captioner.aclose()
@@ -312,6 +314,7 @@ async def _written(captioner: Captioner, clip: str, prepared: Prepared) -> Writt
         written,
         text=last.text,
         segments=last.segments,
+        notes=last.notes,
         gates={str(gate): wrong for gate, wrong in found.items()},
         finish_reason=last.finish_reason,
     )
@@ -349,6 +352,7 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
 # A comma ends a value only where a key follows, so that a list of addresses stays one value.
 _NEXT_KEY = re.compile(r",(?=\s*[a-z_.]+=)")
 _LISTS = ("base_urls",)
+_TIMES = re.compile(r"^\d+\.\d-\d+\.\d s: ")
 
 
 def _value(key: str, text: str) -> Any:
@@ -383,6 +387,11 @@ def _figure(value: float) -> str:
 
 def _gate(reason: str) -> str:
     return reason.removeprefix("caption_").replace("_", " ")
+
+
+def _spoken(text: str) -> str:
+    """A segment without the times that it begins with: they stand beside it."""
+    return _TIMES.sub("", text)
 
 
 def _plain(value: Mapping[str, Any]) -> str:

@@ -1,0 +1,203 @@
+"""The same clips through several variants: figures, gates and failures side by side, on a page that stands alone."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from clipdex.cli import main
+from clipdex.compare import Comparison, Variant, compare
+from clipdex.errors import ConfigurationError
+from tests.support.clips import plain, write_clip
+from tests.support.engine import MODEL, StandIn
+
+RED, BLUE = (200, 30, 30), (30, 30, 200)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("clips")
+    colours = {"red.mp4": RED, "<b>blue.mp4": BLUE}
+    return [write_clip(folder / name, picture=plain(colour)) for name, colour in colours.items()]
+
+
+@pytest.fixture
+def broken(tmp_path) -> Path:
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"no video at all")
+    return path
+
+
+def on(engine: StandIn, name: str, *changes: str) -> Variant:
+    return Variant.parsed(
+        f"{name}:" + ",".join(["engine=sglang", f"model={MODEL}", f"base_urls={engine.url}", *changes])
+    )
+
+
+def column(comparison: Comparison, name: str) -> dict:
+    [found] = [one for one in comparison.to_json()["variants"] if one["name"] == name]
+    return found
+
+
+def captions(comparison: Comparison, variant: str) -> list[dict]:
+    return [one for one in comparison.to_json()["captions"] if one["variant"] == variant]
+
+
+def test_strategies_stand_side_by_side_with_what_they_cost(clips):
+    with StandIn() as engine:
+        comparison = compare(clips, [on(engine, "whole"), on(engine, "frames", "strategy=frames-concat")])
+    whole, frames = column(comparison, "whole"), column(comparison, "frames")
+    assert (whole["strategy"], frames["strategy"]) == ("video", "frames-concat")
+    assert whole["captions"] == frames["captions"] == whole["passed"] == len(clips)
+    assert min(whole["clips_per_second"], whole["seconds"], whole["completion_tokens"], whole["words"]) > 0
+
+
+def test_the_detectors_stand_beside_an_engine(clips):
+    with StandIn() as engine:
+        comparison = compare(clips[:1], [on(engine, "model"), Variant.parsed("small:engine=detectors")])
+    assert [one["variant"] for one in comparison.to_json()["captions"]] == ["model", "small"]
+    assert "red" in captions(comparison, "small")[0]["text"]
+
+
+def test_a_poor_caption_is_shown_with_all_that_is_wrong_with_it(clips):
+    with StandIn("refusal:9") as engine:
+        comparison = compare(clips[:1], [on(engine, "poor", "min_tokens=4000")])
+    [poor] = captions(comparison, "poor")
+    wrong = {gate for gate, what in poor["gates"].items() if what}
+    assert {"caption_refused", "caption_too_short"} <= wrong
+    assert poor["text"] in _text_of(comparison.to_html())
+    assert (poor["passed"], column(comparison, "poor")["passed"]) == (False, 0)
+
+
+def test_what_a_gate_had_asked_again_is_counted(clips):
+    with StandIn("loop") as engine:
+        comparison = compare(clips[:1], [on(engine, "again"), on(engine, "once")])
+    [again], [once] = captions(comparison, "again"), captions(comparison, "once")
+    assert (again["attempts"], once["attempts"]) == (2, 1)
+    assert again["prompt_tokens"] == 2 * once["prompt_tokens"]
+    assert again["passed"]
+
+
+def test_a_variant_that_cannot_run_costs_only_itself(clips):
+    with StandIn() as engine:
+        variants = [on(engine, "other", "model=other/model"), Variant.parsed("none:engine=abacus"), on(engine, "good")]
+        comparison = compare(clips, variants)
+    assert "wanted other/model" in column(comparison, "other")["error"]
+    assert "CLIPDEX_ENGINE__NAME" in column(comparison, "none")["error"]
+    assert column(comparison, "good")["captions"] == len(clips)
+    assert _text_of(comparison.to_html()).count("did not run") == 2
+
+
+def test_a_clip_that_gets_no_answer_costs_only_itself(clips):
+    with StandIn("400:2") as engine:
+        comparison = compare(clips, [on(engine, "one", "in_flight=1")])
+    first, second = captions(comparison, "one")
+    assert "rejected_by_engine" in first["error"]
+    assert second["text"]
+    assert column(comparison, "one")["passed"] == 1
+
+
+def test_a_file_that_is_no_clip_is_told_and_nobody_is_asked(clips, broken):
+    with StandIn() as engine:
+        comparison = compare([broken, clips[0]], [on(engine, "one")])
+        assert len(engine.chats) == 1
+    assert [bool(clip["error"]) for clip in comparison.to_json()["clips"]] == [True, False]
+    assert column(comparison, "one")["clips"] == 1
+    assert "not captioned" in _text_of(comparison.to_html())
+
+
+def test_the_page_needs_nothing_but_itself(clips):
+    with StandIn() as engine:
+        page = compare(clips, [on(engine, "one")]).to_html()
+    addresses = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?([^"'\s)>]*)""", page)
+    assert [address[:23] for address in addresses] == ["data:image/jpeg;base64,"] * len(clips)
+
+
+def test_nothing_that_is_said_becomes_markup(clips):
+    with StandIn() as engine:
+        page = compare(clips, [on(engine, "<i>sly</i>")]).to_html()
+    assert {"i", "b"} & _tags_of(page) == set()
+    assert "<i>sly</i>" in _text_of(page)
+    assert "<b>blue.mp4" in _text_of(page)
+
+
+def test_a_key_is_neither_on_the_page_nor_in_the_json(clips):
+    with StandIn(api_key="canary-77") as engine:
+        comparison = compare(clips[:1], [on(engine, "closed", "api_key=canary-77"), on(engine, "shut", "api_key=no")])
+    assert column(comparison, "closed")["captions"] == 1
+    assert "canary-77" not in comparison.to_html() + json.dumps(comparison.to_json())
+
+
+def test_two_files_of_one_name_are_told_apart(clips, tmp_path):
+    (tmp_path / "day").mkdir()
+    same = [write_clip(tmp_path / name, picture=plain(RED)) for name in ("clip.mp4", "day/clip.mp4")]
+    with StandIn() as engine:
+        comparison = compare(same, [on(engine, "one")])
+    assert [one["clip"] for one in captions(comparison, "one")] == ["clip.mp4", "day/clip.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("now", {}),
+        ("a:engine=vllm,model=m", {"engine": {"name": "vllm", "model": "m"}}),
+        ("a:base_urls=http://x,http://y,prompt=p", {"engine": {"base_urls": ["http://x", "http://y"], "prompt": "p"}}),
+        ("a:sampling.fps=1,strategy=frames-merge", {"sampling": {"fps": "1"}, "engine": {"strategy": "frames-merge"}}),
+        ('a:server_sampling={"fps": 2, "max_frames": 8}', {"engine": {"server_sampling": {"fps": 2, "max_frames": 8}}}),
+    ],
+)  # fmt: skip
+def test_a_variant_is_told_in_one_argument(text, changes):
+    assert Variant.parsed(text).changes == changes
+
+
+@pytest.mark.parametrize("text", ["engine=vllm", ":engine=vllm", "a:vllm", "a:server_sampling={fps}"])
+def test_a_variant_that_cannot_be_understood_is_told(text):
+    with pytest.raises(ConfigurationError, match=re.escape(text.partition(":")[2][:5] or "--with")):
+        Variant.parsed(text)
+
+
+def test_two_variants_of_one_name_are_refused(clips):
+    with pytest.raises(ConfigurationError, match="two variants are called 'a'"):
+        compare(clips, [Variant.parsed("a"), Variant.parsed("a:strategy=frames-concat")])
+
+
+def test_the_command_writes_the_page_and_says_what_failed(clips, tmp_path, capsys):
+    page = tmp_path / "report.html"
+    with StandIn() as engine:
+        good = f"good:engine=sglang,model={MODEL},base_urls={engine.url}"
+        paths = [str(path) for path in clips]
+        assert main(["compare", *paths, "--with", good, "--with", "bad:engine=vllm", "--out", str(page)]) == 1
+        assert main(["compare", *paths, "--with", good, "--json"]) == 0
+    told = capsys.readouterr()
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "bad: settings: " in told.err
+    assert len(json.loads(told.out.splitlines()[1])["captions"]) == len(clips)
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def _parsed(page: str) -> _Page:
+    parser = _Page()
+    parser.feed(page)
+    return parser
+
+
+def _text_of(page: str) -> str:
+    return "".join(_parsed(page).text)
+
+
+def _tags_of(page: str) -> set[str]:
+    return _parsed(page).tags
