@@ -399,4 +399,4 @@ def _plain(value: Mapping[str, Any]) -> str:
 
 
 def _share(value: float, most: float) -> str:
-    return f"{100 * value / most if most else 0:.1f}%"
+    return f"{100 * value / most if most else 0:.0f}%"
