@@ -112,17 +112,21 @@ def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling) -> Prepar
 def schedule(duration_s: float, size: tuple[float, float], sampling: Sampling) -> Schedule:
     """The rate that is asked for, or less, down to min_fps, so that one window spans the clip; else several windows.
 
-    size: of the clip [pixels]; how many frames fit into a window depends on how large they are shown.
+    size: of the clip [pixels]; how many frames fit into a window depends on how large they are shown. Frames come in
+    pairs: Qwen-VL looks at two at once, and SGLang leaves an odd one out, or refuses a video of one.
     """
     most = min(sampling.max_frames, max(1, int(sampling.visual_tokens / visual_tokens(size, sampling))))
     slowest = min(sampling.fps, sampling.min_fps)
     windows = max(1, math.ceil(duration_s * slowest / most - 1e-6))
     length_s = duration_s / windows
     fps = Fraction(sampling.fps).limit_denominator(1000)
-    count = max(1, math.ceil(length_s * float(fps) - 1e-6))
-    if count <= most:
-        return Schedule(fps, count, windows)
-    return Schedule(Fraction(most / length_s).limit_denominator(1000), most, windows)
+    asked = max(1, math.ceil(length_s * float(fps) - 1e-6))
+    count = min(asked, most)
+    if count % 2 and most > 1:
+        count += 1 if count < _FEW and count < most else -1
+    if count != asked:
+        fps = Fraction(count / length_s).limit_denominator(1000)
+    return Schedule(fps, count, windows)
 
 
 def visual_tokens(size: tuple[float, float], sampling: Sampling) -> float:
@@ -143,6 +147,7 @@ def stills(proxy: bytes) -> list[bytes]:
 
 
 _SQUARE = 28
+_FEW = 4  # frames: below it a pair is filled, above it an odd one is not missed
 
 
 def _frames(proxy: bytes) -> Iterator[VideoFrame]:

@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import base64
 import json
-import math
 import os
 import signal
 import threading
@@ -179,10 +178,12 @@ class StandIn:
             request.body = json.loads(raw)
             if self.dialect is EngineName.TENSORRT_LLM and (unknown := request.body.keys() - TENSORRT_LLM_FIELDS):
                 return error(400, f"{sorted(unknown)}: Extra inputs are not permitted")
-            seen = await asyncio.to_thread(look, *_media(request.body))
+            kind, media = _media(request.body)
+            seen = await asyncio.to_thread(look, kind, media)
+            request.digest = seen.digest
+            request.frames = self._sampled(seen, request.body) if kind == "video_url" else seen.frames
         except (ValueError, KeyError, TypeError, IndexError, av.FFmpegError) as refused:
             return error(400, f"Could not decode video: {refused}")
-        request.digest, request.frames = seen.digest, min(seen.frames, self._most_frames(request.body))
         fault = self.plan.next("chat", seen.digest)
         request.fault = fault.name if fault else ""
         self._write(request)
@@ -192,16 +193,19 @@ class StandIn:
             return error(503, "The request queue is full.")
         return await self._run(request, seen, fault)
 
-    def _most_frames(self, body: dict[str, Any]) -> float:
-        """What a server's own sampling leaves of a video: what a request says of it counts with vLLM alone."""
+    def _sampled(self, seen: Seen, body: dict[str, Any]) -> int:
+        """What the server's own sampling leaves of a video; what a request says of it counts with vLLM alone."""
         match self.dialect:
             case EngineName.VLLM:
                 asked = body.get("media_io_kwargs", {}).get("video", {}).get("num_frames", 32)
-                return math.inf if asked == -1 else asked
+                return seen.frames if asked == -1 else min(asked, seen.frames)
             case EngineName.TENSORRT_LLM:
-                return self.video.get("num_frames", 10)
-            case _:
-                return self.video.get("max_frames", math.inf)
+                return min(self.video.get("num_frames", 10), seen.frames)
+        wanted = max(4, seen.seconds * self.video.get("fps", 2))
+        frames = int(min(wanted, self.video.get("max_frames", 768), seen.frames)) // 2 * 2
+        if not frames:
+            raise ValueError(f"nframes should in interval [2, {seen.frames}], but got {frames}.")
+        return frames
 
     async def _run(self, request: Request, seen: Seen, fault: Fault | None) -> Answer:
         """Wait for room, then take as long as an engine would."""

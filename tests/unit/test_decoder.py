@@ -62,6 +62,17 @@ def test_what_comes_back_is_what_decoding_here_gives(clip: Path) -> None:
     _run(use)
 
 
+def test_all_windows_of_a_long_clip_come_back(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "long.mp4", seconds=45, fps=2, size=(64, 64))
+
+    async def use(decoders: DecoderPool) -> None:
+        clip = await decoders.prepare(path)
+        assert len(clip.windows) == 2
+        assert clip == prepare(path, VideoLimits(), Sampling())
+
+    _run(use)
+
+
 def test_a_refusal_keeps_its_reason_and_costs_no_process(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes(b"no clip" * 1000)
 

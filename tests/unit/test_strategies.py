@@ -316,6 +316,17 @@ def test_a_second_attempt_says_nothing_that_a_server_does_not_know(serve, clip, 
     assert (reply.attempts, [request.status for request in engine.chats]) == (2, [200, 200])
 
 
+def test_sglang_sees_every_frame_of_a_clip_of_any_length(serve, tmp_path):
+    engine = serve()
+    lengths = [0.04, 0.4, 1.3, 3.3, 7.3]
+    clips = [
+        prepare(write_clip(tmp_path / f"{seconds}.mp4", seconds=seconds, size=SMALL), VideoLimits(), Sampling())
+        for seconds in lengths
+    ]
+    caption(engine, *clips, in_flight=1)
+    assert [request.frames for request in engine.chats] == [len(clip.times) for clip in clips]
+
+
 def test_vllm_is_told_to_take_every_frame(serve, long_clip):
     engine = serve(dialect="vllm")
     caption(engine, prepare(long_clip, VideoLimits(), Sampling(max_frames=48, min_fps=0.1)), name="vllm")

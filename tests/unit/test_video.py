@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.video import Prepared, prepare, probe, read_proxy
+from clipdex.video import Prepared, prepare, probe, read_proxy, schedule, stills
 from tests.support.clips import (
     BT601,
     BT709,
@@ -102,15 +102,52 @@ def test_a_group_of_pictures_that_nobody_samples_is_stepped_over(tmp_path: Path)
     assert _seen(clip) == [0, 50, 100, 150]
 
 
-def test_a_clip_of_one_picture_gives_one_picture(tmp_path: Path) -> None:
+def test_a_clip_of_one_picture_is_shown_as_a_pair(tmp_path: Path) -> None:
     clip = _prepare(write_clip(tmp_path / "a.mp4", seconds=0.04))
-    assert (clip.times, _seen(clip)) == ((0.0,), [0])
+    assert (clip.times, _seen(clip)) == (pytest.approx((0.0, 0.02)), [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count", "fps"), [(10, 20, 2), (7.3, 14, 1.918), (1.5, 4, 2.667), (1, 2, 2), (0.2, 2, 10), (16, 32, 2)]
+)
+def test_no_frame_is_left_without_a_partner(seconds: float, count: int, fps: float) -> None:
+    plan = schedule(seconds, (1280, 720), Sampling())
+    assert (plan.count, plan.windows) == (count, 1)
+    assert float(plan.fps) == pytest.approx(fps, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sampling", "windows", "count"),
+    [
+        (30, {}, 1, 32),
+        (45, {}, 2, 32),
+        (120, {}, 4, 32),
+        (45, {"min_fps": 0.5}, 1, 32),
+        (45, {"min_fps": 2.0}, 3, 30),
+        (10, {"visual_tokens": 2240}, 1, 10),
+        (45, {"visual_tokens": 2240}, 5, 10),
+        (10, {"visual_tokens": 1}, 10, 1),
+        (10, {"visual_tokens": 2240, "short_side": 224}, 1, 20),
+    ],
+)
+def test_a_clip_that_costs_more_than_the_budget_loses_frames_and_is_then_split(
+    seconds: float, sampling: dict[str, float], windows: int, count: int
+) -> None:
+    plan = schedule(seconds, (1280, 720), Sampling(**sampling))
+    assert (plan.windows, plan.count) == (windows, count)
+
+
+def test_windows_follow_one_another_and_are_sampled_alike(tmp_path: Path) -> None:
+    clip = _prepare(write_clip(tmp_path / "a.mp4", seconds=8), max_frames=4)
+    assert [(window.start_s, window.end_s) for window in clip.windows] == [(0, 4), (4, 8)]
+    assert clip.times == tuple(float(second) for second in range(8))
+    assert _seen(clip) == [25 * second for second in range(8)]
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_with_a_variable_frame_rate_a_picture_stays_until_the_next(tmp_path: Path, name: str) -> None:
-    clip = _prepare(write_clip(tmp_path / name, times=[0, 0.1, 0.2, 0.9, 1.0, 1.9, 3.0]))
-    assert _seen(clip) == [0, 2, 4, 4, 5, 5, 6]
+    clip = _prepare(write_clip(tmp_path / name, times=[0, 0.1, 0.2, 0.9, 1.0, 1.9, 3.0, 3.6]))
+    assert _seen(clip) == [0, 2, 4, 4, 5, 5, 6, 6]
 
 
 @pytest.mark.parametrize(("name", "start_s"), [("a.mkv", -0.5), ("a.mkv", 5.0), ("a.ts", 5.0)])
@@ -173,6 +210,18 @@ def test_the_proxy_is_small_even_and_never_larger_than_the_clip(
     tmp_path: Path, size: tuple[int, int], aspect: Fraction | None, expected: tuple[int, int]
 ) -> None:
     clip = _prepare(write_clip(tmp_path / "a.mp4", seconds=0.2, size=size, pixel_aspect=aspect))
+    assert (clip.width, clip.height) == expected
+    assert next(read_proxy(_proxy(clip))).shape == (expected[1], expected[0], 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1280, 720), (784, 448)), ((720, 1280), (448, 784)), ((320, 240), (308, 252)), ((16, 16), (28, 28))],
+)
+def test_the_proxy_comes_in_the_multiples_that_are_asked_for(
+    tmp_path: Path, size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    clip = _prepare(write_clip(tmp_path / "a.mp4", seconds=0.2, size=size), multiple_of=28)
     assert (clip.width, clip.height) == expected
     assert next(read_proxy(_proxy(clip))).shape == (expected[1], expected[0], 3)
 
@@ -243,11 +292,11 @@ def test_hdr_white_is_white(tmp_path: Path) -> None:
 
 
 def test_each_picture_of_the_proxy_stands_at_its_own_time(tmp_path: Path) -> None:
-    clip = _prepare(write_clip(tmp_path / "a.mp4", seconds=20, size=(160, 120)), max_frames=7, min_fps=0.1)
+    clip = _prepare(write_clip(tmp_path / "a.mp4", seconds=20, size=(160, 120)), max_frames=6, min_fps=0.1)
     with av.open(io.BytesIO(_proxy(clip))) as container:
         frames = list(container.decode(video=0))
         assert container.streams.video[0].duration * container.streams.video[0].time_base == pytest.approx(20, rel=0.01)
-    assert [frame.time for frame in frames] == pytest.approx([k / clip.proxy_fps for k in range(7)], abs=1e-3)
+    assert [frame.time for frame in frames] == pytest.approx([k / clip.proxy_fps for k in range(6)], abs=1e-3)
     assert [frame.time for frame in frames] == pytest.approx(clip.times, abs=1e-3)
 
 
@@ -273,8 +322,16 @@ def test_the_proxy_looks_like_the_clip(tmp_path: Path) -> None:
     assert np.abs(difference).mean() < 6
 
 
+def test_stills_are_jpegs_of_the_frames_of_a_proxy_in_their_colours(tmp_path: Path) -> None:
+    clip = _prepare(write_clip(tmp_path / "a.mp4", seconds=2))
+    pictures = [_still(jpeg) for jpeg in stills(_proxy(clip))]
+    assert [number_of(picture) for picture in pictures] == _seen(clip)
+    green = _prepare(write_clip(tmp_path / "b.mp4", seconds=1, picture=plain(GREEN)))
+    assert _still(stills(_proxy(green))[0]).mean(axis=(0, 1)) == pytest.approx(GREEN, abs=6)
+
+
 def test_the_poster_is_a_small_jpeg_of_the_middle(tmp_path: Path) -> None:
-    poster = _prepare(write_clip(tmp_path / "a.mp4", seconds=2.5, size=(1280, 720))).poster
+    poster = _prepare(write_clip(tmp_path / "a.mp4", seconds=3, size=(1280, 720))).poster
     assert poster[:2] == b"\xff\xd8"
     picture = _still(poster)
     assert picture.shape == (360, 638, 3)
@@ -285,7 +342,7 @@ def test_the_poster_shows_something_where_the_middle_is_black(tmp_path: Path) ->
     def lit_at_the_end(number: int, size: tuple[int, int]) -> np.ndarray:
         return numbered(number if number >= 45 else 0, size)
 
-    poster = _prepare(write_clip(tmp_path / "a.mp4", seconds=2.5, picture=lit_at_the_end)).poster
+    poster = _prepare(write_clip(tmp_path / "a.mp4", seconds=3, picture=lit_at_the_end)).poster
     assert number_of(_still(poster)) == 50
 
 
