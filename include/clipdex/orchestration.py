@@ -62,16 +62,22 @@ def discover() -> list[dict[str, Any]]:
     context = get_current_context()
     params, settings = context["params"], run_settings()
     store, source = Store.open(settings), Source(settings)
-    run = run_label(context["run_id"], context["ti"].try_number)
+    tries = [run_label(context["run_id"], number) for number in range(1, context["ti"].try_number + 1)]
+    run, seconds = tries[-1], settings.batches.lease_s
+    held: list[str] = []
     what = wanted(settings, params["recaption"], tuple(params["retry_quarantined"]))
     day, before = _days(context, settings.source.lookback_days)
-    days = _hold(store, day, before, run, settings.batches.lease_s)
     try:
-        found = survey(store, source, days, what, prefix=None if day else params["prefix"])
+        if day:
+            _hold(store, day, tries, seconds, held)
+            _hold_what_is_free(store, before, tries, seconds, held)
+        found = survey(store, source, held, what, prefix=None if day else params["prefix"])
+        for one in found.to_do:
+            _hold(store, one, tries, seconds, held)
         plan = plan_run(settings, store, source, run, found, what.recaption)
     except BaseException:
-        for held in days:
-            leases.release(store, held, run)
+        for one in held:
+            leases.release(store, one, run)
         raise
     context["ti"].xcom_push(key="run", value=run)
     return [batch.to_json() for batch in plan.batches]
@@ -193,22 +199,25 @@ def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
     return day.isoformat(), before
 
 
-def _hold(store: Any, day: str | None, before: list[str], run: str, seconds: float) -> list[str]:
-    """Take the leases; of the days looked back at only those that nobody works on."""
+def _hold(store: Any, day: str, tries: list[str], seconds: float, held: list[str]) -> None:
+    """Take the lease of a day, also from a try of this run that was killed. tries: the last one is now."""
     from clipdex import leases
 
-    if day is None:
-        return []
-    leases.acquire(store, day, run, seconds)
-    held = [day]
-    for earlier in before:
+    if day in held:
+        return
+    for earlier in tries[:-1]:
+        leases.release(store, day, earlier)
+    leases.acquire(store, day, tries[-1], seconds)
+    held.append(day)
+
+
+def _hold_what_is_free(store: Any, days: list[str], tries: list[str], seconds: float, held: list[str]) -> None:
+    """The leases of the days looked back at that nobody works on."""
+    for day in days:
         try:
-            leases.acquire(store, earlier, run, seconds)
+            _hold(store, day, tries, seconds, held)
         except LeaseHeld as error:
-            log.info("not looking back at %s: %s", earlier, error)
-        else:
-            held.append(earlier)
-    return held
+            log.info("not looking back at %s: %s", day, error)
 
 
 def _named(batch: dict[str, Any]) -> Any:

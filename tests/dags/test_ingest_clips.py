@@ -1,0 +1,161 @@
+"""Runs of ingest_clips, each task as Airflow runs it, against the stand-in engine: what a person finds afterwards."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from clipdex.outcomes import Outcome
+from clipdex.planning import load_plan, run_label
+from clipdex.report import load_report
+from tests.dags.conftest import REPOSITORY
+from tests.support.engine import MODEL, StandIn
+from tests.support.pipeline import DAY, Pipeline
+
+NEXT_DAY = "2026-11-04"
+
+
+@pytest.fixture(scope="module")
+def database():
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture
+def engine() -> Iterator[StandIn]:
+    with StandIn(words=80) as engine:
+        yield engine
+
+
+@pytest.fixture
+def pipeline(tmp_path, engine, monkeypatch) -> Pipeline:
+    """What the runs leave, seen from outside; they read the same settings from their environment."""
+    pipeline = Pipeline(tmp_path, [engine.url])
+    for name, value in pipeline.environment().items():
+        monkeypatch.setenv(name, value)
+    return pipeline
+
+
+@pytest.fixture
+def run(database):
+    """Runs the DAG as it is loaded anew: one that has run keeps the params of that run."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    return lambda **params: DagBag(REPOSITORY / "dags").dags["ingest_clips"].test(run_conf=params)
+
+
+def test_good_clips_are_found_and_a_bad_one_is_quarantined_with_its_reason(pipeline, run):
+    clips = pipeline.put(5)
+    clips[0].with_name("empty.mp4").touch()
+    done = run(day=DAY)
+    report = load_report(pipeline.store, label(done))
+    assert done.state == "success"
+    assert {point["uri"].rpartition("/")[2] for point in pipeline.points().values()} == {clip.name for clip in clips}
+    assert [(line["uri"].rpartition("/")[2], line["reason"]) for line in report.quarantine] == [
+        ("empty.mp4", "empty_file")
+    ]
+    assert [
+        (day.day, day.planned, day.captioned, day.indexed, day.quarantined, day.unfinished) for day in report.days
+    ] == [(DAY, 6, 5, 5, 1, 0)]
+
+
+def test_a_batch_is_shown_by_its_first_clip_and_its_size(pipeline, run):
+    pipeline.put(5)
+    done = run(day=DAY, batch_size=2)
+    shown = {
+        task.map_index: task.rendered_map_index
+        for task in done.get_task_instances()
+        if task.task_id == "process.caption"
+    }
+    assert shown == {
+        0: "2026/11/03/tiny-000000.mp4 +1",
+        1: "2026/11/03/tiny-000002.mp4 +1",
+        2: "2026/11/03/tiny-000004.mp4",
+    }
+
+
+def test_a_trigger_without_day_or_prefix_says_what_to_give(pipeline, run, engine, capsys):
+    pipeline.put(1)
+    done = run()
+    assert done.state == "failed"
+    assert (
+        "nothing to ingest: trigger with a day (2026-11-03) or a prefix, or make a backfill" in capsys.readouterr().out
+    )
+    assert engine.requests == []
+
+
+def test_a_prefix_is_ingested_whatever_the_days_below_it(pipeline, run):
+    pipeline.put(2)
+    pipeline.put(2, NEXT_DAY, first=2)
+    pipeline.put(1, "2026-12-01", first=4)
+    done = run(prefix="2026/11")
+    assert done.state == "success"
+    assert sorted(point["day"] for point in pipeline.points().values()) == [DAY, DAY, NEXT_DAY, NEXT_DAY]
+
+
+def test_a_run_over_a_prefix_holds_the_days_that_it_works_on_and_gives_them_back(pipeline, run):
+    pipeline.put(1)
+    pipeline.put(1, NEXT_DAY, first=1)
+    done = run(prefix="2026/11")
+    held = [pipeline.store.read_json(key) for key in pipeline.store.list("leases")]
+    assert [lease["owner"] for lease in held] == [label(done)] * 2
+    assert all(lease["expires"] <= lease["heartbeat"] for lease in held)
+
+
+def test_a_day_without_clips_is_green_and_has_a_report(pipeline, run, engine):
+    done = run(day="2026-01-01")
+    assert done.state == "success"
+    assert load_report(pipeline.store, label(done)).total("planned") == 0
+    assert states(done)["publish"] == "skipped"
+
+
+def test_a_day_that_is_run_again_asks_for_nothing_and_changes_nothing(pipeline, run, engine):
+    pipeline.put(3)
+    run(day=DAY)
+    points = pipeline.points()
+    again = run(day=DAY)
+    assert again.state == "success"
+    assert load_plan(pipeline.store, label(again)).done == 3
+    assert len(engine.chats) == 3
+    assert pipeline.points() == points
+
+
+def test_recaption_asks_again_for_what_has_a_caption(pipeline, run, engine):
+    pipeline.put(3)
+    run(day=DAY)
+    again = run(day=DAY, recaption=True)
+    assert load_report(pipeline.store, label(again)).total("asked") == 3
+    assert len(engine.chats) == 6
+
+
+def test_retry_quarantined_tries_those_of_the_reason_again_and_no_others(pipeline, run, engine):
+    clips = pipeline.put(6)
+    clips[0].with_name("empty.mp4").touch()
+    refused = pipeline.proxy_digest(clips[2])
+    engine.plan.set(f"400:digest={refused}")
+    run(day=DAY)
+    engine.plan.set("")
+    again = run(day=DAY, retry_quarantined=["rejected_by_engine"])
+    plan = load_plan(pipeline.store, label(again))
+    assert (plan.to_do, plan.quarantined) == (1, 1)
+    assert pipeline.outcomes(label(again))[clips[2].name].outcome is Outcome.INDEXED
+
+
+def test_a_wrong_model_fails_the_task_at_once_and_condemns_no_clip(pipeline, run, engine, capsys):
+    pipeline.put(3)
+    engine.model = "somebody/else"
+    done = run(day=DAY)
+    assert done.state == "failed"
+    assert {task: state for task, state in states(done).items() if state == "failed"} == {
+        "process.caption": "failed", "report": "failed",
+    }  # fmt: skip
+    assert pipeline.outcomes(label(done)) == {}
+    assert f"serves somebody/else, wanted {MODEL}" in capsys.readouterr().out
+
+
+def label(run) -> str:
+    return run_label(run.run_id, 1)
+
+
+def states(run) -> dict[str, str]:
+    return {task.task_id: task.state for task in run.get_task_instances()}
