@@ -13,6 +13,7 @@ import asyncio
 import logging
 import math
 import random
+import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Sequence
@@ -35,13 +36,14 @@ Document = dict[str, Any]
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One base URL. Times are of the monotonic clock.
+    """One base URL, with connections of its own. Times are of the monotonic clock.
 
     room: requests that it gets at once; troubles: rests in a row; rests_until: until then it is asked only if nobody
     else can be; closed_until: it said so itself, by Retry-After, and is not asked before.
     """
 
     url: str
+    client: httpx.AsyncClient
     room: int
     in_flight: int = 0
     troubles: int = 0
@@ -92,14 +94,21 @@ class Nodes:
     """
 
     def __init__(self, engine: Engine, in_flight: int, backoff_s: float) -> None:
+        self._engine, self._backoff_s, self._key = engine, backoff_s, _checked_key(engine.api_key)
         urls = dict.fromkeys(map(_base_url, engine.base_urls))
-        self.all = [Node(url, room=math.ceil(in_flight / len(urls))) for url in urls]
+        room = math.ceil(in_flight / len(urls))
+        certificates = httpx.create_ssl_context()
+        self.all = [Node(url, self._client(room, certificates), room) for url in urls]
         self.serving: Sequence[Node] = self.all
         self.model_seen = False
         self._waiting: deque[tuple[asyncio.Future[Node], dict[Node, int]]] = deque()
-        self._engine, self._backoff_s, self._key = engine, backoff_s, _checked_key(engine.api_key)
-        self._client = httpx.AsyncClient(
+
+    def _client(self, room: int, certificates: ssl.SSLContext) -> httpx.AsyncClient:
+        """One a node, since httpx looks at every connection of a client for each request."""
+        engine = self._engine
+        return httpx.AsyncClient(
             auth=_Bearer(self._key),
+            verify=certificates,
             timeout=httpx.Timeout(
                 connect=engine.connect_timeout_s,
                 read=engine.request_timeout_s,
@@ -107,11 +116,11 @@ class Nodes:
                 pool=engine.connect_timeout_s,
             ),
             # Idle connections are closed before uvicorn does it (5 s), maybe in the moment of their next use.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=in_flight, keepalive_expiry=4.0),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=room, keepalive_expiry=4.0),
         )
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await asyncio.gather(*(node.client.aclose() for node in self.all))
 
     async def get(self, node: Node, path: str, deadline_s: float) -> Document | None:
         """What one node says, or None if it has no such page. It needs no room: it is no work."""
@@ -120,7 +129,7 @@ class Nodes:
             return self._read(one, path, await self._sent(one, "GET", path))
 
         try:
-            return (await self._persist([Node(node.url, room=1)], deadline_s, send)).document
+            return (await self._persist([Node(node.url, node.client, room=1)], deadline_s, send)).document
         except _Absent:
             return None
 
@@ -251,7 +260,7 @@ class Nodes:
 
     async def _sent(self, node: Node, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            return await self._client.request(method, node.url + path, **options)
+            return await node.client.request(method, node.url + path, **options)
         except httpx.HTTPError as error:
             text = f"{node.url}: {type(error).__name__} {self._short(str(error))}".rstrip()
             raise EngineUnavailable(text) from None
