@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 class TransformersModel:
     """A Model (model.py). At most batch_size questions are answered at once; a batch shares media kind and sampling.
 
-    A batch that does not fit into the GPU's memory is halved, and later ones are as small.
+    A batch that does not fit into the GPU's memory is halved, and later ones are as small. batch_size also suits the
+    model: SmolVLM tells every video of a batch the number of frames of the longest.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -65,7 +66,11 @@ class TransformersModel:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
-        self._loaded = None
+        if self._loaded:
+            import torch
+
+            self._loaded = None
+            torch.cuda.empty_cache()
 
     async def _work(self) -> None:
         """Answer what waits, until nothing does."""
@@ -109,7 +114,6 @@ class TransformersModel:
             if len(batch) == 1:
                 return [refusal]
         except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
             if len(batch) == 1:
                 return [EngineUnavailable(f"{self._name}: no room for one clip on the GPU: {_first_line(error)}")]
             self._batch_size = len(batch) // 2
@@ -117,6 +121,7 @@ class TransformersModel:
         except RuntimeError as error:
             if len(batch) == 1:
                 return [EngineUnavailable(f"{self._name}: torch failed: {_first_line(error)}")]
+        torch.cuda.empty_cache()
         half = len(batch) // 2
         return [*self._answered(batch[:half]), *self._answered(batch[half:])]
 
@@ -130,7 +135,7 @@ class TransformersModel:
 def identity(folder: Path) -> str:
     """Which weights lie in a folder: the revision in the cache of models, else a digest of samples of every file.
 
-    Samples, because reading 15 GB takes longer than a batch; files are few bytes apart, or many.
+    Samples, because reading 15 GB takes longer than a batch, and two trainings of one model differ nearly everywhere.
     """
     if folder.parent.name == "snapshots" and _REVISION.fullmatch(folder.name):
         return folder.name[:16]
