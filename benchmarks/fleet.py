@@ -1,0 +1,314 @@
+"""How close captioning on twenty nodes comes to a list schedule, while one node dies, one flaps, one is three times
+slower and one refuses everything; once with the list of nodes, once through the gateway.
+
+    python -m benchmarks.fleet [--smg FOLDER] [--clips 4000]
+
+The nodes are stand-ins (tests/support/engine.py) in a process of their own: 16 requests at once, 8 s a caption. The
+clips are prepared already; what is measured is the client as a task runs it (caption_batch: store, journal, gates,
+nodes), in real time. The list schedule knows the same faults only as they happen: whenever a slot of a node that is up
+is free, it takes the next clip; what a node drops goes back on the list. --smg: a virtual environment that has smg
+1.13; without it the gateway is left out. Writes results/fleet.json.
+"""
+
+import argparse
+import asyncio
+import heapq
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from clipdex.captioning import caption_batch
+from clipdex.captions.engines import open_captioner
+from clipdex.clips import Source
+from clipdex.config import REPOSITORY, Settings
+from clipdex.errors import ClipdexError
+from clipdex.outcomes import Outcome, run_outcomes
+from clipdex.planning import BatchRef, Wanted, plan_run, survey
+from clipdex.store import Store
+from clipdex.video import Prepared, prepare
+from demo.samples import write_tiny_clips
+from tests.support.engine import MODEL, StandIn
+from tests.support.pipeline import asked_twice
+
+DAY, RUN = "2026-11-03", "fleet.1"
+CAPACITY, CAPTION_S = 16, 8.0
+TRIES = 4
+FOREVER = float("inf")
+RESULT = Path(__file__).parent / "results" / "fleet.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """A node. caption_s: how long a caption takes; down: when it is away [s from the start]; refuses: 400 for all."""
+
+    caption_s: float = CAPTION_S
+    down: tuple[tuple[float, float], ...] = ()
+    refuses: bool = False
+
+
+HEALTHY = Behaviour()
+SLOW = Behaviour(caption_s=3 * CAPTION_S)
+DYING = Behaviour(down=((30.0, FOREVER),))
+FLAPPING = Behaviour(down=tuple((start, start + 10.0) for start in range(20, 1000, 40)))
+REFUSING = Behaviour(refuses=True)
+WHOLE = "slow, dying, flapping, refusing"
+FLEETS = {
+    WHOLE: [SLOW, DYING, FLAPPING, REFUSING] + 16 * [HEALTHY],
+    "slow, dying, flapping": [SLOW, DYING, FLAPPING] + 17 * [HEALTHY],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=4000)
+    parser.add_argument("--smg", type=Path)
+    parser.add_argument("--nodes", metavar="FLEET", help="be the nodes (used by the command itself)")
+    options = parser.parse_args()
+    if options.nodes:
+        asyncio.run(be_nodes(FLEETS[options.nodes]))
+        return
+    result = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "python": sys.version.split()[0],
+        "cores": os.cpu_count(),
+        "niceness": os.nice(0),
+        "command": "python -m benchmarks.fleet" + (" --smg FOLDER" if options.smg else ""),
+        "clips": options.clips,
+        "nodes": len(FLEETS[WHOLE]),
+        "capacity": CAPACITY,
+        "caption_s": CAPTION_S,
+        "in_flight": len(FLEETS[WHOLE]) * CAPACITY,
+        "runs": [],
+    }
+    for smg in [None, options.smg] if options.smg else [None]:
+        for name in FLEETS:
+            result["runs"].append(measure(name, options.clips, smg))
+            RESULT.write_text(json.dumps(result, indent=1) + "\n")
+            print(json.dumps(result["runs"][-1], indent=1), flush=True)
+
+
+def measure(name: str, clips: int, smg: Path | None) -> dict[str, Any]:
+    """One run before one fleet. Busy cores show whether anything but the nodes limited it."""
+    fleet = FLEETS[name]
+    with tempfile.TemporaryDirectory() as folder, nodes(name) as serving:
+        with gateway(serving.urls, smg) as entrance:
+            settings = Settings.load(
+                home=folder,
+                source={"url": f"{folder}/clips"},
+                batches={"size": clips, "max_size": clips, "preparing": 8},
+                engine={"name": "sglang", "model": MODEL, "base_urls": entrance, "in_flight": len(fleet) * CAPACITY},
+            )
+            ready = Ready(settings)
+            ready.write(clips)
+            store, source = Store.open(settings), Source(settings)
+            wanted = Wanted(open_captioner(settings).fingerprint.digest(), collection="none")
+            [batch] = plan_run(settings, store, source, RUN, survey(store, source, [DAY], wanted)).batches
+            serving.begin()
+            began, own, all_of_it = time.perf_counter(), time.process_time(), busy_s()
+            errors = asyncio.run(caption(settings, store, source, batch, ready))
+            seconds = time.perf_counter() - began
+            own, all_of_it = time.process_time() - own, busy_s() - all_of_it
+        seen = serving.end()
+        last_words = Counter(one.outcome for one in run_outcomes(store, DAY, RUN).values())
+    scheduled = list_schedule(fleet, clips)
+    return {
+        "fleet": name,
+        "by": "gateway" if smg else "list of nodes",
+        "makespan_s": round(seconds, 1),
+        "list_schedule_s": round(scheduled, 1),
+        "ratio": round(seconds / scheduled, 3),
+        "captioned": last_words[Outcome.CAPTIONED],
+        "quarantined": last_words[Outcome.QUARANTINED],
+        "without_outcome": clips - last_words[Outcome.CAPTIONED] - last_words[Outcome.QUARANTINED],
+        "asked_again": seen["asked_again"],
+        "tries": len(errors) + 1,
+        "errors": errors,
+        "client_cores": round(own / seconds, 2),
+        "busy_cores": round(all_of_it / seconds, 2),
+        "answers": seen["answers"],
+    }
+
+
+async def caption(settings: Settings, store: Store, source: Source, batch: BatchRef, ready: "Ready") -> list[str]:
+    """Try as often as the DAG would, and tell what ended the tries but the last."""
+    errors: list[str] = []
+    captioner = open_captioner(settings)
+    try:
+        while len(errors) < TRIES:
+            try:
+                await caption_batch(settings, store, source, captioner, batch, len(errors) + 1, ready)
+                break
+            except ClipdexError as error:
+                errors.append(f"{type(error).__name__}: {error}"[:400])
+    finally:
+        await captioner.aclose()
+    return errors
+
+
+class Ready:
+    """Clips that are prepared already: a file is its own proxy, all the same video, no two the same bytes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.folder = Path(settings.source_url)
+        [clip] = write_tiny_clips(settings.home / "template", 1, DAY)
+        self.template = prepare(clip, settings.video, settings.sampling)
+
+    def write(self, clips: int) -> None:
+        day = self.folder / DAY.replace("-", "/")
+        day.mkdir(parents=True)
+        for number in range(clips):
+            told = f"{number:08d}".encode()  # in a box of MP4 that readers skip
+            box = (8 + len(told)).to_bytes(4, "big") + b"free" + told
+            (day / f"clip-{number:06d}.mp4").write_bytes(self.template.windows[0].proxy + box)
+
+    async def prepare(self, path: str | Path) -> Prepared:
+        window = replace(self.template.windows[0], proxy=Path(path).read_bytes())  # noqa: ASYNC240 (1 kB)
+        return replace(self.template, windows=(window,))
+
+
+def list_schedule(fleet: list[Behaviour], clips: int) -> float:
+    """When the last clip is finished if a free slot of a node that is up takes the next clip at once [s]."""
+    up, running, life = [not node.refuses for node in fleet], [0] * len(fleet), [0] * len(fleet)
+    events = [(at, kind, number, 0) for number, node in enumerate(fleet)
+              for span in node.down for at, kind in zip(span, ("down", "up"), strict=True)]  # fmt: skip
+    heapq.heapify(events)
+    waiting, left, now = clips, clips, 0.0
+    while left:
+        for number, node in enumerate(fleet):
+            while waiting and up[number] and running[number] < CAPACITY:
+                waiting, running[number] = waiting - 1, running[number] + 1
+                heapq.heappush(events, (now + node.caption_s, "done", number, life[number]))
+        now, kind, number, of_life = heapq.heappop(events)
+        if kind == "done" and of_life == life[number]:
+            running[number], left = running[number] - 1, left - 1
+        elif kind == "down":
+            waiting, running[number] = waiting + running[number], 0
+            up[number], life[number] = False, life[number] + 1
+        elif kind == "up":
+            up[number] = True
+    return now
+
+
+@dataclass(slots=True)
+class Serving:
+    """The nodes, as the measuring process sees them."""
+
+    process: "subprocess.Popen[str]"
+    urls: list[str]
+
+    def begin(self) -> None:
+        """The clock of the faults starts."""
+        assert self.process.stdin
+        print("begin", file=self.process.stdin, flush=True)
+
+    def end(self) -> dict[str, Any]:
+        seen: dict[str, Any] = json.loads(self.process.communicate()[0])
+        return seen
+
+
+@contextmanager
+def nodes(name: str) -> Iterator[Serving]:
+    command = [sys.executable, "-m", "benchmarks.fleet", "--nodes", name]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield Serving(process, json.loads(process.stdout.readline()))
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def gateway(urls: list[str], smg: Path | None) -> Iterator[list[str]]:
+    """Where to send requests: to the nodes themselves, or to smg as docker/gateway/serve starts it."""
+    if smg is None:
+        yield urls
+        return
+    port, metrics = free_port(), free_port()
+    command = [sys.executable, str(REPOSITORY / "docker/gateway/serve"), "--port", str(port), *urls,
+               "--prometheus-host", "127.0.0.1", "--prometheus-port", str(metrics), "--log-level", "error"]  # fmt: skip
+    path = f"{smg.resolve() / 'bin'}:{os.environ['PATH']}"
+    process = subprocess.Popen(command, env=os.environ | {"PATH": path}, start_new_session=True)
+    try:
+        until_it_knows(f"http://127.0.0.1:{port}", len(urls))
+        yield [f"http://127.0.0.1:{port}"]
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def until_it_knows(url: str, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(OSError), urllib.request.urlopen(f"{url}/workers", timeout=5) as answer:
+            if sum(worker["is_healthy"] for worker in json.load(answer)["workers"]) == count:
+                return
+        time.sleep(0.5)
+    raise SystemExit(f"{url}: the gateway does not find all {count} nodes")
+
+
+async def be_nodes(fleet: list[Behaviour]) -> None:
+    """Serve until the standard input ends, and tell what was asked."""
+    lives: list[list[StandIn]] = [[born(node)] for node in fleet]
+    serving = {asyncio.create_task(life[0].run()) for life in lives}
+    for life in lives:
+        await asyncio.to_thread(life[0].started.wait, 10)
+    print(json.dumps([life[0].url for life in lives]), flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    absences = [asyncio.create_task(be_away(*one, serving)) for one in zip(fleet, lives, strict=True)]
+    await asyncio.to_thread(sys.stdin.read)
+    for task in absences:
+        task.cancel()
+    for life in lives:
+        life[-1].stop()
+    await asyncio.gather(*serving, *absences, return_exceptions=True)
+    asked = [[request for engine in life for request in engine.chats] for life in lives]
+    everything = sorted((request for requests in asked for request in requests), key=lambda request: request.at)
+    counts = [Counter(str(request.status) for request in requests) for requests in asked]
+    print(json.dumps({"asked_again": len(asked_twice(everything)), "answers": counts}))
+
+
+async def be_away(node: Behaviour, life: list[StandIn], serving: "set[asyncio.Task[None]]") -> None:
+    began = time.monotonic()
+    for gone, back in node.down:
+        await asyncio.sleep(began + gone - time.monotonic())
+        life[-1].stop()
+        if back == FOREVER:
+            return
+        await asyncio.sleep(began + back - time.monotonic())
+        life.append(born(node, life[-1].port))
+        serving.add(asyncio.create_task(life[-1].run()))
+
+
+def born(node: Behaviour, port: int = 0) -> StandIn:
+    return StandIn("400:1.0" if node.refuses else "", latency_s=node.caption_s, capacity=CAPACITY, port=port)
+
+
+def busy_s() -> float:
+    """Seconds that all cores of this machine together have worked since it started."""
+    user, nice, system, _, _, irq, soft = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    main()
