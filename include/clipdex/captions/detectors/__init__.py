@@ -15,7 +15,7 @@ from clipdex.captions.detectors import weights
 from clipdex.config import Settings
 from clipdex.video import Prepared, read_proxy
 
-VERSION = 1  # raise it with every change that may change a caption
+VERSION = 2  # raise it with every change that may change a caption
 _MOST_THREADS = 8  # each holds its own models
 
 

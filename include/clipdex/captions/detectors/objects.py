@@ -106,14 +106,8 @@ def judge(samples: Sequence[Sample], found: Mapping[int, Sequence[Sighting]], le
 
 def rides(person: Thing, other: Thing) -> bool:
     """Does a person sit or stand on the other thing in a picture that shows both: over it, and reaching well above?"""
-    for number in person.boxes.keys() & other.boxes.keys():
-        for body in person.boxes[number]:
-            for mount in other.boxes[number]:
-                middle = (body[0] + body[2]) / 2 - (mount[0] + mount[2]) / 2
-                above = mount[1] - body[1] > 0.25 * (body[3] - body[1])
-                if above and abs(middle) < 0.4 * (mount[2] - mount[0]) and inside(mount, body) > 0.25:
-                    return True
-    return False
+    shared = person.boxes.keys() & other.boxes.keys()
+    return any(_mounted(body, mount) for n in shared for body in person.boxes[n] for mount in other.boxes[n])
 
 
 def overlap(one: Box, other: Box) -> float:
@@ -168,12 +162,24 @@ def _believed(name: str, seen: Mapping[int, Sequence[Sighting]], people: Mapping
     if name in _RELIABLE:
         if clear >= 1 and len(tops) >= 2 and mean >= 0.48:
             return True
-        return False if max(tops) >= 0.58 else None
+        if max(tops) >= 0.58:
+            return False
+        # One look is not much, but somebody on top of it speaks for it.
+        ridden = name in RIDDEN and any(
+            s.score >= _SEEN and _mounted(body, s.box) for n in seen for s in seen[n] for body in people.get(n, ())
+        )
+        return False if ridden else None
     largest = max(_area(s.box) for sightings in seen.values() for s in sightings)
     if name in WORN:
         held = sum(any(inside(s.box, person) > 0.7 for s in seen[n] for person in people.get(n, ())) for n in seen)
         return True if clear >= 2 and held >= 2 and mean >= 0.55 and largest < 0.12 else None
     return False if clear >= 3 and mean >= 0.65 and largest < 0.12 else None
+
+
+def _mounted(body: Box, mount: Box) -> bool:
+    middle = (body[0] + body[2]) / 2 - (mount[0] + mount[2]) / 2
+    above = mount[1] - body[1] > 0.25 * (body[3] - body[1])
+    return above and abs(middle) < 0.4 * (mount[2] - mount[0]) and inside(mount, body) > 0.25
 
 
 def _thing(
