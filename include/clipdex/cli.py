@@ -216,7 +216,7 @@ def estimate(settings: Settings, by_day: dict[str, int], gpus: int, rate: float 
     }
 
 
-DETECTORS_CLIPS_PER_SECOND = 0.4
+DETECTORS_CLIPS_PER_SECOND = 0.35
 """Of one core, 10 s clips: benchmarks/results/detectors.json."""
 GPU_CLIPS_PER_SECOND = 1.4
 """Of one RTX 4090 with an 8-bit 7B model, 512 tokens a clip: an estimate. Give your own with the option."""
