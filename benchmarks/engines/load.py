@@ -13,6 +13,9 @@ from typing import Any
 
 import httpx
 
+FIXED_LENGTH = {"ignore_eos": True}
+"""Random weights end a text anywhere: the engines are told to go on to max_tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -125,14 +128,9 @@ def video_bodies(model: str, prompt: str, tokens: int, videos: Iterator[bytes]) 
 
 
 def chat(model: str, tokens: int, content: list[dict[str, Any]]) -> bytes:
-    document = {"model": model, "max_tokens": tokens, **fixed_length(tokens), "temperature": 0.2, "seed": 1,
+    document = {"model": model, "max_tokens": tokens, **FIXED_LENGTH, "temperature": 0.2, "seed": 1,
                 "messages": [{"role": "user", "content": content}]}  # fmt: skip
     return json.dumps(document, separators=(",", ":")).encode()
-
-
-def fixed_length(tokens: int) -> dict[str, Any]:
-    """Random weights end a text anywhere: both engines are told to go on to max_tokens."""
-    return {"ignore_eos": True, "min_tokens": tokens}
 
 
 async def _ask(client: httpx.AsyncClient, url: str, body: bytes, began: float) -> Sample:

@@ -37,7 +37,7 @@ PROXIES: dict[str, dict[str, Any]] = {
 
 PROMPT = (
     "Describe this clip for a search index: the setting, people, objects, actions in order, camera movement and any "
-    "text on screen."
+    "text on screen, in plain English."
 )
 
 

@@ -14,11 +14,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engines.load import Sample, fixed_length, rates
+from benchmarks.engines.load import FIXED_LENGTH, Sample, rates
 from benchmarks.engines.servers import REPOSITORY, SERVED
 
 DAY = "2026-11-03"
@@ -52,8 +53,7 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
         batches = list(slots.map(_batch, jobs))
     seconds = time.time() - began
     outcomes = list(run_outcomes(store, DAY, "bench.1").values())
-    samples = [_sample(one, began) for one in outcomes if one.origin]
-    asked = [one for one in samples if one.completion_tokens]
+    asked = [_sample(one, began) for one in outcomes if one.answered_at]
     told = rates(asked, point["slots"] * point["in_flight"]).to_json() if asked else {}
     counts: dict[str, int] = {}
     for one in outcomes:
@@ -81,8 +81,9 @@ def caption(job: Path) -> dict[str, Any]:
     async def work() -> dict[str, Any]:
         captioner = open_captioner(settings)
         captioner.gates = Gates(min_words=0, max_repeat=2.0, min_ratio=0.0, language="")
+        store, source = Store.open(settings), Source(settings)
         try:
-            totals = await caption_batch(settings, Store.open(settings), Source(settings), captioner, batch)
+            totals = await caption_batch(settings, store, source, _Unjudged(captioner), batch)
         finally:
             await captioner.aclose()
         return totals.to_json()
@@ -94,11 +95,24 @@ def caption(job: Path) -> dict[str, Any]:
     return {**totals, "process_s": round(time.monotonic() - began, 2), "cpu_s": round(cpu_s, 2)}
 
 
+class _Unjudged:
+    """A captioner whose answers all have the same length: that they end there says nothing of them."""
+
+    def __init__(self, captioner: Any) -> None:
+        self._captioner = captioner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._captioner, name)
+
+    async def caption(self, clip: Any, attempt: int = 1) -> Any:
+        return replace(await self._captioner.caption(clip, attempt), finish_reason="stop")
+
+
 def _settings(urls: list[str], folder: Path, point: dict[str, Any]) -> dict[str, Any]:
     tokens = point.get("tokens", 512)
     engine = {
         "name": "sglang", "model": SERVED, "base_urls": urls, "in_flight": point["in_flight"], "max_tokens": tokens,
-        "min_tokens": 0, "language": "en", "request_timeout_s": 300.0, "options": fixed_length(tokens),
+        "min_tokens": 0, "language": "en", "request_timeout_s": 300.0, "options": FIXED_LENGTH,
         "server_sampling": point.get("server_sampling", {}), **point.get("engine", {}),
     }  # fmt: skip
     return {
@@ -119,8 +133,8 @@ def _batch(job: Path) -> dict[str, Any]:
 
 
 def _sample(outcome: Any, began: float) -> Sample:
-    """An outcome says when it was settled, and how long the engine took."""
-    end = datetime.fromisoformat(outcome.at).timestamp() - began
+    """An outcome says when the engine answered, and how long it took."""
+    end = datetime.fromisoformat(outcome.answered_at).timestamp() - began
     return Sample(end - outcome.seconds, end, outcome.prompt_tokens, outcome.completion_tokens)
 
 

@@ -383,6 +383,7 @@ class _Captioning:
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             seconds=reply.seconds,
+            gpu_s=reply.gpu_s,
             attempts=reply.attempts,
             finish_reason=reply.finish_reason,
         )
@@ -405,6 +406,7 @@ class _Captioning:
             outcome = replace(
                 outcome,
                 seconds=round(caption.seconds, 3),
+                gpu_s=round(caption.gpu_s, 4),
                 attempts=caption.attempts,
                 prompt_tokens=caption.prompt_tokens,
                 completion_tokens=caption.completion_tokens,

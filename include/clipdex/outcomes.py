@@ -44,8 +44,8 @@ class Origin(StrEnum):
 class ClipOutcome:
     """One clip in one run. Tokens as the engine counted them.
 
-    seconds: at the engine; preparing_s: fetched, digested and decoded; waiting_s: decoded, and waiting for a free
-    request [s]; answered_at: when the engine's answer came.
+    seconds: at the engine; gpu_s: what it took of the engine's GPUs [GPU-seconds]; preparing_s: fetched, digested and
+    decoded; waiting_s: decoded, and waiting for a free request [s]; answered_at: when the engine's answer came.
     """
 
     clip_id: str
@@ -67,6 +67,7 @@ class ClipOutcome:
     attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    gpu_s: float = 0.0
     preparing_s: float = 0.0
     waiting_s: float = 0.0
     answered_at: str = ""

@@ -12,7 +12,8 @@ class Pace:
     """What asking the engine came to. Times in seconds.
 
     clips: that the engine was asked for; wall_s: from the first request to the last answer; p50_s, p95_s: of one clip
-    at the engine; engine_s, preparing_s, waiting_s: summed over the clips: at the engine; fetched, digested and
+    at the engine; gpu_s: of the engine's GPUs, summed [GPU-seconds], 0 where it does not tell its load; engine_s,
+    preparing_s, waiting_s: summed over the clips: at the engine; fetched, digested and
     decoded; decoded, and waiting for a free request.
     """
 
@@ -21,6 +22,7 @@ class Pace:
     output_tokens: int = 0
     p50_s: float = 0.0
     p95_s: float = 0.0
+    gpu_s: float = 0.0
     engine_s: float = 0.0
     preparing_s: float = 0.0
     waiting_s: float = 0.0
@@ -34,8 +36,9 @@ class Pace:
         return self.output_tokens / self.wall_s if self.wall_s else 0.0
 
     def __str__(self) -> str:
+        of_gpus = f", {self.gpu_s / self.clips:.3f} GPU-seconds a clip" if self.gpu_s else ""
         return (
-            f"{self.clips_per_s:.2f} clips/s, {self.tokens_per_s:.0f} output tokens/s, "
+            f"{self.clips_per_s:.2f} clips/s, {self.tokens_per_s:.0f} output tokens/s{of_gpus}, "
             f"p50 {self.p50_s:.1f} s, p95 {self.p95_s:.1f} s"
         )
 
@@ -54,6 +57,7 @@ def pace(outcomes: Iterable[ClipOutcome]) -> Pace:
         output_tokens=sum(one.completion_tokens for one in asked),
         p50_s=seconds[len(seconds) // 2],
         p95_s=seconds[int(len(seconds) * 0.95)],
+        gpu_s=round(sum(one.gpu_s for one in asked), 3),
         engine_s=round(sum(seconds), 3),
         preparing_s=round(sum(one.preparing_s for one in asked), 3),
         waiting_s=round(sum(one.waiting_s for one in asked), 3),

@@ -47,7 +47,8 @@ class Reply:
 
     answers: the texts that text was put together from, where it took several questions; notes: what was said of single
     frames, where text is made of them but does not hold them. seconds: wall time from request to last token [s], of
-    requests side by side the longest; tokens as the engine counted them (0 where it has none): what was paid for, and
+    requests side by side the longest; gpu_s: what it took of the engine's GPUs [GPU-seconds], 0 where the engine does
+    not tell its load; tokens as the engine counted them (0 where it has none): what was paid for, and
     text_tokens what of it is in text.
     """
 
@@ -60,6 +61,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+    gpu_s: float = 0.0
     attempts: int = 1
 
 
@@ -91,6 +93,7 @@ class Caption:
     height: int
     poster: str = ""
     clip_id: str = ""
+    gpu_s: float = 0.0
     notes: tuple[Segment, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clipdex.captions.pacing import Load, sglang_load
 from clipdex.config import EngineName
 
 
@@ -13,7 +14,8 @@ class Dialect:
     every request that has a video.
 
     server_info: where the server tells its own settings; "" where it does not. served_sampling: what those say about
-    frames, None if they do not say. sampling_flag: how a person sets it.
+    frames, None if they do not say. sampling_flag: how a person sets it. load_page, load: where the server tells what
+    it works on, and how that is read; "" where it does not.
     """
 
     video_part: Callable[[str], dict[str, Any]]
@@ -22,6 +24,8 @@ class Dialect:
     server_info: str = ""
     served_sampling: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] = lambda _: None
     sampling_flag: str = ""
+    load_page: str = ""
+    load: Callable[[Mapping[str, Any]], Load | None] = lambda _: None
 
 
 def _video_url(url: str) -> dict[str, Any]:
@@ -43,6 +47,8 @@ DIALECTS: Mapping[EngineName, Dialect] = {
         server_info="/server_info",
         served_sampling=_mm_process_config,
         sampling_flag="--mm-process-config",
+        load_page="/v1/loads",
+        load=sglang_load,
     ),
     # Without this it picks frames of the proxy, whose frames were picked already.
     EngineName.VLLM: Dialect(

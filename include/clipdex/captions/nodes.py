@@ -17,7 +17,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from clipdex.captions.pacing import Load, Meter, next_room
 from clipdex.config import Engine
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 
@@ -38,13 +39,16 @@ Document = dict[str, Any]
 class Node:
     """One base URL, with connections of its own. Times are of the monotonic clock.
 
-    room: requests that it gets at once; troubles: rests in a row; rests_until: until then it is asked only if nobody
-    else can be; closed_until: it said so itself, by Retry-After, and is not asked before.
+    room: requests that it gets at once, at most its share of ours; meter: what a request takes of its GPUs; troubles:
+    rests in a row; rests_until: until then it is asked only if nobody else can be; closed_until: it said so itself, by
+    Retry-After, and is not asked before.
     """
 
     url: str
     client: httpx.AsyncClient
+    share: int
     room: int
+    meter: Meter = field(default_factory=Meter)
     in_flight: int = 0
     troubles: int = 0
     rests_until: float = 0.0
@@ -64,6 +68,11 @@ class Node:
     def full(self) -> bool:
         return self.in_flight >= self.room
 
+    def took(self, requests: int) -> None:
+        """One more, or one fewer."""
+        self.in_flight += requests
+        self.meter.own(self.in_flight)
+
     def trouble(self, backoff_s: float, retry_after_s: float | None = None) -> None:
         now = time.monotonic()
         if now >= self.rests_until:
@@ -77,10 +86,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """seconds: from the request to its last byte; attempts: how many requests were sent until it came."""
+    """seconds: from the request to its last byte; gpu_s: what it took of the node's GPUs [GPU-seconds], 0 where that
+    is not known; attempts: how many requests were sent until it came."""
 
     document: Document
     seconds: float
+    gpu_s: float
     attempts: int
 
 
@@ -98,7 +109,7 @@ class Nodes:
         urls = dict.fromkeys(map(_base_url, engine.base_urls))
         room = math.ceil(in_flight / len(urls))
         certificates = httpx.create_ssl_context()
-        self.all = [Node(url, self._client(room, certificates), room) for url in urls]
+        self.all = [Node(url, self._client(room, certificates), room, room) for url in urls]
         self.serving: Sequence[Node] = self.all
         self.model_seen = False
         self._waiting: deque[tuple[asyncio.Future[Node], dict[Node, int]]] = deque()
@@ -122,6 +133,23 @@ class Nodes:
     async def aclose(self) -> None:
         await asyncio.gather(*(node.client.aclose() for node in self.all))
 
+    async def watch(self, page: str, read: Callable[[Document], Load | None]) -> None:
+        """Give each node as many requests as it takes, until cancelled; its share where it tells no load."""
+        while True:
+            await asyncio.gather(*(self._look(node, page, read) for node in self.serving))
+            await asyncio.sleep(_LOOK_S)
+
+    async def _look(self, node: Node, page: str, read: Callable[[Document], Load | None]) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                load = read(self._read(node, page, await self._sent(node, "GET", page)))
+        except (EngineUnavailable, ConfigurationError, TimeoutError):
+            return  # what asks it for captions finds out
+        if load:
+            node.meter.load(load)
+            node.room = next_room(node.room, node.share, load)
+            self._hand_out()
+
     async def get(self, node: Node, path: str, deadline_s: float) -> Document | None:
         """What one node says, or None if it has no such page. It needs no room: it is no work."""
 
@@ -129,7 +157,7 @@ class Nodes:
             return self._read(one, path, await self._sent(one, "GET", path))
 
         try:
-            return (await self._persist([Node(node.url, node.client, room=1)], deadline_s, send)).document
+            return (await self._persist([Node(node.url, node.client, share=1, room=1)], deadline_s, send)).document
         except _Absent:
             return None
 
@@ -189,7 +217,7 @@ class Nodes:
         if node.full and not any(against.values()):
             node = await self._room(against, left_s)
         else:
-            node.in_flight += 1
+            node.took(1)
         try:
             await self._open(node, left_s)
         except BaseException:
@@ -212,14 +240,18 @@ class Nodes:
             raise
 
     def _free(self, node: Node) -> None:
-        node.in_flight -= 1
+        node.took(-1)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """What has room goes to who waits."""
         while self._waiting:
             handed, against = self._waiting[0]
             if not handed.cancelled():
                 best = _best(against)
                 if best.full:
                     return
-                best.in_flight += 1
+                best.took(1)
                 handed.set_result(best)
             self._waiting.popleft()
 
@@ -240,7 +272,7 @@ class Nodes:
         What it tells of the node is noted before its room goes to the next.
         """
         limit_s = min(self._engine.request_timeout_s, left_s)
-        started = time.monotonic()
+        started, before = time.monotonic(), node.meter.read()
         try:
             async with asyncio.timeout(limit_s):
                 document = await send(node)
@@ -256,7 +288,9 @@ class Nodes:
             raise
         finally:
             self._free(node)
-        return Answer(document, time.monotonic() - started, attempts)
+        after = node.meter.read()
+        gpu_s = after - before if before is not None and after is not None else 0.0
+        return Answer(document, time.monotonic() - started, gpu_s, attempts)
 
     async def _sent(self, node: Node, method: str, path: str, **options: Any) -> httpx.Response:
         try:
@@ -318,6 +352,7 @@ class _Bearer(httpx.Auth):
 _ABOUT_THE_CLIP = {400, 413, 422}
 _LATER = {408, 409, 425, 429}
 _ABSENT = {404, 405, 501}
+_LOOK_S = 2.0
 _LONGEST_PAUSE_S, _LONGEST_RETRY_AFTER_S = 30.0, 120.0
 _LONGEST_MESSAGE = 300
 

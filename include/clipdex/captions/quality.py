@@ -46,6 +46,7 @@ async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> Reply:
         prompt_tokens=first.prompt_tokens + second.prompt_tokens,
         completion_tokens=first.completion_tokens + second.completion_tokens,
         seconds=first.seconds + second.seconds,
+        gpu_s=first.gpu_s + second.gpu_s,
         attempts=first.attempts + second.attempts,
     )
 

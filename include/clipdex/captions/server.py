@@ -34,6 +34,7 @@ class ServerModel:
         self._nodes = Nodes(engine, self.in_flight, backoff_s)
         self._slots = asyncio.Semaphore(self.in_flight)
         self._sampling_unseen = False
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def traits(self) -> dict[str, Any]:
@@ -57,6 +58,8 @@ class ServerModel:
             log.warning("%s; going on without it", error)
         self._nodes.serving = [node for node, error in zip(nodes, found, strict=True) if error is None]
         self._nodes.model_seen = True
+        if self._dialect.load_page and self._watch is None:
+            self._watch = asyncio.create_task(self._nodes.watch(self._dialect.load_page, self._dialect.load))
 
     async def ask(self, question: Question) -> Reply:
         """One request, and what it takes to get it answered. See Model."""
@@ -71,10 +74,13 @@ class ServerModel:
             completion_tokens=_count(usage, "completion_tokens"),
             text_tokens=_count(usage, "completion_tokens"),
             seconds=answer.seconds,
+            gpu_s=answer.gpu_s,
             attempts=answer.attempts,
         )
 
     async def aclose(self) -> None:
+        if self._watch:
+            self._watch.cancel()
         await self._nodes.aclose()
 
     def _body(self, question: Question) -> Document:

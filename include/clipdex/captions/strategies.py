@@ -235,6 +235,7 @@ def _costing(reply: Reply, asked: Sequence[Reply]) -> Reply:
         prompt_tokens=sum(one.prompt_tokens for one in asked),
         completion_tokens=sum(one.completion_tokens for one in asked),
         seconds=max(one.seconds for one in asked),
+        gpu_s=sum(one.gpu_s for one in asked),
         attempts=sum(one.attempts for one in asked),
     )
 

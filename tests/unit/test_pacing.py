@@ -1,0 +1,72 @@
+"""How many requests a node gets, and what a request takes of its GPUs."""
+
+import asyncio
+import time
+
+import pytest
+
+from clipdex.captions.engines import open_captioner
+from clipdex.captions.pacing import Load, Meter, next_room, sglang_load
+from clipdex.config import Sampling, Settings, VideoLimits
+from clipdex.video import prepare
+from tests.support.clips import write_clip
+from tests.support.engine import MODEL, StandIn
+
+
+def test_a_node_with_nothing_waiting_gets_more_up_to_its_share():
+    room, seen = 8, []
+    for _ in range(12):
+        room = next_room(room, 64, Load(running=room, waiting=0))
+        seen.append(room)
+    assert seen == sorted(seen) and seen[-1] == 64
+
+
+def test_clients_that_share_a_node_come_to_what_it_takes_and_a_short_queue():
+    capacity, rooms = 128, [96, 64, 8, 96]
+    for _ in range(60):
+        total = sum(rooms)
+        load = Load(min(capacity, total), max(0, total - capacity))
+        rooms = [next_room(room, 96, load) for room in rooms]
+    assert capacity <= sum(rooms) <= 1.35 * capacity
+
+
+@pytest.mark.parametrize("said", [{}, {"loads": []}, {"loads": [{"num_running_reqs": None}]}, {"loads": "none"}])
+def test_what_is_no_load_changes_nothing(said):
+    assert sglang_load(said) is None
+
+
+def test_the_loads_of_all_ranks_and_gpus_count():
+    rank = {"num_running_reqs": 3, "num_waiting_reqs": 2}
+    assert sglang_load({"loads": [rank, rank], "num_accelerators": 2}) == Load(6, 4, gpus=4)
+
+
+def test_a_request_takes_its_share_of_a_gpu():
+    meter = Meter()
+    assert meter.read() is None
+    meter.own(2)
+    meter.load(Load(running=3, waiting=1))
+    before, began = meter.read(), time.monotonic()
+    while time.monotonic() - began < 0.05:
+        pass
+    spent = time.monotonic() - began
+    assert meter.read() - before == pytest.approx(spent / 4, rel=0.2)
+
+
+def test_what_captions_took_of_a_gpu_adds_up_to_the_time_it_was_busy(tmp_path):
+    clip = prepare(write_clip(tmp_path / "a.mp4"), VideoLimits(), Sampling(short_side=64))
+
+    async def work(url):
+        captioner = open_captioner(
+            Settings.load(engine={"name": "sglang", "model": MODEL, "base_urls": [url], "in_flight": 8})
+        )
+        try:
+            await captioner.check()
+            async with asyncio.timeout(5):
+                await captioner.caption(clip)  # long enough that the load has been looked at
+            return await asyncio.gather(*(captioner.caption(clip) for _ in range(8)))
+        finally:
+            await captioner.aclose()
+
+    with StandIn(latency_s=1.0, capacity=8) as node:
+        replies = asyncio.run(work(node.url))
+    assert sum(reply.gpu_s for reply in replies) == pytest.approx(max(reply.seconds for reply in replies), rel=0.2)
