@@ -18,7 +18,7 @@ import time
 import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -104,6 +104,9 @@ def run_case(lane: Lane, case: dict[str, Any]) -> None:
     if case["engine"] == "transformers":
         _transformers(lane, case)
         return
+    if case["engine"] == "gateway":
+        _gateway(lane, case)
+        return
     about = {name: case.get(name, default) for name, default in
              (("name", ""), ("engine", ""), ("flags", []), ("env", {}), ("why", ""))}  # fmt: skip
     about["case"] = about.pop("name")
@@ -151,21 +154,66 @@ def _pipeline(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, An
     """clipdex on stored clips, and the bare generator on as many proxies, in turns."""
     from benchmarks.engines import pipeline
 
-    rounds = []
+    rounds: list[dict[str, Any]] = []
+    if point.get("bare_first"):
+        rounds.append({"bare": _bare(lane, server, point)})
     for number in range(point.get("rounds", 1)):
         first = next(lane.next_clip)
         clips = [_clip(lane, first)] + [_clip(lane, next(lane.next_clip)) for _ in range(point["requests"] - 1)]
-        of_clipdex = pipeline.run([server.url], clips, lane.work / f"pipeline-{lane.plan}-{lane.gpu}-{first}", point)
+        _flush(server)
+        of_clipdex = pipeline.run(
+            point.get("urls", [server.url]), clips, lane.work / f"pipeline-{lane.plan}-{lane.gpu}-{first}", point
+        )
+        if point.get("bare_first"):
+            rounds[-1]["pipeline"] = of_clipdex
+            continue
         rounds.append({"pipeline": of_clipdex})
         if point.get("bare", True):
-            _flush(server)
-            bare = _load(lane, server, {**point, "prompt": "describe", "in_flight": point["bare_in_flight"]})
-            rounds[-1]["bare"] = bare["rates"]
+            rounds[-1]["bare"] = _bare(lane, server, point)
         print(f"[{lane.gpu}] round {number}: {json.dumps(rounds[-1])}", flush=True)
     return {"rounds": rounds}
 
 
+def _bare(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, Any]:
+    """As many clips as clipdex gets, with its prompt, as ready-made proxies."""
+    _flush(server)
+    wanted = {**point, "prompt": "describe", "in_flight": point["bare_in_flight"]}
+    rates: dict[str, Any] = _load(lane, server, wanted)["rates"]
+    return rates
+
+
 _POINTS: dict[str, Callable[[Lane, Server, dict[str, Any]], dict[str, Any]]] = {"load": _load, "pipeline": _pipeline}
+
+
+def _gateway(lane: Lane, case: dict[str, Any]) -> None:
+    """Two nodes, each on its own GPU and cores: one alone, both through the gateway, both as a list."""
+    about = {"case": case["name"], "engine": "gateway", "flags": case["flags"], "env": case.get("env", {}),
+             "why": case.get("why", "")}  # fmt: skip
+
+    def start(gpu: int) -> Server:
+        log = lane.work / "logs" / f"{lane.plan}-{case['name']}-{gpu}.log"
+        return servers.start(lane.host, case["nodes"], case["flags"], case.get("env", {}), gpu, case["cores"][gpu], log,
+                             case.get("wait_s", 300.0))  # fmt: skip
+
+    with ThreadPoolExecutor(2) as starting:
+        nodes = list(starting.map(start, range(len(case["cores"]))))
+    gateway = servers.start_gateway([node.url for node in nodes], lane.work / "logs" / f"{lane.plan}-gateway.log")
+    asked = {"node": nodes[0], "gateway": gateway, "list": nodes[0]}
+    try:
+        for point in case["point"]:
+            if time.time() > lane.until:
+                lane.write({**about, "point": point, "left_out": "no time left"})
+                continue
+            for node in nodes:
+                _flush(node)
+            urls = {"gateway": [gateway.url], "list": [node.url for node in nodes]}.get(
+                point["through"], [nodes[0].url]
+            )
+            found = _POINTS[point.get("kind", "load")](lane, asked[point["through"]], {**point, "urls": urls})
+            lane.write({**about, "point": point, **found})
+    finally:
+        for server in (gateway, *nodes):
+            server.stop()
 
 
 def _transformers(lane: Lane, case: dict[str, Any]) -> None:

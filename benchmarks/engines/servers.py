@@ -93,6 +93,25 @@ def start(
     return server
 
 
+def start_gateway(urls: Sequence[str], log: Path) -> Server:
+    """docker/gateway/serve before these nodes. Raises ServerDied."""
+    port = _free_port()
+    command = [sys.executable, str(REPOSITORY / "docker/gateway/serve"), "--port", str(port), *urls]
+    began = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    server = Server("gateway", f"http://127.0.0.1:{port}", command, 0.0, log, process)
+    while not _answers(f"{server.url}/readiness"):
+        if not server.alive or time.monotonic() - began > 120:
+            server.stop()
+            raise ServerDied(f"the gateway is not ready:\n{server.tail()}")
+        time.sleep(0.2)
+    server.start_s = round(time.monotonic() - began, 1)
+    return server
+
+
 def get(url: str, timeout_s: float = 10.0) -> Any:
     with urllib.request.urlopen(url, timeout=timeout_s) as answer:
         return json.loads(answer.read() or b"null")
