@@ -1,0 +1,76 @@
+"""Airflow's own UI in Chromium, over the sample clips and the embedded defaults, in a home of the tests' own.
+
+SCREENSHOTS=docs make browser      also writes the pictures that README shows
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from demo.local_airflow import LocalAirflow
+from demo.samples import write_samples
+
+SIZE = {"width": 1360, "height": 850}
+SECONDS = 1000
+"""Playwright counts in milliseconds."""
+
+Picture = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory) -> Iterator[LocalAirflow]:
+    """As `make up` keeps it."""
+    home = tmp_path_factory.mktemp("clipdex")
+    write_samples(home / ".clipdex" / "samples")
+    with LocalAirflow(home / ".airflow", {"CLIPDEX_HOME": str(home)}) as airflow:
+        yield airflow
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.fail("no Chromium on the PATH; Debian: apt-get install chromium")
+    as_root = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses to sandbox for root
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=as_root)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def stranger(airflow, browser) -> Iterator[Page]:
+    """A page of somebody who has not logged in."""
+    with browser.new_context(base_url=airflow.url, viewport=SIZE) as context:
+        yield context.new_page()
+
+
+@pytest.fixture(scope="session")
+def page(airflow, browser) -> Iterator[Page]:
+    """A page of the admin, who logged in by Airflow's own form."""
+    with browser.new_context(base_url=airflow.url, viewport=SIZE, color_scheme="light") as context:
+        context.set_default_timeout(30 * SECONDS)
+        page = context.new_page()
+        page.goto("/")
+        page.get_by_label("Username").fill(airflow.user)
+        page.get_by_label("Password").fill(airflow.password)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page).to_have_url(re.compile(f"^{re.escape(airflow.url)}/$"))
+        yield page
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Picture:
+    """Keeps what a page shows as NAME.png in the folder that SCREENSHOTS names; without that, does nothing."""
+    folder = os.environ.get("SCREENSHOTS")
+
+    def take(page: Page, name: str) -> None:
+        if folder:
+            page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
+
+    return take

@@ -1,0 +1,95 @@
+"""What the documents say is there: every setting with its default, every target, file and link they name."""
+
+import json
+import re
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, SecretStr
+
+from clipdex.config import REPOSITORY, Settings
+from clipdex.errors import Reason
+
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+OPERATIONS = (REPOSITORY / "docs/operations.md").read_text()
+ROW = re.compile(r"^\| `(CLIPDEX_\w+)`[^|]*\| (?:`([^`]*)`)?", re.MULTILINE)
+MADE = (".venv", ".clipdex", ".airflow", "docker/.env", "OUT")
+"""What paths begin with that a command makes."""
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def settings(group: type[BaseModel], prefix: str = "CLIPDEX_") -> Iterator[tuple[str, Any]]:
+    """Every variable with its default."""
+    for name, field in group.model_fields.items():
+        variable, default = f"{prefix}{name.upper()}", field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            yield from settings(type(default), f"{variable}__")
+        else:
+            yield variable, default
+
+
+def spelled(default: Any) -> str:
+    """As a variable of the environment would say it."""
+    match default:
+        case SecretStr() | "":
+            return ""
+        case Enum():
+            return str(default.value)
+        case str():
+            return default
+        case tuple():
+            return json.dumps(list(default))
+        case _:
+            return json.dumps(default)
+
+
+def test_every_setting_is_told_and_no_other():
+    told = set(re.findall(r"`(CLIPDEX_\w+)`", "\n".join(line for line in OPERATIONS.splitlines() if line[:1] == "|")))
+    assert told == {variable for variable, _ in settings(Settings)}
+
+
+def test_the_defaults_told_are_the_defaults():
+    by_place = {"CLIPDEX_HOME", "CLIPDEX_SOURCE__URL", "CLIPDEX_STORE__URL"}  # a place below the repository, in words
+    told = {variable: default for variable, default in ROW.findall(OPERATIONS) if variable not in by_place}
+    assert told == {variable: spelled(default) for variable, default in settings(Settings) if variable in told}
+
+
+def test_every_reason_for_quarantine_is_told():
+    assert {reason for reason in Reason if f"`{reason}`" not in OPERATIONS} == set()
+
+
+@pages
+def test_every_link_of_a_page_leads_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    assert [link for link in links if not leads_somewhere(page, link)] == []
+
+
+@pages
+def test_every_make_target_that_a_page_names_exists(page):
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= targets
+
+
+@pages
+def test_every_file_that_a_page_names_exists(page):
+    named = re.findall(r"(?:^|[\s`(])((?:benchmarks|dags|demo|docker|docs|include|plugins|tests)/[\w./-]*\w)",
+                       page.read_text())  # fmt: skip
+    assert [path for path in named if not path.startswith(MADE) and not (REPOSITORY / path).exists()] == []
+
+
+def leads_somewhere(page: Path, link: str) -> bool:
+    if link.startswith(("https://", "http://")):
+        return True
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path) if path else page
+    return target.exists() and (not anchor or anchor in anchors(target))
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
