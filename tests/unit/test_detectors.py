@@ -80,6 +80,11 @@ def test_words_are_quoted_as_they_stand(told, words):
     assert f'"{words}"' in told(Scene(2, NAVY, words=words)).text
 
 
+def test_a_word_cut_by_the_border_is_quoted_as_a_part(tmp_path):
+    """In bikes.mp4 a sign that says TAXI stands half outside the picture."""
+    assert '"…AXI"' in _told(_film("bikes.mp4"))
+
+
 def test_each_shot_is_told_by_itself_with_its_times(told):
     reply = told(
         Scene(3, (150, 200, 240), (Shape("circle", RED, RIGHT),)),

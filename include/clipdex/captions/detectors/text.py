@@ -17,6 +17,7 @@ _SIDE = 640  # of the picture that is read: more costs time in proportion and fi
 _SURE = 0.9
 _ALIKE = 0.7
 _MOVED = 0.08  # picture widths
+_EDGE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def _is_piece(group: Sequence[tuple[Sample, Line]], whole: Sequence[str]) -> boo
 
 
 def _cut(line: Line) -> bool:
-    return line.box[0] < 0.01 or line.box[2] > 0.99
+    return line.box[0] < _EDGE or line.box[2] > 1 - _EDGE
 
 
 def _words(group: Sequence[tuple[Sample, Line]]) -> Words:
@@ -138,9 +139,9 @@ def _words(group: Sequence[tuple[Sample, Line]]) -> Words:
         for sample, line in group
         if len(_plain(line.text)) >= 0.9 * longest
     ]
-    return Words(
-        best.text, tuple(sample.time_s for sample, _ in group), movement(path, _MOVED) if len(path) > 1 else None
-    )
+    # What the picture's border cuts is quoted as a part.
+    text = "…" * (best.box[0] < _EDGE) + best.text + "…" * (best.box[2] > 1 - _EDGE)
+    return Words(text, tuple(sample.time_s for sample, _ in group), movement(path, _MOVED) if len(path) > 1 else None)
 
 
 def _plain(text: str) -> str:
