@@ -93,10 +93,10 @@ class AirflowApi:
         return found
 
     def log(self, dag: str, run: str, task: str, try_number: int, map_index: int = -1) -> str:
-        """What a try logged, a line an event."""
+        """What a try logged, a line an event; an exception by its type and message."""
         path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{try_number}"
         content = self.call("GET", path, params={"map_index": map_index, "full_content": True})["content"]
-        return "\n".join(line if isinstance(line, str) else str(line.get("event", "")) for line in content)
+        return "\n".join(line if isinstance(line, str) else _told(line) for line in content)
 
     def wait(self, dag: str, runs: Callable[[list[dict[str, Any]]], bool], seconds: float) -> list[dict[str, Any]]:
         """Wait until the DAG's runs are as wanted; the runs. Raises TimeoutError with their states."""
@@ -117,6 +117,11 @@ class AirflowApi:
                 raise ApiError(f"login as {self._user}: {answer.status_code} {answer.text[:300]}")
             self._token = answer.json()["access_token"]
         return self._client.request(method, path, headers={"Authorization": f"Bearer {self._token}"}, **arguments)
+
+
+def _told(line: dict[str, Any]) -> str:
+    raised = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or []]
+    return ": ".join([str(line.get("event", "")), *raised])
 
 
 def finished(run: dict[str, Any]) -> bool:

@@ -152,6 +152,7 @@ class _Captioning:
         started = time.monotonic()
         self.total = len(clips)
         todo = await self._not_yet_said(clips)
+        refused_before = len(self.rejected)
         if todo:
             await self.captioner.check()
             await self._caption(todo)
@@ -163,7 +164,7 @@ class _Captioning:
             new=self.origins[Origin.NEW] - self.kept,
             copies=self.origins[Origin.COPY],
             stored=self.origins[Origin.STORED],
-            quarantined=len(self.rejected),
+            quarantined=len(self.rejected) - refused_before,
             completion_tokens=self.tokens,
             seconds=time.monotonic() - started,
             idle=round(self.starved_s / self.open_s, 4) if self.open_s else 0.0,
@@ -181,9 +182,10 @@ class _Captioning:
         self.rejected = {key: outcome for key, outcome in said.items() if outcome.outcome in refused}
         todo = [clip for clip in clips if clip.clip_id not in said or said[clip.clip_id].outcome is Outcome.FAILED]
         if said:
+            captioned = len(clips) - len(todo) - len(self.rejected)
             log.info(
                 "%s: earlier tries captioned %d of %d clips and refused %d; %d to do",
-                self.batch.label, len(said) - len(self.rejected), len(clips), len(self.rejected), len(todo),
+                self.batch.label, captioned, len(clips), len(self.rejected), len(todo),
             )  # fmt: skip
         return todo
 

@@ -135,7 +135,7 @@ def finished(pipeline: Pipeline, try_number: int = 1):
 def told(report: RunReport) -> dict:
     """A report without what a clock says."""
     record = report.to_json()
-    return {**record, "days": [{**day, "engine_s": None} for day in record["days"]]}
+    return {**record, "days": [{**day, "pace": None} for day in record["days"]]}
 
 
 def stored(pipeline: Pipeline) -> set[str]:

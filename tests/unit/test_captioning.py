@@ -133,6 +133,18 @@ def test_a_node_that_refuses_everything_fails_the_batch_and_quarantines_nobody(p
     assert pipeline.caption(batch, 2).new == 8
 
 
+def test_a_try_tells_as_captioned_only_what_earlier_tries_captioned(pipeline, engine, caplog):
+    pipeline.put(8)
+    (batch,) = pipeline.plan().batches
+    engine.plan.set("400:1.0")
+    with pytest.raises(BatchRejected):
+        pipeline.caption(batch, 1)
+    engine.plan.set("")
+    caplog.set_level("INFO")
+    pipeline.caption(batch, 2)
+    assert "earlier tries captioned 0 of 8 clips and refused 0; 8 to do" in caplog.text
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_wrong_key_stops_the_task_before_any_clip_has_an_outcome(pipeline, engine, status):
     pipeline.put(3)
