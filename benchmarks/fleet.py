@@ -1,13 +1,14 @@
 """How close captioning on twenty nodes comes to a list schedule, while one node dies, one flaps, one is three times
-slower and one refuses everything; once with the list of nodes, once through the gateway.
+slower and one refuses everything; with the list of nodes, or through the gateway.
 
-    python -m benchmarks.fleet [--smg FOLDER] [--clips 4000]
+    python -m benchmarks.fleet [--clips 4000]                    the list of nodes
+    python -m benchmarks.fleet --smg FOLDER [--clips 4000]       the gateway; FOLDER: a virtual environment that has smg
 
 The nodes are stand-ins (tests/support/engine.py) in a process of their own: 16 requests at once, 8 s a caption. The
 clips are prepared already; what is measured is the client as a task runs it (caption_batch: store, journal, gates,
 nodes), in real time. The list schedule knows the same faults only as they happen: whenever a slot of a node that is up
-is free, it takes the next clip; what a node drops goes back on the list. --smg: a virtual environment that has smg
-1.13; without it the gateway is left out. Writes results/fleet.json.
+is free, it takes the next clip; what a node drops goes back on the list. Writes results/fleet.json, where the runs take
+the place of former ones of their kind.
 """
 
 import argparse
@@ -80,24 +81,14 @@ def main() -> None:
     if options.nodes:
         asyncio.run(be_nodes(FLEETS[options.nodes]))
         return
-    result = {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "python": sys.version.split()[0],
-        "cores": os.cpu_count(),
-        "niceness": os.nice(0),
-        "command": "python -m benchmarks.fleet" + (" --smg FOLDER" if options.smg else ""),
-        "clips": options.clips,
-        "nodes": len(FLEETS[WHOLE]),
-        "capacity": CAPACITY,
-        "caption_s": CAPTION_S,
-        "in_flight": len(FLEETS[WHOLE]) * CAPACITY,
-        "runs": [],
-    }
-    for smg in [None, options.smg] if options.smg else [None]:
-        for name in FLEETS:
-            result["runs"].append(measure(name, options.clips, smg))
-            RESULT.write_text(json.dumps(result, indent=1) + "\n")
-            print(json.dumps(result["runs"][-1], indent=1), flush=True)
+    by = "gateway" if options.smg else "list of nodes"
+    kept = json.loads(RESULT.read_text())["runs"] if RESULT.exists() else []
+    runs = [run for run in kept if run["by"] != by]
+    for name in FLEETS:
+        runs.append({"by": by, **measure(name, options.clips, options.smg)})
+        print(json.dumps(runs[-1], indent=1), flush=True)
+    setting = {"nodes": 20, "capacity": CAPACITY, "caption_s": CAPTION_S, "in_flight": 20 * CAPACITY}
+    RESULT.write_text(json.dumps({**setting, "cores": os.cpu_count(), "runs": runs}, indent=1) + "\n")
 
 
 def measure(name: str, clips: int, smg: Path | None) -> dict[str, Any]:
@@ -126,7 +117,10 @@ def measure(name: str, clips: int, smg: Path | None) -> dict[str, Any]:
     scheduled = list_schedule(fleet, clips)
     return {
         "fleet": name,
-        "by": "gateway" if smg else "list of nodes",
+        "command": "python -m benchmarks.fleet" + (" --smg FOLDER" if smg else ""),
+        "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}",
+        "niceness": os.nice(0),
+        "clips": clips,
         "makespan_s": round(seconds, 1),
         "list_schedule_s": round(scheduled, 1),
         "ratio": round(seconds / scheduled, 3),

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from hashlib import sha256
@@ -15,7 +16,7 @@ from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected
 from clipdex.video import prepare
 from tests.support.clips import plain, write_clip
-from tests.support.engine import MODEL, StandIn
+from tests.support.engine import CLIENT_LEFT, MODEL, StandIn
 
 T = TypeVar("T")
 CHAT = "/v1/chat/completions"
@@ -93,6 +94,25 @@ def test_behind_a_slow_node_no_clip_waits_while_others_are_free(serve, video):
     slow, fast = serve(latency_s=1.0), serve(latency_s=0.01)
     using(lambda nodes: ask_all(nodes, [video] * 30), slow, fast, in_flight=4)
     assert (len(slow.chats), len(fast.chats)) == (2, 28)
+
+
+def test_what_a_slow_node_has_just_begun_is_asked_of_one_that_is_idle(serve, video):
+    slow, fast = serve(latency_s=2.0), serve(latency_s=0.05)
+
+    async def work(nodes: Nodes) -> float:
+        await ask_all(nodes, [video] * 12)
+        started = time.monotonic()
+        await ask_all(nodes, [video] * 12)
+        return time.monotonic() - started
+
+    assert using(work, slow, fast, in_flight=4) < 1.5
+    assert [request.status for request in slow.chats] == [200, 200, CLIENT_LEFT, CLIENT_LEFT]
+
+
+def test_nodes_that_are_alike_are_not_asked_for_the_same(serve, video):
+    serving = [serve(latency_s=0.05) for _ in range(3)]
+    using(lambda nodes: ask_all(nodes, [video] * 31), *serving, in_flight=6)
+    assert sum(len(node.chats) for node in serving) == 31
 
 
 def test_a_node_that_refuses_everything_is_soon_left_alone(serve, video):

@@ -41,7 +41,7 @@ class Node:
 
     room: requests that it gets at once, at most its share of ours; meter: what a request takes of its GPUs; troubles:
     rests in a row; rests_until: until then it is asked only if nobody else can be; closed_until: it said so itself, by
-    Retry-After, and is not asked before.
+    Retry-After, and is not asked before; usual_s: what an answer took of late, 0 before the first.
     """
 
     url: str
@@ -53,6 +53,7 @@ class Node:
     troubles: int = 0
     rests_until: float = 0.0
     closed_until: float = 0.0
+    usual_s: float = 0.0
 
     @property
     def doubtful(self) -> bool:
@@ -80,6 +81,10 @@ class Node:
             self.rests_until = now + min(_LONGEST_PAUSE_S, backoff_s * 2**self.troubles)
         self.closed_until = max(self.closed_until, now + (retry_after_s or 0.0))
 
+    def answered(self, seconds: float) -> None:
+        self.troubles = 0
+        self.usual_s = 0.7 * self.usual_s + 0.3 * seconds if self.usual_s else seconds
+
     def trusted(self) -> None:
         self.troubles, self.rests_until = 0, 0.0
 
@@ -99,7 +104,8 @@ class Nodes:
     """Sends requests, each to the node that has the fewest of ours in flight. One object serves one event loop.
 
     in_flight is shared out evenly: a node gets no more than its part at once, and what finds no room waits here. So a
-    slow node has no queue in which the last clips of a batch would wait, while others are idle.
+    slow node has no queue in which the last clips of a batch would wait, while others are idle. What a slow node has
+    just begun when others become idle is asked there, too: the first answer counts, the other request is cancelled.
 
     backoff_s: the longest pause before the second try; it doubles with each further one. serving: those to ask.
     """
@@ -113,6 +119,7 @@ class Nodes:
         self.serving: Sequence[Node] = self.all
         self.model_seen = False
         self._waiting: deque[tuple[asyncio.Future[Node], dict[Node, int]]] = deque()
+        self._races: set[_Race] = set()
 
     def _client(self, room: int, certificates: ssl.SSLContext) -> httpx.AsyncClient:
         """One a node, since httpx looks at every connection of a client for each request."""
@@ -242,6 +249,7 @@ class Nodes:
     def _free(self, node: Node) -> None:
         node.took(-1)
         self._hand_out()
+        self._let_in(node)
 
     def _hand_out(self) -> None:
         """What has room goes to who waits."""
@@ -254,6 +262,17 @@ class Nodes:
                 best.took(1)
                 handed.set_result(best)
             self._waiting.popleft()
+
+    def _let_in(self, idle: Node) -> None:
+        """Let an idle node in on the request that will take longest elsewhere, if it can clearly win."""
+        if idle.full or idle.doubtful or not idle.usual_s:
+            return
+        now = time.monotonic()
+        slowest = max(self._races, key=lambda race: race.left_s(now), default=None)
+        if slowest and slowest.left_s(now) > _CLEARLY * idle.usual_s:
+            self._races.discard(slowest)
+            idle.took(1)
+            slowest.rival.set_result(idle)
 
     async def _open(self, node: Node, left_s: float) -> None:
         """Wait as long as the node asked for, and a little more, so that not everybody comes back at once."""
@@ -275,8 +294,7 @@ class Nodes:
         started, before = time.monotonic(), node.meter.read()
         try:
             async with asyncio.timeout(limit_s):
-                document = await send(node)
-            node.troubles = 0
+                document = await self._raced(node, send)
         except TimeoutError:
             node.trouble(self._backoff_s)
             raise EngineUnavailable(f"{node.url}: no whole answer within {limit_s:.1f} s") from None
@@ -291,6 +309,27 @@ class Nodes:
         after = node.meter.read()
         gpu_s = after - before if before is not None and after is not None else 0.0
         return Answer(document, time.monotonic() - started, gpu_s, attempts)
+
+    async def _raced(self, node: Node, send: Callable[[Node], Awaitable[Document]]) -> Document:
+        """The answer of this node, or of a rival that is idle before it has answered, and quicker."""
+        race = _Race(node, time.monotonic(), asyncio.get_running_loop().create_future())
+        self._races.add(race)
+        asked = [asyncio.ensure_future(_noted(node, send))]
+        try:
+            either: list[asyncio.Future[Any]] = [*asked, race.rival]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not asked[0].done():
+                asked.append(asyncio.ensure_future(_noted(race.rival.result(), send)))
+                await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            good = [one for one in asked if not one.done() or not one.exception()]
+            return await min(good or asked[:1], key=lambda one: not one.done())
+        finally:
+            self._races.discard(race)
+            for one in asked:
+                one.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+            if not race.rival.cancel():
+                self._free(race.rival.result())
 
     async def _sent(self, node: Node, method: str, path: str, **options: Any) -> httpx.Response:
         try:
@@ -329,6 +368,18 @@ class Nodes:
         return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Race:
+    """A request under way, and who else may answer it. since: of the monotonic clock."""
+
+    node: Node
+    since: float
+    rival: asyncio.Future[Node]
+
+    def left_s(self, now: float) -> float:
+        return self.node.usual_s - (now - self.since)
+
+
 class _Refused(Exception):
     """400, 413 or 422, for the first time."""
 
@@ -355,6 +406,14 @@ _ABSENT = {404, 405, 501}
 _LOOK_S = 2.0
 _LONGEST_PAUSE_S, _LONGEST_RETRY_AFTER_S = 30.0, 120.0
 _LONGEST_MESSAGE = 300
+_CLEARLY = 1.5
+
+
+async def _noted(node: Node, send: Callable[[Node], Awaitable[Document]]) -> Document:
+    started = time.monotonic()
+    document = await send(node)
+    node.answered(time.monotonic() - started)
+    return document
 
 
 def _best(against: dict[Node, int]) -> Node:
