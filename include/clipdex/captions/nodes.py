@@ -219,9 +219,9 @@ class Nodes:
                 await asyncio.sleep(pause)
 
     async def _taken(self, against: dict[Node, int], left_s: float) -> Node:
-        """The best node, with one of its requests taken. A clip that met trouble before does not wait for room."""
+        """The best node, with one of its requests taken, as soon as it has room."""
         node = _best(against)
-        if node.full and not any(against.values()):
+        if node.full:
             node = await self._room(against, left_s)
         else:
             node.took(1)
@@ -233,9 +233,12 @@ class Nodes:
         return node
 
     async def _room(self, against: dict[Node, int], left_s: float) -> Node:
-        """Who came first gets the first that is free."""
+        """Who came first gets the first that is free; clips that met trouble elsewhere stand in front."""
         handed: asyncio.Future[Node] = asyncio.get_running_loop().create_future()
-        self._waiting.append((handed, against))
+        if any(against.values()):
+            self._waiting.appendleft((handed, against))
+        else:
+            self._waiting.append((handed, against))
         try:
             async with asyncio.timeout(left_s):
                 return await handed
@@ -252,16 +255,18 @@ class Nodes:
         self._let_in(node)
 
     def _hand_out(self) -> None:
-        """What has room goes to who waits."""
-        while self._waiting:
-            handed, against = self._waiting[0]
+        """What has room goes to who waits. Those without a history all wait for the same nodes."""
+        for waiting in list(self._waiting):
+            handed, against = waiting
+            best = _best(against)
+            if best.full and not handed.cancelled():
+                if any(against.values()):
+                    continue
+                return
+            self._waiting.remove(waiting)
             if not handed.cancelled():
-                best = _best(against)
-                if best.full:
-                    return
                 best.took(1)
                 handed.set_result(best)
-            self._waiting.popleft()
 
     def _let_in(self, idle: Node) -> None:
         """Let an idle node in on the request that will take longest elsewhere, if it can clearly win."""
