@@ -28,7 +28,7 @@ browser: .venv/browser ## drive Airflow's UI in Chromium (Debian: apt-get instal
 
 constraints: ## pin what a fresh environment resolves to (constraints.txt)
 	$(PYTHON) -m venv /tmp/clipdex-constraints
-	/tmp/clipdex-constraints/bin/pip install --upgrade '.[airflow,embedded,s3,samples,test,lint,browser,transformers]'
+	/tmp/clipdex-constraints/bin/pip install --upgrade '.[airflow,embedded,s3,samples,test,lint,browser,bench,transformers]'
 	/tmp/clipdex-constraints/bin/pip freeze --exclude clipdex | sed -E 's/\+cpu//' > constraints.txt
 	rm -rf /tmp/clipdex-constraints
 

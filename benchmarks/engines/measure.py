@@ -14,8 +14,10 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
+import traceback
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -110,10 +112,10 @@ def run_case(lane: Lane, case: dict[str, Any]) -> None:
     about = {name: case.get(name, default) for name, default in
              (("name", ""), ("engine", ""), ("flags", []), ("env", {}), ("why", ""))}  # fmt: skip
     about["case"] = about.pop("name")
-    log = lane.work / "logs" / f"{lane.plan}-{case['name']}.log"
+    log = lane.work / "logs" / f"{lane.plan}-{lane.gpu}-{case['name']}.log"
     try:
         server = servers.start(lane.host, case["engine"], about["flags"], about["env"], lane.gpu, lane.cores, log,
-                               case.get("wait_s", 300.0))  # fmt: skip
+                               case.get("wait_s", 480.0))  # fmt: skip
     except ServerDied as error:
         lane.write({**about, "died": str(error)[-3000:]})
         return
@@ -125,8 +127,12 @@ def run_case(lane: Lane, case: dict[str, Any]) -> None:
                 continue
             _flush(server)
             began = time.time()
-            lane.write({**about, "point": point, **_POINTS[point.get("kind", "load")](lane, server, point),
-                        "load_of_log": _log_of(server, began) if case["engine"] == "sglang" else []})  # fmt: skip
+            try:
+                found = _POINTS[point.get("kind", "load")](lane, server, point)
+            except Exception:  # a point that fails costs only itself: the machine is held for all of them
+                found = {"failed": traceback.format_exc()[-3000:]}
+            log_lines = _log_of(server, began) if case["engine"] == "sglang" else []
+            lane.write({**about, "point": point, **found, "load_of_log": log_lines})
             if not server.alive:
                 lane.write({**about, "died": server.tail()})
                 break
@@ -151,35 +157,30 @@ def _load(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pipeline(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, Any]:
-    """clipdex on stored clips, and the bare generator on as many proxies, in turns."""
+    """clipdex on stored clips, and the bare generator on as many proxies, in turns; each is written as it ends."""
     from benchmarks.engines import pipeline
 
-    rounds: list[dict[str, Any]] = []
+    def of_clipdex() -> dict[str, Any]:
+        clips = [_clip(lane, next(lane.next_clip)) for _ in range(point["requests"])]
+        folder = Path(tempfile.mkdtemp(prefix="pipeline-", dir=lane.work))
+        return pipeline.run(point.get("urls", [server.url]), clips, folder, point)
+
+    def of_generator() -> dict[str, Any]:
+        found = _load(lane, server, {**point, "prompt": "describe", "in_flight": point["bare_in_flight"]})
+        rates: dict[str, Any] = found["rates"]
+        return rates
+
+    turns = [("pipeline", of_clipdex)] + ([("bare", of_generator)] if point.get("bare", True) else [])
     if point.get("bare_first"):
-        rounds.append({"bare": _bare(lane, server, point)})
+        turns.reverse()
+    rounds = []
     for number in range(point.get("rounds", 1)):
-        first = next(lane.next_clip)
-        clips = [_clip(lane, first)] + [_clip(lane, next(lane.next_clip)) for _ in range(point["requests"] - 1)]
-        _flush(server)
-        of_clipdex = pipeline.run(
-            point.get("urls", [server.url]), clips, lane.work / f"pipeline-{lane.plan}-{lane.gpu}-{first}", point
-        )
-        if point.get("bare_first"):
-            rounds[-1]["pipeline"] = of_clipdex
-            continue
-        rounds.append({"pipeline": of_clipdex})
-        if point.get("bare", True):
-            rounds[-1]["bare"] = _bare(lane, server, point)
-        print(f"[{lane.gpu}] round {number}: {json.dumps(rounds[-1])}", flush=True)
-    return {"rounds": rounds}
-
-
-def _bare(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, Any]:
-    """As many clips as clipdex gets, with its prompt, as ready-made proxies."""
-    _flush(server)
-    wanted = {**point, "prompt": "describe", "in_flight": point["bare_in_flight"]}
-    rates: dict[str, Any] = _load(lane, server, wanted)["rates"]
-    return rates
+        rounds.append({})
+        for name, run in turns:
+            _flush(server)
+            rounds[-1][name] = run()
+            lane.write({"engine": server.engine, "point": point, "round": number, name: rounds[-1][name]})
+    return {"rounds": len(rounds)}
 
 
 _POINTS: dict[str, Callable[[Lane, Server, dict[str, Any]], dict[str, Any]]] = {"load": _load, "pipeline": _pipeline}
@@ -193,7 +194,7 @@ def _gateway(lane: Lane, case: dict[str, Any]) -> None:
     def start(gpu: int) -> Server:
         log = lane.work / "logs" / f"{lane.plan}-{case['name']}-{gpu}.log"
         return servers.start(lane.host, case["nodes"], case["flags"], case.get("env", {}), gpu, case["cores"][gpu], log,
-                             case.get("wait_s", 300.0))  # fmt: skip
+                             case.get("wait_s", 480.0))  # fmt: skip
 
     with ThreadPoolExecutor(2) as starting:
         nodes = list(starting.map(start, range(len(case["cores"]))))

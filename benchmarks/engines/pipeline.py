@@ -27,11 +27,11 @@ DAY = "2026-11-03"
 
 def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any]) -> dict[str, Any]:
     """Caption these clips; rates from the outcomes, totals of the batches, CPU seconds a clip."""
+    from clipdex.captions.engines import open_captioner
     from clipdex.clips import Source
     from clipdex.config import Settings
-    from clipdex.ingest import wanted
     from clipdex.outcomes import run_outcomes
-    from clipdex.planning import plan_run, survey
+    from clipdex.planning import Wanted, plan_run, survey
     from clipdex.store import Store
 
     archive = folder / "archive" / DAY.replace("-", "/")
@@ -42,7 +42,8 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
     settings = Settings.load(**given)
     store, source = Store.open(settings), Source(settings)
     began = time.time()
-    found = survey(store, source, [DAY], wanted(settings))
+    # There is no embedding model on a GPU host, and nothing is indexed here.
+    found = survey(store, source, [DAY], Wanted(open_captioner(settings).fingerprint.digest(), "none"))
     plan = plan_run(settings, store, source, "bench.1", found)
     jobs = []
     for number, batch in enumerate(plan.batches):

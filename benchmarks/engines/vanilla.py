@@ -54,7 +54,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
         reply = await model.ask(question)
         samples.append(Sample(start, time.monotonic() - since, reply.prompt_tokens, reply.completion_tokens))
 
-    await ask(videos[0], 8, began)  # the first one compiles and allocates
+    await ask(videos[0], args.tokens, began)  # the first one compiles and allocates
     samples.clear()
     began = time.monotonic()
     for first in range(0, len(videos), args.batch):

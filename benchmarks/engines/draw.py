@@ -1,0 +1,211 @@
+"""Tables, plots and the summary, from what was measured: results/engines/*.jsonl.
+
+python -m benchmarks.engines.draw        writes results/summary.json, docs/engines.svg, docs/waves.svg, prints tables
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+RESULTS = Path(__file__).parents[1] / "results"
+MEASURED = RESULTS / "engines"
+DOCS = Path(__file__).parents[2] / "docs"
+
+TOKENS = 512
+FIXED, SMALL = "20x476x280", ("10x476x280", "20x336x196")
+
+H200 = {"bandwidth_tb_s": 4.8, "fp8_tflop_s": 1979.0, "memory_gb": 141}
+RTX4090 = {"bandwidth_tb_s": 1.008, "fp8_tflop_s": 330.0, "memory_gb": 24}
+"""Datasheets: dense fp8 with fp32 accumulation."""
+WEIGHTS_GB, KV_GB_A_TOKEN = 8.7, 28_672 / 1e9
+"""Qwen2.5-VL-7B: fp8 linears, bf16 embedding and head; fp8 keys and values of 28 layers, 4 heads, 128 wide."""
+BATCH_4090 = 64
+"""What the cache of 24 GB holds with room to spare: docker/sglang/profiles/rtx4090-24gb.toml."""
+
+
+def main() -> None:
+    points = list(read())
+    summary = summarize(points)
+    (RESULTS / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    print(table(points))
+    print(json.dumps(summary, indent=1))
+    draw_engines(points, DOCS / "engines.svg")
+    for waves in sorted(MEASURED.glob("*-waves-*.json")):
+        draw_waves(json.loads(waves.read_text()), DOCS / "waves.svg")
+
+
+def read() -> Iterator[dict[str, Any]]:
+    """Every point that gave rates: file, line, case, engine, point, proxy, rates."""
+    for file in sorted(MEASURED.glob("*.jsonl")):
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            record = json.loads(line)
+            kept = {name: record.get(name, default) for name, default in (("case", ""), ("point", {}), ("flags", []))}
+            about = {"from": f"engines/{file.name}:{number}", "engine": record["engine"], **kept}
+            if record.get("rates", {}).get("requests"):
+                yield {**about, "proxy": record.get("proxy", FIXED), "rates": record["rates"]}
+            for found in record.get("rounds", []) if isinstance(record.get("rounds"), list) else [record]:
+                for kind in ("pipeline", "bare"):
+                    if kind in found:
+                        yield {**about, "kind": kind, "proxy": FIXED, "rates": _rates(found[kind]), "told": found[kind]}
+
+
+def summarize(points: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures that a reader looks for first, each with the file and line that it comes from; null: not measured."""
+
+    def best(where: Any, what: str = "clips_per_s") -> tuple[float | None, str | None]:
+        found = [one for one in points if where(one) and one["rates"][what]]
+        top = max(found, key=lambda one: one["rates"][what], default=None)
+        return (round(top["rates"][what], 3), top["from"]) if top else (None, None)
+
+    def bare(one: dict[str, Any]) -> bool:
+        return one.get("kind") != "pipeline" and one["point"].get("tokens", TOKENS) == TOKENS
+
+    def fp8(one: dict[str, Any]) -> bool:
+        return "fp8" in one["flags"]
+
+    pipeline, pipeline_from = best(lambda one: one.get("kind") == "pipeline", "whole_clips_per_s")
+    beside = [one for one in points if one.get("kind") == "bare" and one["from"] == pipeline_from]
+    rows = {
+        # One at a time: over the median, since the first ones still allocate.
+        "transformers_clips_per_s": _one_at_a_time(points),
+        "vllm_clips_per_s": best(lambda one: one["engine"] == "vllm" and bare(one) and not fp8(one)),
+        "sglang_clips_per_s": best(lambda one: one["engine"] == "sglang" and bare(one) and not fp8(one)),
+        "sglang_tuned_clips_per_s": best(
+            lambda one: one["engine"] == "sglang" and bare(one) and fp8(one) and one["proxy"] == FIXED
+        ),
+        "sglang_small_proxy_clips_per_s": best(
+            lambda one: one["engine"] == "sglang" and bare(one) and one["proxy"] in SMALL
+        ),
+        "pipeline_clips_per_s": (pipeline, pipeline_from),
+        "pipeline_efficiency": (
+            round(pipeline / beside[0]["rates"]["clips_per_s"], 3) if pipeline and beside else None, pipeline_from,
+        ),
+    }  # fmt: skip
+    estimate = rtx4090(points)
+    return {
+        "gpu": "NVIDIA H200", "date": "2026-11-25", "model": "Qwen2.5-VL-7B, random weights", "output_tokens": TOKENS,
+        **{name: value for name, (value, _) in rows.items()},
+        "from": {name: source for name, (_, source) in rows.items()},
+        "rtx4090_estimate": estimate,
+    }  # fmt: skip
+
+
+def rtx4090(points: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """An estimate, by arithmetic: the H200's share of its own limits, taken for a card with other limits.
+
+    Prefill is taken to be bound by arithmetic, decoding by memory: prefill_tokens_per_s and decode_tokens_per_s are the
+    medians of the tuned server's log.
+    """
+    waves = next(iter(sorted(MEASURED.glob("*-waves-*.json"))), None)
+    if waves is None:
+        return None
+    told = json.loads(waves.read_text())
+    prefill = _median([rate for _, tokens, rate in told["prefill"] if tokens > 4096])
+    decode = [(running, rate) for _, running, rate, _ in told["decode"] if running > 200 and rate > 5000]
+    running, rate = decode[len(decode) // 2][0], _median([rate for _, rate in decode])
+    context = told["load"]["prompt_tokens"] + TOKENS / 2
+    reached = (WEIGHTS_GB + KV_GB_A_TOKEN * context * running) * rate / running / 1000 / H200["bandwidth_tb_s"]
+    step_s = (WEIGHTS_GB + KV_GB_A_TOKEN * context * BATCH_4090) / 1000 / (RTX4090["bandwidth_tb_s"] * reached)
+    found: dict[str, Any] = {
+        "estimate": True,
+        "h200_prefill_tokens_per_s": round(prefill),
+        "h200_decode_tokens_per_s": round(rate),
+        "h200_share_of_bandwidth": round(reached, 2),
+    }
+    for name, tokens in (("fixed_proxy", 1752), ("small_proxy", 902)):
+        prefill_s = tokens / (prefill * RTX4090["fp8_tflop_s"] / H200["fp8_tflop_s"])
+        gpu_s = prefill_s + TOKENS * step_s / BATCH_4090
+        hours = 1e6 * gpu_s / 20 / 3600
+        found[name] = {"gpu_seconds_a_clip": round(gpu_s, 2), "hours_a_million_on_20": round(hours, 1),
+                       "times_faster_than_two_weeks": round(14 * 24 / hours)}  # fmt: skip
+    return found
+
+
+def table(points: list[dict[str, Any]]) -> str:
+    """Every point, as Markdown."""
+    lines = [
+        "| engine | flags | proxy | tokens in | in flight | clips | clips/s | steady | tok/s | p50 s | from |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for one in points:
+        rates = one["rates"]
+        name = f"clipdex → {one['engine']}" if one.get("kind") == "pipeline" else one["engine"]
+        steady = rates.get("steady_clips_per_s")
+        lines.append(
+            f"| {name} | {' '.join(one['flags'])} | {one['proxy']} | {rates['prompt_tokens']:.0f} "
+            f"| {rates['in_flight']} | {rates['requests']} | {rates['clips_per_s']:.2f} "
+            f"| {f'{steady:.2f}' if steady else ''} | {rates['tokens_per_s']:.0f} | {rates['p50_s']:.1f} | {one['from']} |"
+        )
+    return "\n".join(lines)
+
+
+def draw_engines(points: list[dict[str, Any]], path: Path) -> None:
+    """Clips a second over requests in flight."""
+    _style()
+    figure, axes = plt.subplots(figsize=(7, 4))
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for one in points:
+        if one.get("kind") or one["point"].get("tokens", TOKENS) != TOKENS:
+            continue
+        name = one["case"] + ("" if one["proxy"] == FIXED else f", {one['proxy']}")
+        curves.setdefault(name, []).append((one["rates"]["in_flight"], one["rates"]["clips_per_s"]))
+    for name, curve in curves.items():
+        axes.plot(*zip(*sorted(curve), strict=True), marker="o", label=name)
+    axes.set(xscale="log", xlabel="requests in flight", ylabel="clips/s", title="One H200, 512 tokens a clip")
+    axes.set_xticks([1, 8, 32, 128, 256, 384], ["1", "8", "32", "128", "256", "384"])
+    axes.legend(frameon=False)
+    figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)
+
+
+def draw_waves(told: dict[str, Any], path: Path) -> None:
+    """Prefill and decode rates over time: the march in step, and where it stalls."""
+    _style()
+    figure, axes = plt.subplots(figsize=(7, 3))
+    began = _seconds(min(told["answered"]))
+    axes.plot([_seconds(at) - began for at, *_ in told["prefill"]], [rate for _, _, rate in told["prefill"]], ".",
+              label="prefill")  # fmt: skip
+    axes.plot([_seconds(at) - began for at, *_ in told["decode"]], [rate for _, _, rate, _ in told["decode"]], ".",
+              label="decode")  # fmt: skip
+    for at in told["answered"]:
+        axes.axvline(_seconds(at) - began, color="0.7", linewidth=0.7, zorder=0)
+    axes.set(xlabel="seconds (lines: 255 answers at once)", ylabel="tokens/s", ylim=(0, 50_000))
+    axes.legend(frameon=False, loc="upper right", ncols=2)
+    figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)
+
+
+def _rates(told: dict[str, Any]) -> dict[str, Any]:
+    """Of clipdex: from the first request to the last answer; whole_clips_per_s: from listing to the last process."""
+    if "rates" not in told:
+        return told
+    rates: dict[str, Any] = {**told["rates"], "whole_clips_per_s": told["clips_per_s"]}
+    return rates
+
+
+def _one_at_a_time(points: list[dict[str, Any]]) -> tuple[float | None, str | None]:
+    found = [one for one in points if one["engine"] == "transformers" and one["rates"]["in_flight"] == 1]
+    return (round(1 / found[0]["rates"]["p50_s"], 3), found[0]["from"]) if found else (None, None)
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _seconds(at: str) -> int:
+    hours, minutes, seconds = (int(part) for part in at.split(":"))
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _style() -> None:
+    mpl.rcParams.update(
+        {"svg.hashsalt": "clipdex", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    )
+
+
+if __name__ == "__main__":
+    main()
