@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def read() -> Iterator[dict[str, Any]]:
-    """Every point that gave rates: file, line, case, engine, point, proxy, rates."""
+    """Every point that gave rates: file, line, case, engine, point, proxy, rates; beside: what was measured in turns."""
     for file in sorted(MEASURED.glob("*.jsonl")):
         for number, line in enumerate(file.read_text().splitlines(), 1):
             record = json.loads(line)
@@ -47,10 +47,12 @@ def read() -> Iterator[dict[str, Any]]:
             about = {"from": f"engines/{file.name}:{number}", "engine": record["engine"], **kept}
             if record.get("rates", {}).get("requests"):
                 yield {**about, "proxy": record.get("proxy", FIXED), "rates": record["rates"]}
-            for found in record.get("rounds", []) if isinstance(record.get("rounds"), list) else [record]:
+            rounds = record["rounds"] if isinstance(record.get("rounds"), list) else [record]
+            for place, found in enumerate(rounds):
+                beside = (file.name, json.dumps(kept["point"]), record.get("round", place))
                 for kind in ("pipeline", "bare"):
                     if kind in found:
-                        yield {**about, "kind": kind, "proxy": FIXED, "rates": _rates(found[kind]), "told": found[kind]}
+                        yield {**about, "kind": kind, "beside": beside, "proxy": FIXED, "rates": _rates(found[kind])}
 
 
 def summarize(points: list[dict[str, Any]]) -> dict[str, Any]:
@@ -68,7 +70,10 @@ def summarize(points: list[dict[str, Any]]) -> dict[str, Any]:
         return "fp8" in one["flags"]
 
     pipeline, pipeline_from = best(lambda one: one.get("kind") == "pipeline", "whole_clips_per_s")
-    beside = [one for one in points if one.get("kind") == "bare" and one["from"] == pipeline_from]
+    turn = next(
+        (one["beside"] for one in points if one.get("kind") == "pipeline" and one["from"] == pipeline_from), None
+    )
+    beside = [one for one in points if one.get("kind") == "bare" and one["beside"] == turn]
     rows = {
         # One at a time: over the median, since the first ones still allocate.
         "transformers_clips_per_s": _one_at_a_time(points),
@@ -138,7 +143,8 @@ def table(points: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {name} | {' '.join(one['flags'])} | {one['proxy']} | {rates['prompt_tokens']:.0f} "
             f"| {rates['in_flight']} | {rates['requests']} | {rates['clips_per_s']:.2f} "
-            f"| {f'{steady:.2f}' if steady else ''} | {rates['tokens_per_s']:.0f} | {rates['p50_s']:.1f} | {one['from']} |"
+            f"| {f'{steady:.2f}' if steady else ''} | {rates['tokens_per_s']:.0f} | {rates['p50_s']:.1f} "
+            f"| {one['from']} |"
         )
     return "\n".join(lines)
 
