@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def read() -> Iterator[dict[str, Any]]:
-    """Every point that gave rates: file, line, case, engine, point, proxy, rates; beside: what was measured in turns."""
+    """Every point that gave rates, with its file and line; beside: what was measured in turns."""
     for file in sorted(MEASURED.glob("*.jsonl")):
         for number, line in enumerate(file.read_text().splitlines(), 1):
             record = json.loads(line)
