@@ -249,8 +249,9 @@ def test_a_model_that_cannot_be_one_is_refused_before_anything_starts(tmp_path, 
     assert says in refused("--profile", "small-3b", "--model", str(tmp_path) if model == "." else model)
 
 
-def test_a_node_runs_as_many_requests_as_its_profile_advises():
+def test_a_client_sends_what_a_node_runs_and_at_most_half_as_much_to_wait():
     assert len(PROFILES) == 3
     for profile in PROFILES.values():
-        assert profile["flags"]["max-running-requests"] == profile["in_flight"]
-        assert profile["flags"]["cuda-graph-max-bs-decode"] == profile["in_flight"]
+        running = profile["flags"]["max-running-requests"]
+        assert running <= profile["in_flight"] <= 1.5 * running
+        assert profile["flags"]["cuda-graph-max-bs-decode"] == running
