@@ -218,8 +218,9 @@ def estimate(settings: Settings, by_day: dict[str, int], gpus: int, rate: float 
 
 DETECTORS_CLIPS_PER_SECOND = 0.35
 """Of one core, 10 s clips: benchmarks/results/detectors.json."""
-GPU_CLIPS_PER_SECOND = 1.4
-"""Of one RTX 4090 with an 8-bit 7B model, 512 tokens a clip: an estimate. Give your own with the option."""
+GPU_CLIPS_PER_SECOND = 1.7
+"""Of one RTX 4090 with an 8-bit 7B model, 512 tokens a clip: the estimate in benchmarks/results/summary.json. Give your
+own with the option."""
 
 
 def _surveyed(settings: Settings, first: date | None, last: date | None) -> tuple[dict[str, int], dict[str, int]]:
