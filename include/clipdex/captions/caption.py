@@ -101,7 +101,7 @@ class Caption:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
-        parts = {name: tuple(Segment(**part) for part in record.get(name, ())) for name in ("segments", "notes")}
+        parts = {name: tuple(Segment(**part) for part in record[name]) for name in ("segments", "notes") if name in record}
         return cls(**{**record, **parts})
 
 
