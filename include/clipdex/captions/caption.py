@@ -101,7 +101,8 @@ class Caption:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
-        parts = {name: tuple(Segment(**part) for part in record[name]) for name in ("segments", "notes") if name in record}
+        held = [name for name in ("segments", "notes") if name in record]
+        parts = {name: tuple(Segment(**part) for part in record[name]) for name in held}
         return cls(**{**record, **parts})
 
 
