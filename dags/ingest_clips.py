@@ -12,7 +12,7 @@ Every night: yesterday's new clips → captions → chunks → Qdrant, and a loo
 
 from datetime import datetime, timedelta
 
-from airflow.sdk import CronPartitionTimetable, dag, task, task_group
+from airflow.sdk import AsyncCallback, CronPartitionTimetable, DeadlineAlert, DeadlineReference, dag, task, task_group
 
 from clipdex import orchestration as clipdex
 
@@ -29,6 +29,14 @@ DEFAULTS = {
     "execution_timeout": timedelta(minutes=30),
 }
 
+# Counted from the moment at which a run is queued, since a run for a partition has no logical date.
+SEARCHABLE_IN_TIME = DeadlineAlert(
+    reference=DeadlineReference.DAGRUN_QUEUED_AT,
+    interval=timedelta(hours=12),
+    callback=AsyncCallback(clipdex.searchable_too_late),
+    name="searchable by noon",
+)
+
 
 @dag(
     schedule=NIGHTLY,
@@ -39,6 +47,7 @@ DEFAULTS = {
     tags=["clips"],
     params=clipdex.PARAMS,
     default_args=DEFAULTS,
+    deadline=SEARCHABLE_IN_TIME,
 )
 def ingest_clips():
     discover = task(clipdex.discover)()

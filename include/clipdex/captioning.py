@@ -9,14 +9,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from clipdex import leases
+from clipdex import leases, metrics
 from clipdex.captions.caption import Caption, Captioner, Reply
 from clipdex.captions.quality import caption_with_gates
 from clipdex.clips import Clip, Source
@@ -143,7 +143,7 @@ class _Captioning:
         self.failures: dict[str, _Failure] = {}
         self.waiting_for: dict[str, list[Clip]] = {}
         self.origins: Counter[str] = Counter()
-        self.answers = self.unanswered = self.tokens = self.kept = 0
+        self.answers = self.unanswered = self.tokens = self.kept = self.in_flight = 0
         self.total = 0
         self.asked: list[ClipOutcome] = []
         self.starved_s = self.open_s = 0.0
@@ -335,7 +335,8 @@ class _Captioning:
     async def _ask(self, one: _Ready, waited_s: float) -> None:
         before = self.answers
         try:
-            reply = await caption_with_gates(self.captioner, one.prepared)
+            with self._with_the_engine():
+                reply = await caption_with_gates(self.captioner, one.prepared)
         except ClipRejected as refusal:
             self._answered()
             for clip in [one.clip, *self.waiting_for.pop(one.key, [])]:
@@ -351,6 +352,16 @@ class _Captioning:
         for clip in self.waiting_for.pop(one.key, []):
             await self._captioned(clip, caption, Origin.COPY)
 
+    @contextmanager
+    def _with_the_engine(self) -> Iterator[None]:
+        self.in_flight += 1
+        metrics.gauge("in_flight", self.in_flight)
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            metrics.gauge("in_flight", self.in_flight)
+
     def _answered(self) -> None:
         self.answers += 1
         self.unanswered = 0
@@ -358,6 +369,7 @@ class _Captioning:
     def _unanswered(self, clip: Clip, failure: _Failure) -> None:
         self.failures[clip.clip_id] = failure
         self.unanswered += 1
+        metrics.count("unanswered")
         log.warning("%s: no answer (%s)", clip.uri, failure.error)
         if self.unanswered >= max(3, self.captioner.in_flight):
             raise _GivenUp from failure.error
@@ -467,6 +479,7 @@ class _Captioning:
 
     async def _say(self, outcome: ClipOutcome) -> None:
         self.settled.add(outcome.clip_id)
+        metrics.counts(outcome.counters())
         if await asyncio.to_thread(self.journal.add, outcome):
             await asyncio.to_thread(
                 leases.renew, self.store, self.batch.day, self.batch.run, self.settings.batches.lease_s

@@ -114,6 +114,7 @@ class Engine(_Group):
     server_sampling: what the server applies by its own flags ({"fps": 2, "max_frames": 32}); declared here because
     it is part of a caption's fingerprint, and checked against the server. Times in seconds.
     in_flight: requests that one batch keeps open; 0 means the engine's own default.
+    ca_file: a PEM file with the authorities that vouch for https:// addresses; "" for the public ones.
     device, dtype, batch_size: of transformers, which runs in this process; "auto" takes a GPU where there is one, and
     the precision that the weights are stored in.
     """
@@ -122,6 +123,7 @@ class Engine(_Group):
     model: str = ""
     base_urls: tuple[str, ...] = ()
     api_key: SecretStr = SecretStr("")
+    ca_file: str = ""
     preset: str = ""
     strategy: Strategy = Strategy.VIDEO
     prompt: str = "describe"
@@ -182,10 +184,14 @@ class Embedding(_Group):
 
 
 class Index(_Group):
-    """url: "" for Qdrant Edge inside the process, else a Qdrant server. Lock wait and timeout in seconds."""
+    """url: "" for Qdrant Edge inside the process, else a Qdrant server. Lock wait and timeout in seconds.
+
+    ca_file: a PEM file with the authorities that vouch for an https:// address; "" for the public ones.
+    """
 
     url: str = ""
     api_key: SecretStr = SecretStr("")
+    ca_file: str = ""
     alias: str = "clips"
     timeout_s: float = 30.0
     lock_wait_s: float = 120.0

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from clipdex import metrics
 from clipdex.captions.caption import Caption
 from clipdex.chunks import split
 from clipdex.config import Settings
@@ -60,11 +61,15 @@ def index_batch(
             stale += replace_points(index, points)
         for outcome, _ in captioned:
             count = len(points[outcome.clip_id])
-            journal.add(replace(outcome, outcome=Outcome.INDEXED, chunks=count, collection=collection.name))
+            indexed = replace(outcome, outcome=Outcome.INDEXED, chunks=count, collection=collection.name)
+            journal.add(indexed)
+            metrics.counts(indexed.counters())
             chunks += count
         journal.flush()
         clips += len(captioned)
     totals = IndexTotals(clips, before, chunks, stale, time.monotonic() - started)
+    metrics.count("chunks", chunks)
+    metrics.count("ms.indexing", 1000 * totals.seconds)
     log.info(
         "%s: indexed %d clips as %d chunks in %.1f s (%.1f chunks/s), %d stale points removed, %d clips indexed before",
         batch.label, clips, chunks, totals.seconds, chunks / max(totals.seconds, 1e-9), stale, before,

@@ -14,11 +14,14 @@ from typing import Any
 
 from airflow.sdk import Asset, Connection, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_current_context
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+from airflow.sdk.observability import stats
 
+from clipdex import metrics
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, LeaseHeld, Reason
 
 log = logging.getLogger(__name__)
+metrics.send_to(stats)
 
 CAPTIONING, INDEXING = "captioning", "indexing"
 """Pools, made at deployment from docker/airflow/pools.json. A slot is a batch, with its requests in flight."""
@@ -127,6 +130,18 @@ def report() -> int:
     told = report_run(Store.open(settings), run)
     check_report(told, settings.quarantine)
     return told.total("chunks")
+
+
+async def searchable_too_late(context: dict[str, Any]) -> None:
+    """A run has not ended by its deadline: say so in the log of the triggerer, where this runs. Airflow counts it."""
+    run, due = context["dag_run"], context["deadline"]["deadline_time"]
+    nightly = run["run_type"] == "scheduled"
+    log.log(
+        logging.ERROR if nightly else logging.INFO,
+        "%s of %s: not searchable by %s (%s now): look for tasks that are retried or wait for a slot of a pool; "
+        "docs/observability.md tells what each means", run["dag_run_id"], run["partition_key"] or "no day", due,
+        run["state"],
+    )  # fmt: skip
 
 
 def publish(chunks: int) -> None:

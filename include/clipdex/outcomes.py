@@ -76,6 +76,27 @@ class ClipOutcome:
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value not in ("", 0)}
 
+    def counters(self) -> dict[str, float]:
+        """What this adds to the metrics (metrics.py), once it is said."""
+        match self.outcome:
+            case Outcome.CAPTIONED if self.origin == Origin.NEW:
+                return {
+                    "clips.captioned.new": 1,
+                    "tokens.prompt": self.prompt_tokens,
+                    "tokens.completion": self.completion_tokens,
+                    "ms.preparing": 1000 * self.preparing_s,
+                    "ms.waiting": 1000 * self.waiting_s,
+                    "ms.engine": 1000 * self.seconds,
+                    "ms.gpu": 1000 * self.gpu_s,
+                }
+            case Outcome.CAPTIONED:
+                return {f"clips.captioned.{self.origin}": 1}
+            case Outcome.QUARANTINED:
+                return {"clips.quarantined": 1, f"quarantined.{self.reason}": 1}
+            case Outcome.REJECTED:
+                return {}  # not believed yet: it is said again when it is
+        return {f"clips.{self.outcome}": 1}
+
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
         shared = {name: sys.intern(record[name]) for name in _REPEATED if name in record}

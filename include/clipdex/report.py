@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from clipdex import leases
+from clipdex import leases, metrics
 from clipdex.config import Quarantine
 from clipdex.errors import RunIncomplete
 from clipdex.outcomes import ClipOutcome, Origin, Outcome, compact, run_outcomes
@@ -95,6 +95,9 @@ def report_run(store: Store, run: str) -> RunReport:
         compact(store, day, run)
         leases.release(store, day, run)
     _tell(report)
+    for field in ("planned", "indexed", "quarantined", "unfinished"):
+        metrics.gauge(f"run.{field}", report.total(field))
+    metrics.gauge("quarantine", report.known_quarantined + report.total("quarantined"))
     return report
 
 

@@ -7,7 +7,7 @@ import pytest
 from clipdex.outcomes import Outcome
 from clipdex.planning import load_plan, run_label
 from clipdex.report import load_report
-from tests.dags.conftest import REPOSITORY
+from tests.dags.conftest import loaded_dag
 from tests.support.engine import MODEL, StandIn
 from tests.support.pipeline import DAY, Pipeline
 
@@ -38,10 +38,7 @@ def pipeline(tmp_path, engine, monkeypatch) -> Pipeline:
 
 @pytest.fixture
 def run(database):
-    """Runs the DAG as it is loaded anew: one that has run keeps the params of that run."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    return lambda **params: DagBag(REPOSITORY / "dags").dags["ingest_clips"].test(run_conf=params)
+    return lambda **params: loaded_dag("ingest_clips").test(run_conf=params)
 
 
 def test_good_clips_are_found_and_a_bad_one_is_quarantined_with_its_reason(pipeline, run):

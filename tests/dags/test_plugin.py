@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.dags.conftest import REPOSITORY
+from tests.dags.conftest import REPOSITORY, loaded_dag
 
 DAY, RUN, CONTENT = "2026-11-03", "manual__2026-11-22T01-02-03-00-00.1", "ab" * 32
 JPEG = b"\xff\xd8\xff\xe0 a poster"
@@ -61,15 +61,12 @@ def kept(environment):
 @pytest.fixture(scope="module")
 def a_run(airflow, kept, environment):
     """A run of the DAG over one file, an empty one: no engine is asked. Its id."""
-    from airflow.dag_processing.dagbag import DagBag
-
     archive = environment.home / "archive"
     folder = archive / "2026/11/07"
     folder.mkdir(parents=True)
     (folder / "empty.mp4").touch()
     environment.patch.setenv("CLIPDEX_SOURCE__URL", str(archive))
-    dag = DagBag(REPOSITORY / "dags").dags["ingest_clips"]
-    return dag.test(run_conf={"day": "2026-11-07"}).run_id
+    return loaded_dag("ingest_clips").test(run_conf={"day": "2026-11-07"}).run_id
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ unavailable     connect, reset, timeout, 408 409 425 429 5xx, 2xx with anything 
                 jitter and Retry-After; EngineUnavailable when tries or time are used up
 about the clip  400 413 422: asked once more, elsewhere if there is another node; twice is ClipRejected. Until somebody
                 confirms it, it counts against the node
-configuration   anything else, such as 401 403 404 and redirects: ConfigurationError at once
+configuration   anything else, such as 401 403 404, redirects and a certificate that nobody vouches for:
+                ConfigurationError at once
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from clipdex import tls
 from clipdex.captions.pacing import Load, Meter, next_room
 from clipdex.config import Engine
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
@@ -114,7 +116,7 @@ class Nodes:
         self._engine, self._backoff_s, self._key = engine, backoff_s, _checked_key(engine.api_key)
         urls = dict.fromkeys(map(_base_url, engine.base_urls))
         room = math.ceil(in_flight / len(urls))
-        certificates = httpx.create_ssl_context()
+        certificates = tls.certificates(engine.ca_file, _CA_FILE)
         self.all = [Node(url, self._client(room, certificates), room, room) for url in urls]
         self.serving: Sequence[Node] = self.all
         self.model_seen = False
@@ -340,6 +342,11 @@ class Nodes:
         try:
             return await node.client.request(method, node.url + path, **options)
         except httpx.HTTPError as error:
+            if why := tls.distrust(error):
+                raise ConfigurationError(
+                    f"{node.url}: its certificate is not trusted ({why}): if a private authority signed it, name that "
+                    f"authority's file in {_CA_FILE}"
+                ) from None
             text = f"{node.url}: {type(error).__name__} {self._short(str(error))}".rstrip()
             raise EngineUnavailable(text) from None
 
@@ -405,6 +412,7 @@ class _Bearer(httpx.Auth):
         yield request
 
 
+_CA_FILE = "CLIPDEX_ENGINE__CA_FILE"
 _ABOUT_THE_CLIP = {400, 413, 422}
 _LATER = {408, 409, 425, 429}
 _ABSENT = {404, 405, 501}

@@ -8,10 +8,11 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from clipdex import config
+from clipdex import config, tls
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range, Sparse
 
+_CA_FILE = "CLIPDEX_INDEX__CA_FILE"
 _PAGE = 1000
 _BUSY = (408, 425, 429)
 
@@ -23,6 +24,7 @@ def connect(settings: config.Index) -> QdrantClient:
         api_key=settings.api_key.get_secret_value() or None,
         timeout=int(max(1, settings.timeout_s)),
         check_compatibility=False,
+        verify=tls.certificates(settings.ca_file, _CA_FILE),
     )
 
 
@@ -153,6 +155,11 @@ def _errors(collection: str = "") -> Iterator[None]:
     except ResourceExhaustedResponse as error:
         raise IndexUnavailable(f"Qdrant asks to come back later: {error}", float(error.retry_after_s)) from error
     except ResponseHandlingException as error:
+        if why := tls.distrust(error):
+            raise ConfigurationError(
+                f"Qdrant's certificate is not trusted ({why}): if a private authority signed it, name that authority's "
+                f"file in {_CA_FILE}"
+            ) from None
         raise IndexUnavailable(f"Qdrant does not answer: {error.source}") from error
     except UnexpectedResponse as error:
         status = error.status_code or 0
