@@ -18,6 +18,7 @@ from rich.table import Table
 
 from clipdex.config import EngineName, Settings
 from clipdex.errors import ClipdexError, ClipRejected, ConfigurationError, Reason, RunIncomplete
+from clipdex.shown import lines, one_line
 
 console = Console(highlight=False)
 
@@ -47,14 +48,14 @@ def search(args: argparse.Namespace) -> int:
     with open_index(settings) as index:
         hits = find(index, open_embedder(settings.embedding), args.query, limit=args.limit, day=args.day)
     if args.json:
-        print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False))
+        _print([asdict(hit) for hit in hits])
         return 0
     for number, hit in enumerate(hits, 1):
         best = hit.hits[0]
-        console.print(
-            f"{number}. {hit.uri}  {hit.day}  score {hit.score:.3f}", style="bold", markup=False, soft_wrap=True
-        )
-        console.print(f"   [{best.start_s:.1f}-{best.end_s:.1f} s] {best.text}", markup=False, soft_wrap=True)
+        title = one_line(f"{number}. {hit.uri}  {hit.day}  score {hit.score:.3f}")
+        console.print(title, style="bold", markup=False, soft_wrap=True)
+        text = lines(f"   [{best.start_s:.1f}-{best.end_s:.1f} s] {best.text}")
+        console.print(text, markup=False, soft_wrap=True)
     if not hits:
         console.print("no clip answers; try other words, or leave --day away")
     return 0
@@ -85,7 +86,7 @@ def caption(args: argparse.Namespace) -> int:
         reply = asyncio.run(run())
     except ClipRejected as refusal:
         raise ClipdexError(f"{args.file}: {refusal}") from None
-    print(json.dumps(asdict(reply), ensure_ascii=False) if args.json else reply.text)
+    _print(asdict(reply) if args.json else reply.text)
     return 0
 
 
@@ -101,13 +102,13 @@ def compare(args: argparse.Namespace) -> int:
     def tell(column: Column) -> None:
         done = column.summary()
         said = f"{done['captions']} captions of {done['clips']} clips in {column.seconds:.1f} s, {done['passed']} pass"
-        print(f"{column.variant}: {column.error or said}", file=sys.stderr)
+        print(one_line(f"{column.variant}: {column.error or said}"), file=sys.stderr)
 
     comparison = run(args.files, [Variant.parsed(text) for text in args.variants], tell)
     out = args.out or (None if args.json else Path("compare.html"))
     if out:
         out.write_text(comparison.to_html(), encoding="utf-8")
-    print(json.dumps(comparison.to_json(), ensure_ascii=False) if args.json else out)
+    _print(comparison.to_json() if args.json else str(out))
     return 1 if any(column.error for column in comparison.columns) else 0
 
 
@@ -156,11 +157,12 @@ def _show_ingested(event: Any, seconds: float, as_json: bool) -> None:
     if as_json:
         fields = ("uri", "day", "outcome", "reason", "detail", "caption_key", "chunks")
         clips = [{field: getattr(clip, field) for field in fields} for clip in event.clips]
-        print(json.dumps({**summary, "clips": clips}, ensure_ascii=False))
+        _print({**summary, "clips": clips})
         return
     for clip in event.clips:
         if clip.reason:
-            console.print(f"{clip.uri}: {clip.outcome}, {clip.reason} ({clip.detail})", markup=False, soft_wrap=True)
+            said = one_line(f"{clip.uri}: {clip.outcome}, {clip.reason} ({clip.detail})")
+            console.print(said, markup=False, soft_wrap=True)
     said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items())
     console.print(said, markup=False, soft_wrap=True)
 
@@ -221,6 +223,11 @@ DETECTORS_CLIPS_PER_SECOND = 0.35
 GPU_CLIPS_PER_SECOND = 1.7
 """Of one RTX 4090 with an 8-bit 7B model, 512 tokens a clip: the estimate in benchmarks/results/summary.json. Give your
 own with the option."""
+
+
+def _print(what: Any) -> None:
+    """Text as text, anything else as JSON; nothing in it steers the terminal."""
+    print(lines(what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)))
 
 
 def _surveyed(settings: Settings, first: date | None, last: date | None) -> tuple[dict[str, int], dict[str, int]]:

@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from clipdex import config
 from clipdex.errors import ClipRejected, ConfigurationError, Reason, Unavailable
-from clipdex.files import is_local, open_root
+from clipdex.files import is_local, modified, open_root
+from clipdex.shown import in_address, one_line
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class Source:
         if clip.bytes > max_bytes:
             raise ClipRejected(Reason.TOO_LARGE, f"{clip.uri}: {clip.bytes} bytes, at most {max_bytes} are read")
         full = f"{self._root}/{clip.path}"
+        if not self._inside(full):
+            raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: behind a link that leaves {self.url}")
         copy = None if self._local else folder / f"{clip.clip_id}{Path(clip.path).suffix[:8]}"
         try:
             if copy is not None:
@@ -98,15 +101,17 @@ class Source:
             raise ClipRejected(Reason.MISSING, f"{clip.uri}: gone since it was discovered") from None
         except PermissionError as error:
             raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: no permission ({error.strerror or error})") from None
-        except OSError as error:
+        except Exception as error:  # an object store's client has kinds of its own
             raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
 
     def version_now(self, clip: Clip) -> str | None:
-        """The file's version at this moment; None if it is gone."""
+        """The file's version at this moment; None if it is gone. Raises Unavailable."""
         try:
             return _version(self._fs.info(f"{self._root}/{clip.path}"))
         except FileNotFoundError:
             return None
+        except Exception as error:
+            raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
 
     def _folders(self, day: str) -> list[str]:
         if self._pattern is None:
@@ -119,6 +124,9 @@ class Source:
 
     def _below(self, folder: str) -> Iterator[Clip]:
         top = f"{self._root}/{folder}".rstrip("/")
+        if not self._inside(top):
+            log.warning("%s: a link that leaves %s, left out", one_line(top), self._root)
+            return
         try:
             found = self._fs.find(top, detail=True)
         except FileNotFoundError:
@@ -135,19 +143,23 @@ class Source:
     def _takes(self, path: str, info: dict[str, Any]) -> bool:
         if not info.get("islink"):
             return bool(info["type"] == "file")
-        inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root))
+        inside = self._inside(path)
         if not inside:
-            log.warning("%s: a link that leaves %s, left out", path, self._root)
+            log.warning("%s: a link that leaves %s, left out", one_line(path), self._root)
         return inside and Path(path).is_file()
+
+    def _inside(self, path: str) -> bool:
+        """Whether what lies there, all links followed, lies below the root. Object stores have no links."""
+        return not self._local or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root))
 
     def _clip(self, path: str, info: dict[str, Any]) -> Clip:
         return Clip(
             clip_id=_clip_id(self._settings.name, path),
-            uri=self._fs.unstrip_protocol(f"{self._root}/{path}"),
+            uri=in_address(self._fs.unstrip_protocol(f"{self._root}/{path}")),
             path=path,
             version=_version(info),
             bytes=info["size"],
-            day=(self._pattern and self._pattern.day_of(path)) or _modified(info).date().isoformat(),
+            day=(self._pattern and self._pattern.day_of(path)) or modified(info).date().isoformat(),
         )
 
 
@@ -192,12 +204,7 @@ def _clip_id(source: str, path: str) -> str:
 
 def _version(info: dict[str, Any]) -> str:
     etag = info.get("ETag") or info.get("etag")
-    return str(etag).strip('"') if etag else f"{info['size']}-{_modified(info).timestamp():.6f}"
-
-
-def _modified(info: dict[str, Any]) -> datetime:
-    stamp = info.get("LastModified") or info.get("last_modified") or info.get("mtime") or info.get("created") or 0
-    return stamp.astimezone(UTC) if isinstance(stamp, datetime) else datetime.fromtimestamp(float(stamp), UTC)
+    return str(etag).strip('"') if etag else f"{info['size']}-{modified(info).timestamp():.6f}"
 
 
 def _digest_of(path: Path) -> str:

@@ -14,6 +14,8 @@ ClipdexError
 
 from enum import StrEnum
 
+from clipdex.shown import one_line
+
 
 class Reason(StrEnum):
     """Why a clip is in quarantine. The value is what a person reads in outcomes and reports."""
@@ -52,7 +54,10 @@ _SEEN_BY_DECODER = {
 
 
 class ClipdexError(Exception):
-    """Anything clipdex raises on purpose."""
+    """Anything clipdex raises on purpose. What it says is one line, whatever file names and servers put into it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class ConfigurationError(ClipdexError):
@@ -104,5 +109,5 @@ class ClipRejected(ClipdexError):
     def __init__(self, reason: Reason, detail: str, text: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.detail = detail
+        self.detail = one_line(detail)
         self.text = text

@@ -1,5 +1,6 @@
 """Filesystems: any fsspec URL or a folder, through universal-pathlib, opened in the process that uses it."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -7,6 +8,8 @@ from pydantic import SecretStr
 from upath import UPath
 
 from clipdex.errors import ConfigurationError
+
+UNKNOWN = datetime.fromtimestamp(0, UTC)
 
 
 def open_root(
@@ -30,3 +33,11 @@ def is_local(fs: AbstractFileSystem) -> bool:
     """Whether a path of this filesystem is a path of this machine."""
     protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
     return protocol in ("file", "local")
+
+
+def modified(info: dict[str, Any]) -> datetime:
+    """When a file was last written (UTC), as its filesystem's info() tells it; UNKNOWN where it does not."""
+    stamp = info.get("LastModified") or info.get("last_modified") or info.get("mtime") or info.get("created")
+    if not stamp:
+        return UNKNOWN
+    return stamp.astimezone(UTC) if isinstance(stamp, datetime) else datetime.fromtimestamp(float(stamp), UTC)

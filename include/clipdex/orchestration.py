@@ -1,5 +1,8 @@
 """The bridge to Airflow: connections, pools, retry policy, map index names. Nothing else in clipdex imports Airflow.
 
+A run may be told to take other Connections than these for source and engine; their names, too, begin with clipdex_, so
+that who may trigger a run cannot send clips to, or read files by, what somebody else keeps in Airflow.
+
 Connections (all optional; what they hold is laid over the CLIPDEX_* settings):
     clipdex_source  host: URL of the archive; login, password: key and secret; extra: fields of config.Source
     clipdex_store   host: URL of the artifact store; login, password; extra: fields of config.StoreSettings
@@ -43,8 +46,8 @@ RETRY_POLICY = ExceptionRetryPolicy(
 PARAMS = {
     "day": Param(None, type=["null", "string"], format="date", description="The day to ingest when triggered by hand"),
     "prefix": Param(None, type=["null", "string"], description="Or a folder of the source, such as 2026/11/03/cam-7"),
-    "source": Param("clipdex_source", type="string", description="Connection of the archive"),
-    "engine": Param("clipdex_engine", type="string", description="Connection of the engine that writes captions"),
+    "source": Param("clipdex_source", type="string", pattern="^clipdex_", description="Connection of the archive"),
+    "engine": Param("clipdex_engine", type="string", pattern="^clipdex_", description="Connection of the engine"),
     "batch_size": Param(None, type=["null", "integer"], minimum=1, maximum=512, description="Clips a batch"),
     "in_flight": Param(None, type=["null", "integer"], minimum=1, maximum=1024, description="Open requests a batch"),
     "recaption": Param(False, type="boolean", description="Ask again even for clips that have a caption"),

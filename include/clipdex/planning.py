@@ -14,6 +14,7 @@ from clipdex.clips import Clip, Source
 from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.outcomes import ClipOutcome, Outcome, ledger
+from clipdex.shown import one_line
 from clipdex.store import Store, run_name
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class BatchRef:
 
     @property
     def label(self) -> str:
-        return f"{self.first} +{self.clips - 1}" if self.clips > 1 else self.first
+        first = one_line(self.first)
+        return f"{first} +{self.clips - 1}" if self.clips > 1 else first
 
 
 @dataclass(frozen=True, slots=True)

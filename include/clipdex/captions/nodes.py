@@ -30,6 +30,7 @@ from clipdex import tls
 from clipdex.captions.pacing import Load, Meter, next_room
 from clipdex.config import Engine
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
+from clipdex.shown import one_line
 
 log = logging.getLogger(__name__)
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes a line a request into a task's log
@@ -374,7 +375,7 @@ class Nodes:
 
     def _short(self, text: str) -> str:
         """One line, and never the key, which servers repeat when they refuse it."""
-        line = " ".join(text.split())
+        line = one_line(" ".join(text.split()))
         if key := self._key.get_secret_value():
             line = line.replace(key, "**********")
         return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
