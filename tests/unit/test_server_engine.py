@@ -155,6 +155,14 @@ def test_each_server_gets_only_the_options_it_knows(serve, clip):
     assert [set(request.body) for request in engine.chats] == [common | options for options in own.values()]
 
 
+def test_options_go_into_every_request_and_make_other_captions(serve, clip):
+    engine = serve()
+    caption(clip, engine, options={"top_k": 20})
+    assert engine.chats[0].body["top_k"] == 20
+    plain, with_option = (opened(settings(engine.url, options=options)) for options in ({}, {"top_k": 20}))
+    assert plain.fingerprint.digest() != with_option.fingerprint.digest()
+
+
 def test_a_second_attempt_uses_other_sampling(serve, clip):
     engine = serve()
     using(lambda captioner: captioner.caption(clip, attempt=2), engine)
