@@ -12,7 +12,10 @@ demo: .venv/demo ## ingest three days of sample clips with a real Airflow, then 
 up: .venv/demo ## keep that Airflow up, with its UI on a loopback port
 	$(BIN)/python -m demo.up
 
-down: ## stop what a crashed demo or up left behind
+celery-demo: .venv/celery ## two Celery workers on Postgres and Redis: one is killed, then the scheduler
+	$(BIN)/python -m demo.celery
+
+down: ## stop what a crashed demo, celery-demo or up left behind
 	$(BIN)/python -m demo.down
 
 test: lint .venv/test ## lint, types, unit tests, DAG tests, a live Airflow
@@ -26,9 +29,12 @@ lint: .venv/test
 browser: .venv/browser ## drive Airflow's UI in Chromium (Debian: apt-get install chromium)
 	$(BIN)/pytest tests/browser
 
+celery: .venv/celery ## test what celery-demo shows, and what else several workers promise
+	$(BIN)/pytest tests/celery
+
 constraints: ## pin what a fresh environment resolves to (constraints.txt)
 	$(PYTHON) -m venv /tmp/clipdex-constraints
-	/tmp/clipdex-constraints/bin/pip install --upgrade '.[airflow,embedded,s3,samples,test,lint,browser,bench,transformers]'
+	/tmp/clipdex-constraints/bin/pip install --upgrade '.[airflow,embedded,s3,samples,celery-demo,test,lint,browser,bench,transformers]'
 	/tmp/clipdex-constraints/bin/pip freeze --exclude clipdex | sed -E 's/\+cpu//' > constraints.txt
 	rm -rf /tmp/clipdex-constraints
 
@@ -36,12 +42,13 @@ constraints: ## pin what a fresh environment resolves to (constraints.txt)
 .venv/demo: extras = airflow,embedded,s3,samples
 .venv/test: extras = airflow,embedded,s3,samples,test,lint
 .venv/browser: extras = airflow,embedded,s3,samples,test,browser
-.venv/demo .venv/test .venv/browser: pyproject.toml constraints.txt
+.venv/celery: extras = airflow,embedded,s3,samples,celery-demo,test
+.venv/demo .venv/test .venv/browser .venv/celery: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(extras)]'
 	@touch $@
 
 clean: down ## forget everything but the clips of others
-	rm -rf .venv .airflow .clipdex
+	rm -rf .venv .airflow .clipdex .celery
 
-.PHONY: help demo up down test lint browser constraints clean
+.PHONY: help demo up celery-demo down test lint browser celery constraints clean

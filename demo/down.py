@@ -1,7 +1,8 @@
-"""make down: stop what a crashed demo or up left behind."""
+"""make down: stop what a crashed demo, celery-demo or up left behind."""
 
 from demo.local_airflow import stop_leftovers
-from demo.places import airflow_home
+from demo.places import airflow_home, celery_home
 
 if __name__ == "__main__":
-    print(f"{stop_leftovers(airflow_home())} processes of {airflow_home()} stopped")
+    for home in (airflow_home(), celery_home() / ".airflow"):
+        print(f"{stop_leftovers(home)} processes of {home} stopped")

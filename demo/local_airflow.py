@@ -48,10 +48,11 @@ class LocalAirflow:
     """
 
     user = "admin"
+    components: Mapping[str, list[str]] = COMPONENTS
 
     def __init__(self, home: Path, environment: Mapping[str, str] | None = None, port: int = 0) -> None:
         self.home = home
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._given = dict(environment or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -68,8 +69,8 @@ class LocalAirflow:
         self.environment = self._environment()
         try:
             self._prepare()
-            for name in COMPONENTS:
-                self._start(name)
+            for name in self.components:
+                self.start(name)
             self._wait_until_healthy()
         except BaseException:
             self.stop()
@@ -80,6 +81,35 @@ class LocalAirflow:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def start(self, name: str) -> None:
+        """Start a component; kill() and start() make it a fresh one."""
+        log = self._log(name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            self._processes[name] = subprocess.Popen(
+                [*_AIRFLOW, *self.components[name]], env=self.environment | self._own_environment(name),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                preexec_fn=die_with_parent, cwd=self.home,
+            )  # fmt: skip
+        pids = {name: process.pid for name, process in self._processes.items()}
+        (self.home / "local.json").write_text(json.dumps({"url": self.url, "parent": os.getpid(), "pids": pids}))
+
+    def kill(self, name: str) -> int:
+        """SIGKILL, to the component and to all that it started; how many processes that were."""
+        process = self._processes.pop(name)
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for one in family:
+            one.kill()
+        process.wait()
+        psutil.wait_procs(family, timeout=5)
+        return len(family)
+
+    def end(self, name: str, seconds: float) -> int:
+        """SIGTERM, as an init sends it: to the component alone. Its return code; raises TimeoutExpired."""
+        process = self._processes.pop(name)
+        process.terminate()
+        return process.wait(seconds)
 
     def check(self) -> None:
         """Raises AirflowFailed if a component is no longer there."""
@@ -133,6 +163,7 @@ class LocalAirflow:
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
         }
+        options |= self._options()
         options |= {name: value for name, value in self._given.items() if name.startswith("AIRFLOW__")}
         _write_private(home / "airflow.cfg", _as_file(options))
         return {
@@ -143,6 +174,10 @@ class LocalAirflow:
             **options,
             **self._given,
         }
+
+    def _options(self) -> dict[str, str]:
+        """Options of another kind of deployment, laid over those above."""
+        return {}
 
     def _prepare(self) -> None:
         """Database, pools, connections and the DAGs, before the first component looks for them."""
@@ -156,26 +191,23 @@ class LocalAirflow:
         if done.returncode:
             raise AirflowFailed(f"preparing {self.home} failed:\n{(done.stdout + done.stderr)[-3000:]}")
 
-    def _start(self, name: str) -> None:
-        log = self._log(name)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            self._processes[name] = subprocess.Popen(
-                [*_AIRFLOW, *COMPONENTS[name]], env=self.environment, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent, cwd=self.home,
-            )  # fmt: skip
-        pids = {name: process.pid for name, process in self._processes.items()}
-        (self.home / "local.json").write_text(json.dumps({"url": self.url, "parent": os.getpid(), "pids": pids}))
+    def _own_environment(self, name: str) -> dict[str, str]:
+        """What one component alone gets."""
+        return {}
 
     def _wait_until_healthy(self, seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check()
-            missing = _unhealthy(self.url)
+            missing = self._missing()
             if not missing:
                 return
             time.sleep(0.25)
         raise AirflowFailed(f"airflow is not healthy after {seconds:.0f} s: {missing}; see {self.home / 'logs'}")
+
+    def _missing(self) -> str:
+        """What does not answer yet."""
+        return _unhealthy(self.url)
 
     def _log(self, name: str) -> Path:
         return self.home / "logs" / "components" / f"{name}.log"
@@ -276,7 +308,7 @@ def _is_of_session(process: psutil.Process, home: Path, sessions: set[int]) -> b
     return os.getsid(process.pid) in sessions and Path(process.cwd()) == home.resolve()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -305,8 +337,8 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _die_with_parent() -> None:
-    """The kernel ends a component when this process ends, however that happens."""
+def die_with_parent() -> None:
+    """In a child: the kernel ends it when this process ends, however that happens."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 

@@ -14,3 +14,8 @@ def home() -> Path:
 
 def airflow_home() -> Path:
     return home() / ".airflow"
+
+
+def celery_home() -> Path:
+    """Of the Celery demo: clips, store, index and Airflow, made anew each time."""
+    return home() / ".celery"

@@ -1,0 +1,295 @@
+"""make celery-demo: two Celery workers share three days of clips; one is killed with work in hand, then the scheduler.
+
+The engine is a stand-in that writes down each request, and the index is compared with that of a run that nobody
+disturbed. The last line is one JSON object, which --out writes to a file, too. Exits 1 if anything was lost, or asked
+for again that was stored.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from clipdex.report import report_run
+from demo.airflow_api import AirflowApi, finished
+from demo.local_airflow import AirflowFailed, die_with_parent, stop_leftovers
+from demo.local_celery import HEARTBEAT_TIMEOUT_S, LocalCelery
+from demo.places import DAG, REPOSITORY, celery_home
+from demo.samples import DAYS, write_tiny_clips
+from tests.support.engine import Request, StandIn, read_log
+from tests.support.pipeline import Pipeline
+
+WORKERS = ("worker-1", "worker-2")
+CONCURRENCY = 2
+CLIPS_A_DAY, BATCH, IN_FLIGHT = 24, 6, 2
+CAPTION_S = 2.0
+DEADLINE_S = 900
+
+Task = dict[str, Any]
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(slots=True)
+class Story:
+    """What was done to the run, and what came of it. Times are seconds since 1970."""
+
+    killed: str = ""
+    killed_at: float = 0.0
+    in_hand: tuple[str, ...] = ()
+    taken_over_s: tuple[float, ...] = ()
+    cut_off: int = 0
+    scheduler_down_s: float = 0.0
+    next_task_s: float = 0.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the JSON object to this file, too")
+    out = parser.parse_args().out
+    started = time.monotonic()
+    home = celery_home()
+    stop_leftovers(home / ".airflow")
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    for number, day in enumerate(DAYS):
+        write_tiny_clips(home / "clips", CLIPS_A_DAY, day, first=number * CLIPS_A_DAY)
+    clips = CLIPS_A_DAY * len(DAYS)
+    tell(
+        f"{clips} clips over {len(DAYS)} days, in batches of {BATCH}; a stand-in engine takes {CAPTION_S:.0f} s a clip"
+    )
+    undisturbed = undisturbed_points(home)
+    tell(f"A run that nobody disturbs leaves {len(undisturbed)} points: those are wanted")
+    with stand_in(home / "requests.jsonl") as url:
+        pipeline = Pipeline(home, [url], home / "clips", engine={"in_flight": IN_FLIGHT, "request_timeout_s": 60.0})
+        tell("Starting Postgres, Redis and Airflow with CeleryExecutor: " + ", ".join(WORKERS) + " …")
+        environment = pipeline.environment() | {"CLIPDEX_BATCHES__SIZE": str(BATCH)}
+        with (
+            LocalCelery(home / ".airflow", environment, WORKERS, CONCURRENCY) as airflow,
+            AirflowApi(airflow.url, airflow.user, airflow.password) as api,
+        ):
+            tell(f"Airflow is up at {airflow.url} ({time.monotonic() - started:.0f} s)")
+            story, runs, tasks = disturbed(airflow, api, home / "requests.jsonl")
+    requests = chats(home / "requests.jsonl")
+    again = stored_asked_again(pipeline, requests)
+    same = pipeline.points() == undisturbed
+    summary = {
+        "clips": clips,
+        "runs": dict(Counter(run["state"] for run in runs)),
+        "batches": len({place(task) for task in tasks if task["task_id"] == "process.caption"}),
+        "tries_by_worker": dict(Counter(task["hostname"] for task in tasks if task["task_id"].startswith("process."))),
+        "worker_killed": story.killed,
+        "tasks_in_hand": len(story.in_hand),
+        "heartbeat_timeout_s": HEARTBEAT_TIMEOUT_S,
+        "taken_over_after_s": sorted(round(seconds, 1) for seconds in story.taken_over_s),
+        "scheduler_down_s": round(story.scheduler_down_s, 1),
+        "next_task_after_s": round(story.next_task_s, 1),
+        "requests": len(requests),
+        "requests_cut_off": story.cut_off,
+        "requests_repeated": len(requests) - len({request.digest for request in requests}),
+        "stored_asked_again": again,
+        "points": len(undisturbed),
+        "same_points": same,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    good = same and not again and summary["runs"] == {"success": len(DAYS)}
+    tell("Nothing lost, nothing twice." if good else "[red]This is not what should be: see the next line.[/]")
+    text = json.dumps(summary)
+    if out:
+        out.write_text(text + "\n")
+    print(text)
+    return 0 if good else 1
+
+
+def disturbed(airflow: LocalCelery, api: AirflowApi, log: Path) -> tuple[Story, list[dict[str, Any]], list[Task]]:
+    """Backfill the days; kill a worker, then the scheduler. What was done, the runs, and every try of every task."""
+    story, watch = Story(), Watch(airflow, api, log)
+    api.backfill(DAG, DAYS[0], DAYS[-1], runs=len(DAYS))
+    tell(f"Backfill of {DAYS[0]} to {DAYS[-1]} created")
+
+    victim = WORKERS[0]
+    # Each has done a batch and is in the middle of another; more is in flight than one of them has.
+    watch.until(
+        lambda: (
+            captioning_on(watch.tasks, "success") >= set(WORKERS)
+            and captioning_on(watch.tasks) >= set(WORKERS)
+            and watch.in_flight > CONCURRENCY * IN_FLIGHT
+        )
+    )
+    story.killed, story.killed_at = victim, time.time()
+    killed = airflow.kill(victim)
+    mine = [task for task in watch.look() if task["hostname"] == victim and task["state"] == "running"]
+    story.in_hand = tuple(task["id"] for task in mine)
+    tell(f"[bold red]SIGKILL[/] to {victim} and its {killed - 1} processes; in hand: {', '.join(map(name, mine))}")
+    watch.until(lambda: len(taken_over(watch.tasks, mine, story.killed_at)) == len(mine))
+    retried = taken_over(watch.tasks, mine, story.killed_at)
+    story.taken_over_s = tuple(at(task["start_date"]) - story.killed_at for task in retried)
+    for task, seconds in zip(retried, story.taken_over_s, strict=True):
+        tell(f"{task['hostname']} took over {name(task)} after {seconds:.0f} s, as try {task['try_number']}")
+    story.cut_off = sum(one.status == 499 and (one.end or 0.0) < story.killed_at + 5 for one in chats(log))
+
+    watch.until(lambda: bool(captioning_on(watch.tasks)))
+    began = time.time()
+    airflow.kill("scheduler")
+    tell("[bold red]SIGKILL[/] to the scheduler")
+    airflow.start("scheduler")
+    watch.until(lambda: watch.scheduler_beat > began)
+    story.scheduler_down_s = time.time() - began
+    tell(f"A new scheduler is there after {story.scheduler_down_s:.0f} s")
+    watch.until(lambda: any(at(task["queued_when"]) > began for task in watch.tasks))
+    story.next_task_s = min(at(task["queued_when"]) for task in watch.tasks if at(task["queued_when"]) > began) - began
+    tell(f"It queued its first task {story.next_task_s:.0f} s after the other had been killed")
+
+    watch.until(lambda: len(watch.runs) == len(DAYS) and all(map(finished, watch.runs)))
+    tries = [
+        one
+        for task in watch.tasks
+        for one in api.tries(DAG, task["dag_run_id"], task["task_id"], task["map_index"])
+    ]  # fmt: skip
+    return story, watch.runs, tries
+
+
+class Watch:
+    """Looks at the runs and at the engine's log, and tells what has changed."""
+
+    def __init__(self, airflow: LocalCelery, api: AirflowApi, log: Path) -> None:
+        self._airflow, self._api, self._log = airflow, api, log
+        self._told = ""
+        self.runs: list[dict[str, Any]] = []
+        self.tasks: list[Task] = []
+        self.in_flight = 0
+        self.scheduler_beat = 0.0
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Look until it is so; raises AirflowFailed after a deadline."""
+        deadline = time.monotonic() + DEADLINE_S
+        self.look()
+        while not true():
+            if time.monotonic() > deadline:
+                states = Counter(f"{task['task_id']} {task['state']}" for task in self.tasks)
+                raise AirflowFailed(f"not after {DEADLINE_S} s: {dict(states)}; see {self._airflow.home}/logs")
+            time.sleep(0.5)
+            self.look()
+
+    def look(self) -> list[Task]:
+        self._airflow.check()
+        self.runs = [run for run in self._api.runs(DAG) if run["partition_key"] in DAYS]  # not the nightly one
+        self.tasks = [task for run in self.runs for task in self._api.tasks(DAG, run["dag_run_id"])]
+        self.scheduler_beat = at(self._api.call("GET", "/monitor/health")["scheduler"]["latest_scheduler_heartbeat"])
+        requests = chats(self._log)
+        self.in_flight = sum(request.status is None for request in requests)
+        answered = sum(request.status == 200 for request in requests)
+        hands = {worker: Counter[str]() for worker in WORKERS}
+        for task in self.tasks:
+            if task["state"] == "running" and task["hostname"] in hands:
+                hands[task["hostname"]][task["task_id"].rpartition(".")[2]] += 1
+        done = sum(map(finished, self.runs))
+        told = f"days {done}/{len(DAYS)}  captions {answered}  " + "  ".join(
+            f"{worker}: {', '.join(f'{count} {what}' for what, count in sorted(hand.items())) or 'idle'}"
+            for worker, hand in hands.items()
+        )
+        if told != self._told:
+            self._told = told
+            tell(told)
+        return self.tasks
+
+
+def captioning_on(tasks: list[Task], state: str = "running") -> set[str]:
+    """The workers that have a caption task in this state."""
+    return {task["hostname"] for task in tasks if task["task_id"] == "process.caption" and task["state"] == state}
+
+
+def taken_over(tasks: list[Task], lost: list[Task], killed_at: float) -> list[Task]:
+    """Those of the tasks that were lost which have begun again."""
+    places = {place(task): task["try_number"] for task in lost}
+    retried = [task for task in tasks if task["try_number"] > places.get(place(task), sys.maxsize)]
+    # Until it starts again, a task shows when and where its last try ran.
+    return [task for task in retried if at(task["start_date"]) > killed_at]
+
+
+def place(task: Task) -> tuple[str, str, int]:
+    return task["dag_run_id"], task["task_id"], task["map_index"]
+
+
+def name(task: Task) -> str:
+    return f"{task['task_id'].rpartition('.')[2]} {task.get('rendered_map_index') or task['dag_run_id']}"
+
+
+def undisturbed_points(home: Path) -> dict[str, dict[str, Any]]:
+    """What the index holds after a run of the same days, without Airflow and without a fault."""
+    with StandIn() as engine:
+        pipeline = Pipeline(home / "undisturbed", [engine.url], home / "clips")
+        for batch in pipeline.plan(days=DAYS).batches:
+            pipeline.caption(batch)
+            pipeline.index(batch)
+        report_run(pipeline.store, "r.1")
+        return pipeline.points()
+
+
+def stored_asked_again(pipeline: Pipeline, requests: list[Request]) -> int:
+    """Requests for clips whose caption had been stored before."""
+    stored = {}
+    for key in pipeline.store.list("captions"):
+        record = pipeline.store.read_json(key)
+        stored[record["content"]] = at(record["created_at"])
+    asked = {request.digest: request.at for request in requests}  # the last time
+    again = 0
+    for path in pipeline.clips.rglob("*.mp4"):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        if asked.get(pipeline.proxy_digest(path), 0.0) > stored.get(content, float("inf")):
+            again += 1
+    return again
+
+
+@contextmanager
+def stand_in(log: Path) -> Iterator[str]:
+    """The engine, in a process of its own; its URL."""
+    log.touch()
+    command = [sys.executable, "-m", "tests.support.engine", "--latency-s", str(CAPTION_S), "--log", str(log)]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def chats(log: Path) -> list[Request]:
+    return [request for request in read_log(log) if request.path == "/v1/chat/completions"]
+
+
+def at(moment: str | None) -> float:
+    """Seconds since 1970; 0 for never."""
+    return datetime.fromisoformat(moment).astimezone(UTC).timestamp() if moment else 0.0
+
+
+_BEGAN = time.monotonic()
+
+
+def tell(line: str) -> None:
+    console.print(f"[dim]{time.monotonic() - _BEGAN:5.0f} s[/]  {line}")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except AirflowFailed as error:
+        sys.exit(f"celery-demo: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
