@@ -7,7 +7,8 @@ message), code (a gateway's, such as model_not_found).
 
 a status    400 401 403 404 408 409 413 422 425 429 500 502 503 504, with an error body as SGLang writes it
 broken      hang, slow, reset, cut, drip, redirect, html, garbage, truncated_json, empty_choices, no_finish, abort
-a caption   wrong_model, empty, short, long, endless (whatever max_tokens says), loop, echo, nul, refusal, cyrillic
+a caption   wrong_model, empty, short, long, endless and huge (whatever max_tokens says), loop, echo, nul, refusal,
+            cyrillic
 """
 
 import asyncio
@@ -25,7 +26,7 @@ BROKEN = {
     "hang", "slow", "reset", "cut", "drip", "redirect", "html", "garbage", "truncated_json", "empty_choices",
     "no_finish", "abort",
 }  # fmt: skip
-CAPTIONS = {"wrong_model", "empty", "short", "long", "endless", "loop", "echo", "nul", "refusal", "cyrillic"}
+CAPTIONS = {"wrong_model", "empty", "short", "long", "endless", "huge", "loop", "echo", "nul", "refusal", "cyrillic"}
 
 
 @dataclass(slots=True)
@@ -119,6 +120,7 @@ def told(fault: str, prompt: str, honest: str) -> tuple[str, str]:
     """The caption and its finish_reason."""
     texts = {
         "empty": "  \n",
+        "huge": " ".join(f"{word}{number}" for number, word in enumerate((honest.split() * 1000)[:10_000])),
         "short": "A street.",
         "loop": honest + " The man walks and the man walks and" * 60,
         "echo": prompt,

@@ -37,6 +37,14 @@ class Pipeline:
         self.settings = Settings.load(home=home, source={"url": str(self.clips)}, engine=engine, **overrides)
         self.store = Store.open(self.settings)
 
+    @classmethod
+    def of(cls, settings: Settings) -> "Pipeline":
+        """The one with these settings."""
+        one = cls.__new__(cls)
+        one.home, one.clips, one.settings = settings.home, Path(settings.source_url), settings
+        one.store = Store.open(settings)
+        return one
+
     def environment(self) -> dict[str, str]:
         """The same settings, for another process."""
         engine = self.settings.engine

@@ -1,0 +1,20 @@
+"""The quick half of the fault suite: one seed of each kind of fault that passes quickly. All of it: `make faults`."""
+
+import pytest
+
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.suite import Suite
+
+QUICK = [one for one in SCENARIOS.values() if one.quick]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory) -> Suite:
+    return Suite(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.mark.parametrize("scenario", QUICK, ids=lambda one: one.name)
+def test_nothing_is_lost_or_asked_for_twice(suite, scenario):
+    verdict = suite.play(scenario, seed=1)
+    assert verdict.wrong() == {}
+    assert verdict.faults

@@ -1,0 +1,407 @@
+"""A day of clips under faults: driven as Airflow drives it, and compared with what an undisturbed run leaves.
+
+    with Drill(home, archive, fleet=3) as drill:
+        drill.engines[0].plan.set("503:0.5")
+        drill.task("caption", die_at="os.rename:captions/:2")      # one try, whatever becomes of it
+        drill.finish()                                             # the tries that Airflow would make
+        drill.verdict(baseline)
+
+Each task is a process (killed.py); the engines are stand-ins in this one.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from clipdex.outcomes import Outcome, ledger
+from clipdex.planning import Plan, load_plan
+from clipdex.report import load_report
+from clipdex.video import prepare
+from tests.support.engine import CLIENT_LEFT, StandIn
+from tests.support.killed import PERSON, Task
+from tests.support.pipeline import DAY, Pipeline
+from tests.support.qdrant import QdrantServer
+
+CLIPS, IN_FLIGHT, BATCH = 12, 4, 7
+WORDS = 400
+TRIES = 7
+"""As many as the DAG gives a task."""
+HANG_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a day is when all is done. points and captions by id and key, without what a clock or a run says."""
+
+    points: dict[str, dict[str, Any]]
+    captions: dict[str, dict[str, Any]]
+    quarantine: dict[str, str]
+    indexed: frozenset[str]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a drill found. lost: clips that are not as they should be; captioned_twice: requests for a stored caption;
+    repeated: requests beyond those that failed tries had in flight; wrong_quarantine: clips that are
+    in it and should not be, or the other way round."""
+
+    faults: int = 0
+    clips: int = 0
+    lost: list[str] = field(default_factory=list)
+    captioned_twice: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    wrong_quarantine: list[str] = field(default_factory=list)
+    hangs: list[str] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
+
+    def wrong(self) -> dict[str, list[str]]:
+        return {name: said for name in _WRONG if (said := getattr(self, name))}
+
+
+_WRONG = ("lost", "captioned_twice", "repeated", "wrong_quarantine", "hangs", "left_behind")
+
+
+class NotInjected(AssertionError):
+    """The moment of a fault did not come."""
+
+
+def make_archive(home: Path) -> Path:
+    """A day of clips, one of them there twice, one without a byte."""
+    clips = Pipeline(home, ["http://nowhere"]).put(CLIPS)
+    clips[0].with_name("copy.mp4").write_bytes(clips[3].read_bytes())
+    clips[0].with_name("empty.mp4").touch()
+    return home / "clips"
+
+
+class Drill:
+    """One archive, one store, one index, a fleet of engines, and a run of the day.
+
+    fleet: how many nodes; state: a .clipdex to start from; served: the index is on a server, which is a stand-in; the
+    rest are settings.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        archive: Path,
+        *,
+        fleet: int = 1,
+        words: int = WORDS,
+        state: Path | None = None,
+        served: bool = False,
+        **settings: Any,
+    ) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o755)
+        if state:
+            shutil.copytree(state, home / ".clipdex")
+        self.home, self.archive = home, archive
+        self.engines = [StandIn(words=words, seed=number + 1) for number in range(fleet)]
+        self.qdrant = QdrantServer() if served else None
+        self._settings = settings
+        self.verdict_so_far = Verdict()
+        self.tries: Counter[str] = Counter()
+        self.unfinished = 0
+        self.plans = 0
+        self.recaption = self.finished = self.asked_again = self.at_once = False
+        self.wishes: tuple[tuple[str, Any], ...] = ()
+        self.storms: dict[str, list[tuple[str, signal.Signals]]] = {}
+        self._everyone = ExitStack()
+        self.repair: Callable[[], None] = lambda: None
+        """What a person does where a task asks for one, or gives up: the fault goes."""
+
+    def __enter__(self) -> "Drill":
+        for engine in self.engines:
+            self._everyone.enter_context(engine)
+        settings = {"batches": {"size": BATCH}, "index": {"lock_wait_s": 30}} | self._settings
+        if self.qdrant:
+            self._everyone.enter_context(self.qdrant)
+            settings["index"] = {"url": self.qdrant.url, "timeout_s": 1.0}
+        engine = {"in_flight": IN_FLIGHT} | settings.pop("engine", {})
+        urls = [engine.url for engine in self.engines]
+        self.pipeline = Pipeline(self.home, urls, self.archive, engine=engine, **settings)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._everyone.close()
+
+    @property
+    def run(self) -> str:
+        return f"{'again' if self.recaption else 'r'}.{max(1, self.plans)}"
+
+    def start(self, phase: str, batch: int = 0, run: str = "", **job: Any) -> Task:
+        """The next try of a task. discover makes another plan with each try, as in Airflow. run: another one."""
+        if phase == "discover":
+            self.plans += not run
+            wishes = (("recaption", True),) if self.recaption else self.wishes
+            return Task(self.pipeline, phase, run=run or self.run, wishes=wishes, **job)
+        run = run or self.run
+        if self.storms.get(phase):
+            job["die_at"], job["die_of"] = self.storms[phase].pop()
+        self.tries[f"{run} {phase} {batch}"] += 1
+        return Task(self.pipeline, phase, run=run, batch=batch, try_number=self.tries[f"{run} {phase} {batch}"], **job)
+
+    def end(self, task: Task, limit_s: float = HANG_S) -> int:
+        """Its return code; a hang is noted."""
+        try:
+            code = task.ended(limit_s)
+        except TimeoutError as hung:
+            self.verdict_so_far.hangs.append(str(hung))
+            code = -signal.SIGKILL
+        if code and task.job.phase == "caption":
+            self.unfinished += 1
+        if code < 0 and task.job.phase in self.storms:
+            self.injected()
+        return code
+
+    def must(self, phase: str, batch: int = 0, *, ends: int | None = None, **job: Any) -> None:
+        """One try that fails, with this code if it is given."""
+        code = self.task(phase, batch, **job)
+        if code == 0 or ends not in (None, code):
+            self.verdict_so_far.lost.append(f"{phase} ended with {code}, expected {ends or 'a failure'}")
+
+    def task(self, phase: str, batch: int = 0, **job: Any) -> int:
+        """One try, to its end."""
+        return self.end(self.start(phase, batch, **job))
+
+    def die(self, phase: str, batch: int = 0, *, at: str, of: signal.Signals = signal.SIGKILL) -> None:
+        """One try that dies at a moment."""
+        code = self.task(phase, batch, die_at=at, die_of=of)
+        if code != -of:
+            raise NotInjected(f"{phase} did not come to {at}: it ended with {code}")
+        self.injected()
+
+    def kill(self, task: Task, when: Callable[[], bool], of: signal.Signals = signal.SIGKILL) -> None:
+        """Kill a task as soon as something is true."""
+        deadline = time.monotonic() + HANG_S
+        while not when():
+            if not task.running or time.monotonic() > deadline:
+                raise NotInjected(f"{task.job.phase} ended before it could be killed:\n{task.log.read_text()[-1500:]}")
+            time.sleep(0.005)
+        task.kill(of)
+        if task.job.phase == "caption":
+            self.unfinished += 1
+        self.injected()
+
+    def injected(self, count: int = 1) -> None:
+        self.verdict_so_far.faults += count
+
+    def until(self, phase: str) -> None:
+        """All that comes before a phase, undisturbed."""
+        for earlier in ("discover", "caption", "index", "report"):
+            if earlier == phase:
+                return
+            for batch in range(1 if earlier in ("discover", "report") else self.batches):
+                assert self.task(earlier, batch) == 0
+
+    @property
+    def batches(self) -> int:
+        return len(self.plan_of(self.run).batches)
+
+    def plan_of(self, run: str) -> Plan:
+        return load_plan(self.pipeline.store, run)
+
+    def finish(self) -> None:
+        """What Airflow does: tries, the index in any case, the report; and a person repairs what stays red, once."""
+        if self.finished:
+            return
+        self.finished = True
+        if not self.plans or not self.pipeline.store.exists(f"runs/{self.run}.json"):
+            self._tried("discover")
+        codes = self._rest()
+        if any(codes):
+            self.repair()
+            codes = self._rest()
+        if any(codes):
+            self.verdict_so_far.lost.append(f"the run stays red: {codes}")
+
+    def _rest(self) -> list[int]:
+        codes = []
+        for batch in range(self.batches):
+            codes.append(self._tried("caption", batch))
+            codes.append(self._tried("index", batch))
+        return [*codes, self._tried("report", tries=2)]
+
+    def _tried(self, phase: str, batch: int = 0, tries: int = TRIES) -> int:
+        """Airflow's tries at a task: not again where a person is needed."""
+        code = 1
+        for _ in range(tries):
+            code = self.task(phase, batch)
+            if code in (0, PERSON):
+                break
+        return code
+
+    def state(self) -> State:
+        store, root = self.pipeline.store, str(self.archive)
+        points = json.loads(json.dumps(self.pipeline.points()).replace(root, "ARCHIVE"))
+        captions = {}
+        for key in store.list("captions"):
+            record = store.read_json(key)
+            captions[record["key"]] = {name: record[name] for name in ("key", "content", "text", "segments", "poster")}
+        said = ledger(store, DAY).values()
+        return State(
+            points=points,
+            captions=captions,
+            quarantine={_name(one.uri): one.reason for one in said if one.outcome is Outcome.QUARANTINED},
+            indexed=frozenset(_name(one.uri) for one in said if one.outcome is Outcome.INDEXED),
+        )
+
+    def verdict(self, expected: State) -> Verdict:
+        """Everything compared."""
+        verdict, found = self.verdict_so_far, self.state()
+        verdict.clips = len(expected.indexed) + len(expected.quarantine)
+        verdict.lost += sorted(_lost(expected, found))
+        report = load_report(self.pipeline.store, self.run)
+        verdict.lost += [f"unfinished in the report: {uri}" for uri in report.unfinished]
+        verdict.wrong_quarantine = sorted(
+            f"{name}: {found.quarantine.get(name, 'not there')}, expected {expected.quarantine.get(name, 'not there')}"
+            for name in found.quarantine.keys() | expected.quarantine.keys()
+            if found.quarantine.get(name) != expected.quarantine.get(name)
+        )
+        verdict.captioned_twice = [] if self.asked_again else self._asked_after_stored()
+        repeated = self._repeated()
+        allowed = IN_FLIGHT * self.unfinished + self.asked_again + (CLIPS if self.at_once else 0)
+        if len(repeated) > allowed:
+            verdict.repeated = repeated
+        verdict.left_behind = [
+            f"process {child.pid}: {child.name()}"
+            for child in psutil.process_iter(["pid", "name", "cmdline"])
+            if "clipdex.decoder_process" in (child.info["cmdline"] or []) and _orphaned(child)
+        ]
+        return verdict
+
+    def digests(self) -> dict[str, str]:
+        """Contents (sha256) by how an engine sees them."""
+        found = {}
+        for path in self.archive.rglob("*.mp4"):
+            if path.stat().st_size:
+                (window,) = prepare(path, self.pipeline.settings.video, self.pipeline.settings.sampling).windows
+                found[hashlib.sha256(window.proxy).hexdigest()] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
+
+    def digest_of(self, name: str) -> str:
+        """How an engine sees the clip of this name."""
+        return self.pipeline.proxy_digest(next(self.archive.rglob(name)))
+
+    def chats(self) -> list[Any]:
+        return sorted((request for engine in self.engines for request in engine.chats), key=lambda one: one.at)
+
+    def in_flight(self) -> int:
+        return sum(engine.running for engine in self.engines)
+
+    def stored(self) -> int:
+        return len(self.pipeline.store.list("captions"))
+
+    def _asked_after_stored(self) -> list[str]:
+        store = self.pipeline.store
+        written = {}
+        for key in store.list("captions"):
+            place = Path(store._path(key))
+            written[json.loads(place.read_bytes())["content"]] = place.stat().st_mtime
+        contents = self.digests()
+        return [
+            f"{request.digest[:12]} was asked for although it was stored"
+            for request in self.chats()
+            if contents.get(request.digest) in written and request.at > written[contents[request.digest]]
+        ]
+
+    def _repeated(self) -> list[str]:
+        """Digests that were asked for again although an earlier request was good, or was cut off by a kill."""
+        over: dict[str, float] = {}
+        again = []
+        for request in self.chats():
+            if request.fault or request.status not in (200, CLIENT_LEFT):
+                continue
+            if request.at > over.get(request.digest, float("inf")):
+                again.append(request.digest[:12])
+            over.setdefault(request.digest, request.end or float("inf"))
+        return again
+
+
+def without(state: State, names: Sequence[str], reason: str) -> State:
+    """The state in which these clips are in quarantine instead."""
+    gone = {key for key, point in state.points.items() if _name(point["uri"]) in names}
+    left = {key: point for key, point in state.points.items() if key not in gone}
+    kept = {point["caption_key"] for point in left.values()}
+    return State(
+        points=left,
+        captions={key: caption for key, caption in state.captions.items() if key in kept},
+        quarantine=state.quarantine | dict.fromkeys(names, reason),
+        indexed=state.indexed - set(names),
+    )
+
+
+def _lost(expected: State, found: State) -> set[str]:
+    """Clips that are not as they should be, and how."""
+    differ = {
+        f"{_name((expected.points.get(key) or found.points[key])['uri'])}: points differ"
+        for key in expected.points.keys() | found.points.keys()
+        if expected.points.get(key) != found.points.get(key)
+    }
+    captions = {
+        f"caption {key[:12]} differs"
+        for key in expected.captions.keys() | found.captions.keys()
+        if expected.captions.get(key) != found.captions.get(key)
+    }
+    return differ | captions | {f"{name}: not indexed" for name in expected.indexed - found.indexed}
+
+
+def _name(uri: str) -> str:
+    return uri.rpartition("/")[2]
+
+
+def _orphaned(child: psutil.Process) -> bool:
+    """A decoder whose task is gone, a moment later still there."""
+    try:
+        return child.ppid() == 1 and bool(child.wait(timeout=10) or False)
+    except psutil.TimeoutExpired:
+        return True
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """Another process holds this lock file."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(
+        ["flock", str(lock), "sh", "-c", "echo held; exec sleep 600"], stdout=subprocess.PIPE, start_new_session=True
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield
+        os.killpg(holder.pid, signal.SIGKILL)
+
+
+@contextmanager
+def small_disk(folder: Path, kib: int) -> Iterator[Callable[[], None]]:
+    """A folder on a disk of so many KiB, with what it holds; what is yielded makes it large enough.
+
+    When the block ends, all of it lies in the folder itself again. For root alone.
+    """
+    beside, disk = folder.with_name(f"{folder.name}.disk"), ["mount", "-t", "tmpfs", "-o"]
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.rename(beside)
+    folder.mkdir()
+    subprocess.run([*disk, f"size={kib}k", "tmpfs", str(folder)], check=True)
+    try:
+        shutil.copytree(beside, folder, dirs_exist_ok=True)
+        yield lambda: subprocess.run(["mount", "-o", "remount,size=512m", str(folder)], check=True) and None
+        shutil.rmtree(beside)
+        shutil.copytree(folder, beside)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+        beside.rename(folder)

@@ -1,0 +1,175 @@
+"""A small server that speaks as much of Qdrant's REST as clipdex asks, in front of qdrant-client's own local mode.
+
+    with QdrantServer() as server:
+        server.url
+        server.trouble = [("PUT /collections/[^/]+/points$", "applied", 1)]
+
+Trouble is METHOD and path (a pattern), what happens, and how often: refuse (503), busy (429 with Retry-After), deny
+(403), slow (seconds pass, then as it should be), hang (never answered), reset (not applied), applied (the write is
+applied, and the connection reset instead of an answer). down() closes the port, up() opens it again.
+"""
+
+import json
+import re
+import socket
+import struct
+import threading
+import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+SLOW_S = 0.3
+
+
+class QdrantServer:
+    """Its data lives as long as the object, whether the port is open or not."""
+
+    def __init__(self) -> None:
+        self.trouble: list[tuple[str, str, int]] = []
+        self.told: list[str] = []
+        self._lock, self._leaving = threading.Lock(), threading.Event()
+        self.client = QdrantClient(":memory:")
+        self._server: ThreadingHTTPServer | None = None
+        self._port = 0
+
+    def __enter__(self) -> "QdrantServer":
+        self.up()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leaving.set()
+        self.down()
+        self.client.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def up(self) -> None:
+        handler = type("Handler", (_Handler,), {"qdrant": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), handler)
+        self._server.daemon_threads = True
+        self._port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def down(self) -> None:
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = None
+
+    def next_trouble(self, call: str) -> str:
+        with self._lock:
+            for number, (pattern, name, left) in enumerate(self.trouble):
+                if left and re.match(pattern, call):
+                    self.trouble[number] = (pattern, name, left - 1)
+                    self.told.append(name)
+                    return name
+        return ""
+
+    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """Status and result. What the local mode raises is a request that it does not take."""
+        with self._lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the local mode has no payload indexes
+            try:
+                return 200, self._answer(f"{method} {path}", body)
+            except _Unknown as unknown:
+                return 404, str(unknown)
+            except ValueError as refused:
+                return (404 if "not found" in str(refused) else 400), str(refused)
+
+    def _answer(self, call: str, body: dict[str, Any]) -> Any:
+        client = self.client
+        name = call.split("/")[2] if call.count("/") > 1 else ""
+        match call.replace(f"/{name}", "/NAME", 1) if name not in ("", "aliases") else call:
+            case "GET /collections/NAME/exists":
+                return {"exists": client.collection_exists(name)}
+            case "GET /collections/NAME":
+                return _plain(client.get_collection(name))
+            case "PUT /collections/NAME":
+                asked = models.CreateCollection.model_validate(body)
+                return client.create_collection(
+                    name, asked.vectors, sparse_vectors_config=asked.sparse_vectors, metadata=asked.metadata
+                )
+            case "DELETE /collections/NAME":
+                return client.delete_collection(name)
+            case "PUT /collections/NAME/index":
+                return _DONE
+            case "GET /aliases":
+                return _plain(client.get_aliases())
+            case "POST /collections/aliases":
+                client.update_collection_aliases(models.ChangeAliasesOperation.model_validate(body).actions)
+                return True
+            case "PUT /collections/NAME/points":
+                client.upsert(name, models.PointsList.model_validate(body).points)
+                return _DONE
+            case "POST /collections/NAME/points/delete":
+                client.delete(name, models.PointIdsList.model_validate(body))
+                return _DONE
+            case "POST /collections/NAME/points/scroll":
+                asked = models.ScrollRequest.model_validate(body)
+                points, offset = client.scroll(
+                    name,
+                    scroll_filter=asked.filter,
+                    limit=asked.limit or 10,
+                    offset=asked.offset,
+                    with_payload=bool(asked.with_payload),
+                )
+                return {"points": [_plain(point) for point in points], "next_page_offset": offset}
+        raise _Unknown(f"the stand-in has no {call}")
+
+
+class _Unknown(Exception):
+    """A page that clipdex did not ask for when this was written."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    qdrant: QdrantServer
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.partition("?")[0]
+        trouble = self.qdrant.next_trouble(f"{self.command} {path}")
+        instead = {"refuse": 503, "busy": 429, "deny": 403}.get(trouble)
+        if trouble in ("reset", "hang"):
+            return self._leave(trouble)
+        if trouble == "slow":
+            self.qdrant._leaving.wait(SLOW_S)
+        status, result = (
+            (instead, "as told") if instead else self.qdrant.answer(self.command, path, json.loads(raw or "{}"))
+        )
+        if trouble == "applied":
+            return self._leave("reset")
+        told = {"status": "ok", "time": 0.0, "result": result} if status == 200 else {"status": {"error": result}}
+        document = json.dumps(told).encode()
+        self.send_response(status)
+        if trouble == "busy":
+            self.send_header("Retry-After", "1")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(document)))
+        self.end_headers()
+        self.wfile.write(document)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = _answer
+
+    def _leave(self, how: str) -> None:
+        if how == "hang":
+            self.qdrant._leaving.wait(30)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def log_message(self, *args: object) -> None:
+        """Nobody reads it."""
+
+
+_DONE = {"operation_id": 0, "status": "completed"}
+
+
+def _plain(record: Any) -> Any:
+    return json.loads(record.model_dump_json())
