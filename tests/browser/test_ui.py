@@ -102,9 +102,9 @@ def retried(api, day):
     """The run of a day whose engine goes away after three captions, and is back for the second try."""
     with StandIn(latency_s=1.0, words=150) as engine:
         told = json.dumps({"name": "sglang", "model": engine.model, "tries": 2, "in_flight": 2})
-        nodes = {"connection_id": "gpu_nodes", "conn_type": "generic", "host": engine.url, "extra": told}
+        nodes = {"connection_id": "clipdex_gpu_nodes", "conn_type": "generic", "host": engine.url, "extra": told}
         api.call("POST", "/connections", json=nodes)
-        run = api.trigger(DAG, day, {"engine": "gpu_nodes"})
+        run = api.trigger(DAG, day, {"engine": "clipdex_gpu_nodes"})
         wait_until(lambda: sum(request.status == 200 for request in engine.chats) >= 3, 60)
         engine.plan.set("503:1.0:say=The server is overloaded")
         wait_until(lambda: any(task["state"] == "up_for_retry" for task in api.tasks(DAG, run)), 60)
