@@ -43,6 +43,13 @@ def release(store: Store, day: str, owner: str) -> None:
         _write(store, day, epoch, owner, 0.0)
 
 
+def forget(store: Store, day: str, owner: str) -> None:
+    """Give the day back, if it is ours, and leave no trace that it was ever held."""
+    _, holder = _current(store, day)
+    if holder is not None and holder["owner"] == owner:
+        store.delete(store.list(_folder(day)))
+
+
 def _current(store: Store, day: str) -> tuple[int, dict[str, Any] | None]:
     keys = store.list(_folder(day))
     if not keys:

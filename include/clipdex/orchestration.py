@@ -39,6 +39,7 @@ RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule("clipdex.errors.ConfigurationError", RetryAction.FAIL, reason="a person must change something first"),
         RetryRule("clipdex.errors.RunIncomplete", RetryAction.FAIL, reason="asking again does not change the outcome"),
+        RetryRule("builtins.PermissionError", RetryAction.FAIL, reason="the store refuses its key, or the folder"),
         RetryRule("clipdex.errors.Unavailable", RetryAction.RETRY, reason="engine, index or lease: try again later"),
     ]
 )
@@ -151,6 +152,15 @@ def publish(chunks: int) -> None:
     """One event for whoever schedules on the asset, if there is news."""
     if not chunks:
         raise AirflowSkipException("no points were written, so there is no event")
+
+
+def prune() -> dict[str, Any]:
+    """Delete from the store what is older than its retention; returns counts."""
+    from clipdex import retention
+    from clipdex.store import Store
+
+    settings = server_settings()
+    return retention.prune(Store.open(settings), settings.store.retention_days).to_json()
 
 
 def run_settings() -> Settings:

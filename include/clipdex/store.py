@@ -9,6 +9,7 @@ rebuild/day=DAY/run=RUN/BATCH.jsonl what an index can be rebuilt from without li
 leases/day=DAY/EPOCH.json           who works on a day (leases.py)
 runs/RUN.json, reports/RUN.json     what a run planned and did
 
+Nothing grows for ever but what is worth keeping: captions, posters, the ledger, rebuild (retention.py).
 A write is whole or absent: a temporary name, then a rename (a folder), or one PUT (object storage).
 """
 
@@ -19,12 +20,13 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from clipdex.captions.caption import Caption
 from clipdex.config import Settings
-from clipdex.files import is_local, open_root
+from clipdex.files import is_local, modified, open_root
 
 log = logging.getLogger(__name__)
 
@@ -81,12 +83,17 @@ class Store:
 
     def list(self, prefix: str) -> list[str]:
         """Keys below a folder such as outcomes/day=2026-11-03, sorted."""
+        return sorted(self.written(prefix))
+
+    def written(self, prefix: str) -> dict[str, datetime]:
+        """When each object below a folder was last written, by key. See files.modified."""
         try:
-            found = self._fs.find(self._path(prefix))
+            found = self._fs.find(self._path(prefix), detail=True)
         except FileNotFoundError:
-            return []
+            return {}
         skip = len(self._root) + 1
-        return sorted(key for path in found if not (key := path[skip:]).rpartition("/")[2].startswith(".tmp-"))
+        keys = {path[skip:]: modified(info) for path, info in found.items()}
+        return {key: moment for key, moment in keys.items() if not key.rpartition("/")[2].startswith(".tmp-")}
 
     def delete(self, keys: Iterable[str]) -> None:
         """Absent keys are no error: another process may have been first."""

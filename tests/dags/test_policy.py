@@ -17,7 +17,7 @@ def bag():
     return DagBag(REPOSITORY / "dags")
 
 
-@pytest.fixture(scope="module", params=["ingest_clips"])
+@pytest.fixture(scope="module", params=["ingest_clips", "prune_clips"])
 def a_dag(bag, request):
     return bag.dags[request.param]
 

@@ -102,7 +102,7 @@ class Caption:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
         held = [name for name in ("segments", "notes") if name in record]
-        parts = {name: tuple(Segment(**part) for part in record[name]) for name in held}
+        parts: dict[str, Any] = {name: tuple(Segment(**part) for part in record[name]) for name in held}
         return cls(**{**record, **parts})
 
 

@@ -1,0 +1,94 @@
+"""What is deleted when it is old enough, and what is never deleted."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from clipdex import leases
+from clipdex.config import Settings
+from clipdex.outcomes import ClipOutcome, Journal, Outcome, ledger
+from clipdex.planning import Plan
+from clipdex.report import report_run
+from clipdex.retention import prune
+from clipdex.store import Store
+
+DAY = "2026-11-03"
+DAYS = 90
+
+
+@pytest.fixture
+def store(root) -> Store:
+    return Store.open(Settings.load(store=root))
+
+
+def later(days: float = DAYS + 1) -> datetime:
+    return datetime.now(UTC) + timedelta(days=days)
+
+
+def a_run(store: Store, run: str = "r.1", day: str = DAY, clip: str = "c1") -> None:
+    """What a run leaves that never came to its report."""
+    store.write_json(f"runs/{run}.json", Plan(run, (day,), {day: 1}, 0, 0, ()).to_json())
+    store.write_lines(f"manifests/run={run}/b1.jsonl", [{"clip_id": clip}])
+    journal = Journal(store, day, run, "b1", "index", 1)
+    journal.add(ClipOutcome(clip, f"/{clip}.mp4", day, "v1", Outcome.INDEXED, "b1", fingerprint="f", content="x"))
+    journal.flush()
+
+
+def test_an_old_run_goes_whole(store):
+    a_run(store)
+    report_run(store, "r.1")
+    pruned = prune(store, DAYS, later())
+    assert [key for kind in ("runs", "manifests", "outcomes", "reports") for key in store.list(kind)] == []
+    assert (pruned.runs, pruned.objects) == (1, 4)
+
+
+def test_a_run_of_which_something_was_written_lately_stays_whole(store):
+    a_run(store)
+    before = store.list("")
+    prune(store, DAYS, later(DAYS - 1))
+    assert store.list("") == before
+
+
+def test_what_a_run_said_is_remembered_also_if_it_never_came_to_its_report(store):
+    a_run(store)
+    said = ledger(store, DAY)
+    prune(store, DAYS, later())
+    assert store.list("outcomes") == []
+    assert ledger(store, DAY) == said and said["c1"].outcome is Outcome.INDEXED
+
+
+def test_captions_posters_ledger_and_what_an_index_is_rebuilt_from_stay(store):
+    a_run(store)
+    report_run(store, "r.1")
+    kept = ["captions/ab/abcd.json", "posters/ab/abcd.jpg", f"rebuild/day={DAY}/run=r.1/b1-001-00000.jsonl"]
+    for key in kept:
+        store.write(key, b"{}")
+    kept += store.list("ledger")
+    prune(store, DAYS, later())
+    assert store.list("") == sorted(kept)
+
+
+def test_old_leases_go_and_their_days_are_free(store):
+    leases.acquire(store, DAY, "r.1", 60)
+    leases.release(store, DAY, "r.1")
+    assert prune(store, DAYS, later()).leases == 1
+    assert store.list("leases") == []
+    leases.acquire(store, DAY, "r.2", 60)
+
+
+def test_a_day_that_is_worked_on_keeps_what_it_has_until_the_next_time(store):
+    a_run(store)
+    a_run(store, "r.2", "2026-11-04", "c2")
+    leases.acquire(store, DAY, "r.3", 3600)
+    pruned = prune(store, DAYS, later())
+    assert pruned.busy == (DAY,)
+    assert store.list("runs") == ["runs/r.1.json"] and store.list("outcomes") != []
+    leases.release(store, DAY, "r.3")
+    assert prune(store, DAYS, later()).runs == 1
+    assert store.list("runs") == []
+
+
+def test_a_second_time_there_is_nothing_to_do(store):
+    a_run(store)
+    prune(store, DAYS, later())
+    assert prune(store, DAYS, later()).objects == 0
