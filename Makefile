@@ -26,6 +26,9 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+hostile: .venv/test ## some thousand damaged and odd video files through the decoder, each judged
+	$(BIN)/python -m benchmarks.hostile
+
 browser: .venv/browser ## drive Airflow's UI in Chromium (Debian: apt-get install chromium)
 	$(BIN)/pytest tests/browser
 
@@ -51,4 +54,4 @@ constraints: ## pin what a fresh environment resolves to (constraints.txt)
 clean: down ## forget everything but the clips of others
 	rm -rf .venv .airflow .clipdex .celery
 
-.PHONY: help demo up celery-demo down test lint browser celery constraints clean
+.PHONY: help demo up celery-demo down test hostile lint browser celery constraints clean

@@ -29,7 +29,7 @@ from clipdex.truncation import missing_end
 
 # Formats that hold their pictures themselves: a playlist or a concat script would open other files.
 _OPTIONS = {
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif",
     "protocol_whitelist": "file",
     "max_streams": "64",
 }
@@ -55,7 +55,7 @@ class Footage:
         self._stream = stream
         self._check = _budget(limits.decode_timeout_s)
         self._refuse_large(limits)
-        self._refuse_long(_declared_s(stream) or _declared_s(container), limits)
+        self._refuse_long((_declared_s(stream) or _declared_s(container)) - _start_s(container), limits)
         self._timeline = Timeline.read(container, stream, self._check)
         self.duration_s = self._timeline.duration_s
         self.fps = len(self._timeline.stamps) / self.duration_s
@@ -67,21 +67,38 @@ class Footage:
         waiting = deque(times)
         on_screen: VideoFrame | None = None
         on_screen_s = 0.0
-        for start_s, frame in self._decoded(times):
+        for start_s, frame in self._seen(times):
             while waiting and on_screen is not None and waiting[0] + ROUNDING_S < start_s:
                 waiting.popleft()
                 yield on_screen
             on_screen, on_screen_s = frame, start_s
         if on_screen is None:
             raise ClipRejected(Reason.UNDECODABLE, f"{len(self._timeline.stamps)} pictures, none could be decoded")
-        self._refuse_cut(self._timeline.start_s(self._timeline.shown_at(times[-1])), on_screen_s)
+        self._refuse_cut(self._expected_s(times), on_screen_s)
         for _ in waiting:
             yield on_screen
 
-    def _decoded(self, times: Sequence[float]) -> Iterator[tuple[float, VideoFrame]]:
-        """Pictures and when they start, in that order, among them all that are on screen at one of these times."""
+    def _seen(self, times: Sequence[float]) -> Iterator[tuple[float, VideoFrame]]:
+        """Pictures and when they start, in that order, among them all that are on screen at one of these times.
+
+        Where damage took those that were picked, the rest is looked at, too: only what shows nothing more was cut off.
+        """
+        latest_s = -1.0
+        for start_s, frame in self._decoded(self._timeline.plan(times)):
+            latest_s = max(latest_s, start_s)
+            yield start_s, frame
+        if self._cut(self._expected_s(times), latest_s):
+            self._stream.codec_context.flush_buffers()
+            for start_s, frame in self._decoded([Step.SHOW] * len(self._timeline.stamps)):
+                if start_s > latest_s:
+                    yield start_s, frame
+
+    def _expected_s(self, times: Sequence[float]) -> float:
+        """When the last picture starts that these times ask for."""
+        return self._timeline.start_s(self._timeline.shown_at(times[-1]))
+
+    def _decoded(self, plan: list[Step]) -> Iterator[tuple[float, VideoFrame]]:
         timeline, context = self._timeline, self._stream.codec_context
-        plan = timeline.plan(times)
         frames = self._frames(context, plan)
         if timeline.counted:
             for number, frame in enumerate(frames):
@@ -110,14 +127,15 @@ class Footage:
 
     def _packets_again(self) -> Iterator[Packet[Stream]]:
         """By seeking, or where that does not lead to the first packet, by opening the file anew."""
-        with contextlib.suppress(av.FFmpegError):
-            self._container.seek(self._timeline.first, stream=self._stream)
-        again = packets(self._container, self._stream)
-        first = next(again, None)
-        if first is not None and first_stamp(first) == self._timeline.first:
-            yield first
-            yield from again
-            return
+        if not self._timeline.counted:  # else two packets may bear the same stamp
+            with contextlib.suppress(av.FFmpegError):
+                self._container.seek(self._timeline.first, stream=self._stream)
+            again = packets(self._container, self._stream)
+            first = next(again, None)
+            if first is not None and first_stamp(first) == self._timeline.first:
+                yield first
+                yield from again
+                return
         with _container(self._path) as container:
             yield from packets(container, container.streams[self._stream.index])
 
@@ -140,10 +158,13 @@ class Footage:
             )
 
     def _refuse_cut(self, expected_s: float, found_s: float) -> None:
-        if expected_s - found_s > max(0.3, 0.05 * expected_s, 2 / self.fps):
+        if self._cut(expected_s, found_s):
             raise ClipRejected(
                 Reason.TRUNCATED_FILE, f"pictures up to {expected_s:.2f} s expected, found none after {found_s:.2f} s"
             )
+
+    def _cut(self, expected_s: float, found_s: float) -> bool:
+        return expected_s - found_s > max(0.3, 0.05 * expected_s, 2 / self.fps)
 
 
 @contextlib.contextmanager
@@ -220,6 +241,11 @@ def _declared_s(source: InputContainer | VideoStream) -> float:
     return (
         float(source.duration * (source.time_base or 0)) if isinstance(source, VideoStream) else source.duration / 1e6
     )
+
+
+def _start_s(container: InputContainer) -> float:
+    """In Matroska, a clip cut from a recording keeps its clock, and declares as its duration when it ends."""
+    return max(0.0, (container.start_time or 0) / 1e6)
 
 
 def _pixel_aspect(stream: VideoStream) -> float:

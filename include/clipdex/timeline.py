@@ -7,6 +7,7 @@ and, in codecs that mark them, pictures that no other refers to.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from clipdex.errors import ClipRejected, Reason
 
 ROUNDING_S = 1e-6  # less than any clock's tick that matters
 _LIKELY_RATE = Fraction(25)
+_SLIP_S = 0.2  # a clock that goes back by more is broken, or was started anew
 
 
 class Step(Enum):
@@ -40,7 +42,8 @@ class Timeline:
     stamps: the pts of each in decoding order, in units of clock [s]; shown: the same in showing order; groups: where
     each group of pictures starts among the packets; step: how long the last picture stands; first: where to seek for
     the first packet; bytes: of all packets; covered_s: up to where any stream of the file has data [s].
-    counted: the file does not tell when its pictures are shown; they are taken to follow each other evenly.
+    counted: the file does not tell when its pictures are shown, or its clock goes back; they are taken to follow each
+    other evenly.
     """
 
     stamps: tuple[int, ...]
@@ -60,6 +63,7 @@ class Timeline:
         groups: list[int] = []
         first = size = step = 0
         start_s = end_s = 0.0
+        clock_s, slipped = -math.inf, False
         for packet in packets(container):
             check()
             moment = packet.pts if packet.pts is not None else packet.dts
@@ -73,13 +77,17 @@ class Timeline:
             if packet.is_keyframe:
                 groups.append(len(stamps))
             stamps.append(packet.pts)
+            if packet.dts is not None:
+                now_s = float(packet.dts * packet.time_base)
+                slipped = slipped or now_s < clock_s - _SLIP_S
+                clock_s = now_s
             size += packet.size
             step = packet.duration or step
         if not stamps or stream.time_base is None:
             raise ClipRejected(Reason.UNDECODABLE, "a video stream is declared, but it holds no picture")
         step = max(1, step or round(1 / (_rate(stream) * stream.time_base)))
         # An AVI stores no pts, and what is derived from its order is wrong where pictures are reordered.
-        counted = None in stamps or container.format.name == "avi"
+        counted = slipped or None in stamps or container.format.name == "avi"
         times = [number * step for number in range(len(stamps))] if counted else [s for s in stamps if s is not None]
         return cls(
             stamps=tuple(times),
@@ -128,14 +136,16 @@ class Timeline:
 
 
 def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stream]]:
-    """Up to where the file breaks off: what is missing shows in the times of the rest."""
+    """Up to where the file breaks off: what is missing shows in the times of the rest.
+
+    FFmpeg calls it a lack of memory when a broken file announces a packet of some gigabytes; PyAV raises IndexError at
+    the end, after a stream began in mid-file.
+    """
     read = container.demux(*streams)
     while True:
         try:
             packet = next(read, None)
-        except MemoryError:
-            raise
-        except (av.FFmpegError, IndexError):  # PyAV's IndexError: at the end, after a stream began in mid-file
+        except (av.FFmpegError, IndexError):
             return
         if packet is None:
             return

@@ -80,6 +80,7 @@ def _cut(path: Path, share: float) -> Path:
         ("prores.mov", "prores_ks", {}, "yuv422p10le"),
         ("mjpeg.avi", "mjpeg", {}, "yuvj420p"),
         ("ffv1.mkv", "ffv1", {}, "yuv444p"),
+        ("animation.gif", "gif", {}, "rgb8"),
     ],
 )
 def test_pictures_are_those_on_screen_at_their_times(
@@ -157,6 +158,23 @@ def test_a_clip_starts_with_its_first_picture_whatever_its_clock_says(
     clip = _prepare(write_clip(tmp_path / name, times=[start_s + k / 25 for k in range(50)]))
     assert clip.info.duration_s == pytest.approx(2.0, abs=0.01)
     assert _seen(clip) == [0, 12, 25, 37]
+
+
+def test_a_clip_cut_out_of_an_hour_is_as_long_as_itself(tmp_path: Path) -> None:
+    clip = _prepare(write_clip(tmp_path / "a.mkv", times=[3600 + k / 25 for k in range(50)]))
+    assert clip.info.duration_s == pytest.approx(2.0, abs=0.01)
+    assert _seen(clip) == [0, 12, 25, 37]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.ts", "libx264"), ("a.webm", "libvpx")])
+def test_pictures_follow_one_another_where_the_clock_starts_anew(tmp_path: Path, name: str, codec: str) -> None:
+    options = {"bf": "0"} if codec == "libx264" else {"deadline": "realtime"}
+    data = write_clip(tmp_path / name, seconds=2, codec=codec, options=options).read_bytes()
+    path = tmp_path / f"twice-{name}"
+    path.write_bytes(data + data)
+    clip = _prepare(path)
+    assert clip.info.duration_s == pytest.approx(4.0, abs=0.1)
+    assert _seen(clip) == [0, 12, 25, 37] * 2
 
 
 def test_sound_that_goes_on_does_not_lengthen_the_clip(tmp_path: Path) -> None:
@@ -459,6 +477,28 @@ def test_a_damaged_spot_costs_its_pictures_not_the_clip(tmp_path: Path) -> None:
     data[spot : spot + 8] = bytes(8)
     path.write_bytes(data)
     assert _seen(_prepare(path))[4:] == [50, 62, 75, 87]
+
+
+def test_damage_at_the_last_picture_that_is_sampled_is_no_lost_end(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=4, options={"g": "25", "bf": "0"})
+    with av.open(path) as container:
+        spots = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for position, size in spots[60:90]:
+        data[position : position + size] = bytes(size)
+    path.write_bytes(data)
+    clip = _prepare(path)
+    assert clip.info.duration_s == pytest.approx(4.0)
+    assert _seen(clip)[:5] == [0, 12, 25, 37, 50]
+
+
+def test_an_index_that_announces_gigabytes_is_damage_not_a_lack_of_memory(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", seconds=4, options={"bf": "0"})
+    data = bytearray(path.read_bytes())
+    sizes = data.index(b"stsz") + 4 + 12
+    data[sizes + 4 * 50 : sizes + 4 * 51] = (0x7FFFFFF0).to_bytes(4, "big")
+    path.write_bytes(data)
+    assert _refused(path).reason is Reason.TRUNCATED_FILE
 
 
 def test_too_long_is_refused_with_what_was_expected_and_found(tmp_path: Path) -> None:

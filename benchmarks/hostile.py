@@ -1,0 +1,134 @@
+"""Some thousand damaged, hostile and odd files through the decoder's sandbox, each judged.
+
+    python -m benchmarks.hostile [--each 10]
+    python -m benchmarks.hostile --only header-bits/mp4/17
+
+Every file is drawn from its name, so that one that fails can be run alone. Two lanes run side by side, each with a
+decoder process of its own. The second form shows what came of one file, and keeps the file. Ends with 1 where anything
+is wrong: a crash or a hang of the worker, more time or memory than the limits allow, a good clip that is refused, a
+proxy that is not what is said of it, a reason that a plain player does not bear out. The first form writes
+results/hostile.json.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import av
+
+from tests.support.hostile import damaged, specimen
+from tests.support.judge import LIMITS, Verdict, judged
+from tests.support.odd import PREPARED, Clips, odd
+
+RESULT = Path(__file__).parent / "results" / "hostile.json"
+LANES = 2
+_PORTION = 32
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--each", type=int, default=10, help="files of each kind of damage to each of the good clips")
+    parser.add_argument("--only", metavar="NAME", help="one file")
+    args = parser.parse_args()
+    if args.only:
+        return alone(args.only)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        clips = Clips(Path(folder) / "good")
+        names = [one.name for one in (*odd(), *damaged(clips, args.each))]
+        verdicts = in_lanes(names, Path(folder))
+    kinds = by_kind(verdicts)
+    print(table(kinds))
+    wrong = [one for one in verdicts if one.wrong]
+    for one in wrong:
+        print(f"{one.name}: {one.said} ({one.detail}): {one.wrong}")
+    result = {
+        **circumstances(args.each),
+        "seconds": round(time.monotonic() - started, 1),
+        "files": len(verdicts),
+        "wrong": [asdict(one) for one in wrong],
+        "said": dict(Counter(one.said for one in verdicts).most_common()),
+        "worst_seconds": max(one.seconds for one in verdicts),
+        "worst_mb": round(max(one.memory for one in verdicts) / 2**20, 1),
+        "kinds": kinds,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    return 1 if wrong else 0
+
+
+def alone(name: str) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+    clips = Clips(folder / "good")
+    (verdict,) = asyncio.run(judged([specimen(name)], clips, folder / "judged"))
+    kept = specimen(name).make(clips, folder)
+    print(json.dumps({**asdict(verdict), "file": str(kept)}, indent=1))
+    return 1 if verdict.wrong else 0
+
+
+def in_lanes(names: Sequence[str], folder: Path) -> list[Verdict]:
+    portions = [names[first : first + _PORTION] for first in range(0, len(names), _PORTION)]
+    with ProcessPoolExecutor(LANES, mp_context=multiprocessing.get_context("spawn")) as lanes:
+        work = [lanes.submit(judge, portion, folder, number) for number, portion in enumerate(portions)]
+        return [verdict for one in work for verdict in one.result()]
+
+
+def judge(names: Sequence[str], folder: Path, number: int) -> list[Verdict]:
+    clips = Clips(folder / "good")
+    return asyncio.run(judged([specimen(name) for name in names], clips, folder / str(number)))
+
+
+def by_kind(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
+    kinds: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        kinds.setdefault(verdict.name.partition("/")[0], []).append(verdict)
+    return {
+        kind: {
+            "files": len(those),
+            PREPARED: sum(one.said == PREPARED for one in those),
+            "refused": dict(Counter(one.said for one in those if one.said != PREPARED).most_common()),
+            "wrong": sum(bool(one.wrong) for one in those),
+            "worst_seconds": max(one.seconds for one in those),
+            "worst_mb": round(max(one.memory for one in those) / 2**20, 1),
+        }
+        for kind, those in kinds.items()
+    }
+
+
+def circumstances(each: int) -> dict[str, Any]:
+    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "command": f"python -m benchmarks.hostile --each {each}",
+        "machine": f"{model[0].partition(':')[2].strip()}, {os.cpu_count()} cores, {LANES} lanes",
+        "system": platform.platform(),
+        "python": sys.version.split()[0],
+        "av": av.__version__,
+        "libavcodec": ".".join(map(str, av.library_versions["libavcodec"])),
+        "limits": LIMITS.model_dump(),
+    }
+
+
+def table(kinds: dict[str, dict[str, Any]]) -> str:
+    lines = [f"{'kind':16}{'files':>7}{'prepared':>10}{'wrong':>7}{'worst s':>9}{'worst MB':>10}   refused"]
+    for kind, of in kinds.items():
+        refused = ", ".join(f"{reason} {count}" for reason, count in of["refused"].items())
+        counts = f"{of['files']:>7}{of[PREPARED]:>10}{of['wrong']:>7}"
+        lines.append(f"{kind:16}{counts}{of['worst_seconds']:>9.2f}{of['worst_mb']:>10.1f}   {refused}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

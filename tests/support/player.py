@@ -1,0 +1,142 @@
+"""A plain player, to ask whether a refusal was right: it decodes everything, in a process of its own with limits.
+
+    python -m tests.support.player
+
+Reads a path a line, as JSON, and answers a line of JSON: what a player that knows no limits of ours finds in the file.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import av
+from av.stream import Disposition
+
+_MEMORY_BYTES = 3 * 2**30
+# What holds pictures and says when they are shown; not a raw stream of them, a single picture, or a list of files.
+_CONTAINERS = {
+    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "ogg", "flv", "live_flv", "asf", "gif", "mxf",
+    "nut", "rm", "wtv",
+}  # fmt: skip
+_MOST_PACKETS = 200_000
+_MOST_PIXELS = 7680 * 4320
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a player finds.
+
+    opens: it knows the format; films: streams of video that it can decode, covers left out; pictures: of the largest
+    film, decoded; packets: of it, read; declared_s, start_s: what the file says of itself; ends_s: up to where its
+    packets reach, from the first one; shown_s: up to where its pictures do [s]; pixels: as declared.
+    """
+
+    opens: bool = False
+    films: int = 0
+    packets: int = 0
+    pictures: int = 0
+    declared_s: float = 0.0
+    start_s: float = 0.0
+    ends_s: float = 0.0
+    shown_s: float = 0.0
+    pixels: int = 0
+
+
+class Player:
+    """The process, started anew where a file was too much for it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def show(self, path: Path) -> Shown | None:
+        """None where the file was too much for the player."""
+        if self._process is None or self._process.poll() is not None:
+            command = [sys.executable, "-m", "tests.support.player"]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(str(path)) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            self.close()
+            return None
+        return Shown(**json.loads(answer))
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def main() -> None:
+    av.logging.set_level(None)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    for line in sys.stdin:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 60, resource.RLIM_INFINITY))
+        print(json.dumps(asdict(_show(json.loads(line)))), flush=True)
+
+
+def _show(path: str) -> Shown:
+    try:
+        container = av.open(f"file:{path}", metadata_errors="replace")
+    except av.FFmpegError:
+        return Shown()
+    with container:
+        if container.format.name not in _CONTAINERS:
+            return Shown()
+        declared_s, start_s = (container.duration or 0) / 1e6, (container.start_time or 0) / 1e6
+        covers = Disposition.attached_pic
+        films = [s for s in container.streams.video if s.codec_context and not s.disposition & covers]
+        if not films:
+            return Shown(True, declared_s=declared_s, start_s=start_s)
+        film = max(films, key=lambda s: s.codec_context.width * s.codec_context.height)
+        pixels = film.codec_context.width * film.codec_context.height
+        packets = pictures = 0
+        starts: list[float] = []
+        ends = shown = 0.0
+        if pixels <= _MOST_PIXELS:
+            for packet in _packets(container, film):
+                packets += bool(packet.size)
+                clock = float(packet.time_base or 0)
+                if packet.pts is not None:
+                    starts.append(packet.pts * clock)
+                    ends = max(ends, (packet.pts + (packet.duration or 0)) * clock - min(starts))
+                for frame in _pictures(packet):
+                    pictures += 1
+                    if frame.time is not None and starts:
+                        shown = max(shown, frame.time - min(starts))
+                if packets > _MOST_PACKETS:
+                    break
+        return Shown(True, len(films), packets, pictures, declared_s, start_s, ends, shown, pixels)
+
+
+def _packets(container, film):
+    read = container.demux(film)
+    while True:
+        try:
+            yield next(read)
+        except (StopIteration, av.FFmpegError, IndexError):
+            return
+
+
+def _pictures(packet):
+    try:
+        return packet.decode()
+    except (av.FFmpegError, ValueError):
+        return []
+
+
+if __name__ == "__main__":
+    main()
