@@ -3,9 +3,10 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from clipdex.video import Prepared
+if TYPE_CHECKING:  # the store keeps captions, and needs no decoder for it
+    from clipdex.video import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class Captioner(Protocol):
     async def check(self) -> None:
         """Does what is served match the fingerprint? ConfigurationError if not, EngineUnavailable if none answers."""
 
-    async def caption(self, clip: Prepared, attempt: int = 1) -> Reply:
+    async def caption(self, clip: "Prepared", attempt: int = 1) -> Reply:
         """Describe one clip; attempt 2 is asked after a gate failed and uses other sampling.
 
         Raises ClipRejected, EngineUnavailable or ConfigurationError, after its own retries.
