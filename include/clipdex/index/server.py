@@ -163,11 +163,14 @@ def _errors(collection: str = "") -> Iterator[None]:
         raise IndexUnavailable(f"Qdrant does not answer: {error.source}") from error
     except UnexpectedResponse as error:
         status = error.status_code or 0
+        if status in (401, 403):  # without what it says: who refuses a key likes to repeat it
+            raise ConfigurationError(
+                f"Qdrant refused the key ({status} {error.reason_phrase}): check CLIPDEX_INDEX__API_KEY or the "
+                "password of the connection clipdex_index"
+            ) from None
         said = f"{status} {error.reason_phrase}: {error.content.decode(errors='replace')[:300]}"
         if status >= 500 or status in _BUSY:
             raise IndexUnavailable(f"Qdrant answered {said}") from error
-        if status in (401, 403):
-            raise ConfigurationError(f"Qdrant refused the key (CLIPDEX_INDEX__API_KEY): {said}") from error
         if status == 404 and collection:
             raise NothingIndexed(f"collection {collection} does not exist; run an ingestion first") from error
         raise ConfigurationError(f"Qdrant refused the request: {said}") from error
