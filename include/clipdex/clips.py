@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from clipdex import config
 from clipdex.errors import ClipRejected, ConfigurationError, Reason, Unavailable
-from clipdex.files import is_local, modified, open_root
+from clipdex.files import files_below, is_local, modified, open_root
 from clipdex.shown import in_address, one_line
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class Source:
             log.warning("%s: a link that leaves %s, left out", one_line(top), self._root)
             return
         try:
-            found = self._fs.find(top, detail=True)
+            found = files_below(self._fs, top)
         except FileNotFoundError:
             return
         except PermissionError as error:

@@ -1,5 +1,6 @@
 """Filesystems: any fsspec URL or a folder, through universal-pathlib, opened in the process that uses it."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +34,25 @@ def is_local(fs: AbstractFileSystem) -> bool:
     """Whether a path of this filesystem is a path of this machine."""
     protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
     return protocol in ("file", "local")
+
+
+def files_below(fs: Any, top: str) -> dict[str, dict[str, Any]]:
+    """Every file below a folder by path, as the filesystem's info() tells it; none where there is no such folder.
+
+    Raises PermissionError for a folder that may not be read: the find() of local files leaves it out without a word.
+    """
+    if not is_local(fs):
+        remote: dict[str, dict[str, Any]] = fs.find(top, detail=True)
+        return remote
+    found, folders = {}, [top]
+    while folders:
+        with suppress(FileNotFoundError):  # deleted meanwhile, or never there
+            for info in fs.ls(folders.pop(), detail=True):
+                if info["type"] == "directory":
+                    folders.append(info["name"])
+                else:
+                    found[info["name"]] = info
+    return found
 
 
 def modified(info: dict[str, Any]) -> datetime:

@@ -26,7 +26,7 @@ from typing import Any
 
 from clipdex.captions.caption import Caption
 from clipdex.config import Settings
-from clipdex.files import is_local, modified, open_root
+from clipdex.files import files_below, is_local, modified, open_root
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Store:
     def written(self, prefix: str) -> dict[str, datetime]:
         """When each object below a folder was last written, by key. See files.modified."""
         try:
-            found = self._fs.find(self._path(prefix), detail=True)
+            found = files_below(self._fs, self._path(prefix))
         except FileNotFoundError:
             return {}
         skip = len(self._root) + 1

@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -165,3 +168,23 @@ def test_odd_names_are_names(tmp_path):
     clips = list(source({"url": str(tmp_path)}).day("2026-11-03"))
     assert sorted(Path(clip.path).name for clip in clips) == sorted(names)
     assert len({clip.clip_id for clip in clips}) == len(names)
+
+
+def test_a_folder_that_may_not_be_read_is_told_instead_of_left_out():
+    program = """
+import os, sys
+from clipdex.clips import Source
+from clipdex.config import Settings
+source = Source(Settings.load(source={"url": sys.argv[1]}))
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may read everything
+print([clip.path for clip in source.day("2026-11-03")])
+"""
+    with tempfile.TemporaryDirectory() as archive:  # not below tmp_path, which is closed to others
+        Path(archive).chmod(0o755)
+        for camera in ("cam-a", "cam-b"):
+            put({"url": archive}, f"2026/11/03/{camera}/a.mp4")
+        Path(archive, "2026/11/03/cam-b").chmod(0)
+        done = subprocess.run([sys.executable, "-c", program, archive], capture_output=True, text=True)
+        Path(archive, "2026/11/03/cam-b").chmod(0o755)
+    assert "ConfigurationError" in done.stderr and "cam-b" in done.stderr
