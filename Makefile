@@ -35,6 +35,12 @@ browser: .venv/browser ## drive Airflow's UI in Chromium (Debian: apt-get instal
 celery: .venv/celery ## test what celery-demo shows, and what else several workers promise
 	$(BIN)/pytest tests/celery
 
+audit: ## known weaknesses of what constraints.txt pins (needs the internet: PyPI's advisories)
+	$(PYTHON) -m venv /tmp/clipdex-audit
+	/tmp/clipdex-audit/bin/pip install --quiet pip-audit
+	grep -v '+cpu' constraints.txt > /tmp/clipdex-audit/pinned.txt
+	/tmp/clipdex-audit/bin/pip-audit --requirement /tmp/clipdex-audit/pinned.txt --no-deps --disable-pip
+
 constraints: ## pin what a fresh environment resolves to (constraints.txt)
 	$(PYTHON) -m venv /tmp/clipdex-constraints
 	/tmp/clipdex-constraints/bin/pip install --upgrade '.[airflow,embedded,s3,samples,celery-demo,test,lint,browser,bench,transformers]'
@@ -54,4 +60,4 @@ constraints: ## pin what a fresh environment resolves to (constraints.txt)
 clean: down ## forget everything but the clips of others
 	rm -rf .venv .airflow .clipdex .celery
 
-.PHONY: help demo up celery-demo down test hostile lint browser celery constraints clean
+.PHONY: help demo up celery-demo down test hostile lint browser celery audit constraints clean

@@ -2,7 +2,8 @@
 
 Reads questions on stdin and writes answers on stdout, each a length, a JSON header, and bytes. Ends when stdin does or
 when its parent dies, however that comes about. Its limits hold before the first clip: memory, CPU time a clip, no core
-dump, no file written, a handful of files open, no new privileges; and the kernel takes it first when memory runs out.
+dump, no file written, a handful of files open, no new privileges, no network, no other program (syscalls.py); and the
+kernel takes it first when memory runs out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, BinaryIO
 
 import av
 
+from clipdex import syscalls
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared, VideoInfo, Window, prepare
@@ -156,6 +158,7 @@ def _confine(limits: VideoLimits, parent: int) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    syscalls.refuse()
     os.dup2(1, 2)  # from here on, stderr is what a hostile file makes libraries say
 
 

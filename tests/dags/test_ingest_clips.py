@@ -81,6 +81,16 @@ def test_a_trigger_without_day_or_prefix_says_what_to_give(pipeline, run, engine
     assert engine.requests == []
 
 
+@pytest.mark.parametrize("param", ["source", "engine"])
+def test_a_run_cannot_be_pointed_at_what_somebody_else_keeps_in_airflow(pipeline, run, engine, param):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    pipeline.put(1)
+    with pytest.raises(ParamValidationError, match="does not match"):
+        run(day=DAY, **{param: "warehouse"})
+    assert engine.requests == []
+
+
 def test_a_prefix_is_ingested_whatever_the_days_below_it(pipeline, run):
     pipeline.put(2)
     pipeline.put(2, NEXT_DAY, first=2)

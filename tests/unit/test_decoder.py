@@ -239,7 +239,7 @@ def test_a_process_carries_no_secret_and_is_confined(clip: Path, monkeypatch: py
         (child,) = _children()
         proc = Path(f"/proc/{child}")
         assert b"hunter2" not in (proc / "environ").read_bytes()
-        assert "NoNewPrivs:\t1" in (proc / "status").read_text()
+        assert {"NoNewPrivs:\t1", "Seccomp:\t2"} <= set((proc / "status").read_text().splitlines())
         limits = {line[:26].strip(): line[26:46].strip() for line in (proc / "limits").read_text().splitlines()}
         assert (limits["Max core file size"], limits["Max file size"], limits["Max open files"]) == ("0", "0", "32")
         assert int(limits["Max address space"]) < 2**30 + VideoLimits().memory_bytes
