@@ -1,6 +1,6 @@
 """Some thousand damaged, hostile and odd files through the decoder's sandbox, each judged.
 
-    python -m benchmarks.hostile [--each 10]
+    python -m benchmarks.hostile [--each 30]
     python -m benchmarks.hostile --only header-bits/mp4/17
 
 Every file is drawn from its name, so that one that fails can be run alone. Two lanes run side by side, each with a
@@ -40,7 +40,7 @@ _PORTION = 32
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=10, help="files of each kind of damage to each of the good clips")
+    parser.add_argument("--each", type=int, default=30, help="files of each kind of damage to each of the good clips")
     parser.add_argument("--only", metavar="NAME", help="one file")
     args = parser.parse_args()
     if args.only:

@@ -55,10 +55,11 @@ class Footage:
         self._stream = stream
         self._check = _budget(limits.decode_timeout_s)
         self._refuse_large(limits)
-        self._refuse_long((_declared_s(stream) or _declared_s(container)) - _start_s(container), limits)
+        self._refuse_long(_least_s(container, stream), limits)
         self._timeline = Timeline.read(container, stream, self._check)
         self.duration_s = self._timeline.duration_s
         self.fps = len(self._timeline.stamps) / self.duration_s
+        self._reached_s = 0.0  # when the last packet that gave a picture is shown
         self._refuse_long(self.duration_s, limits)
         self._refuse_cut(_declared_s(container), self._timeline.covered_s)
 
@@ -74,7 +75,7 @@ class Footage:
             on_screen, on_screen_s = frame, start_s
         if on_screen is None:
             raise ClipRejected(Reason.UNDECODABLE, f"{len(self._timeline.stamps)} pictures, none could be decoded")
-        self._refuse_cut(self._expected_s(times), on_screen_s)
+        self._refuse_cut(self._expected_s(times), self._reached_s if self._timeline.counted else on_screen_s)
         for _ in waiting:
             yield on_screen
 
@@ -84,12 +85,12 @@ class Footage:
         Where damage took those that were picked, the rest is looked at, too: only what shows nothing more was cut off.
         """
         latest_s = -1.0
-        for start_s, frame in self._decoded(self._timeline.plan(times)):
+        for start_s, frame in self._decoded(self._timeline.plan(times), self._packets_again()):
             latest_s = max(latest_s, start_s)
             yield start_s, frame
-        if self._cut(self._expected_s(times), latest_s):
+        if self._cut(self._expected_s(times), latest_s) and not self._timeline.counted:
             self._stream.codec_context.flush_buffers()
-            for start_s, frame in self._decoded([Step.SHOW] * len(self._timeline.stamps)):
+            for start_s, frame in self._decoded([Step.SHOW] * len(self._timeline.stamps), self._packets_anew()):
                 if start_s > latest_s:
                     yield start_s, frame
 
@@ -97,9 +98,9 @@ class Footage:
         """When the last picture starts that these times ask for."""
         return self._timeline.start_s(self._timeline.shown_at(times[-1]))
 
-    def _decoded(self, plan: list[Step]) -> Iterator[tuple[float, VideoFrame]]:
+    def _decoded(self, plan: list[Step], source: Iterator[Packet[Stream]]) -> Iterator[tuple[float, VideoFrame]]:
         timeline, context = self._timeline, self._stream.codec_context
-        frames = self._frames(context, plan)
+        frames = self._frames(context, plan, source)
         if timeline.counted:
             for number, frame in enumerate(frames):
                 yield timeline.start_s(timeline.shown[min(number, len(timeline.shown) - 1)]), frame
@@ -108,15 +109,20 @@ class Footage:
             if frame.pts is not None:
                 yield timeline.start_s(frame.pts), frame
 
-    def _frames(self, context: VideoCodecContext, plan: list[Step]) -> Iterator[VideoFrame]:
+    def _frames(
+        self, context: VideoCodecContext, plan: list[Step], source: Iterator[Packet[Stream]]
+    ) -> Iterator[VideoFrame]:
         self._open_decoder(context)
         held = False  # the decoder holds pictures back until it is drained
-        for packet, step in zip(self._packets_again(), plan, strict=False):
+        for number, (packet, step) in enumerate(zip(source, plan, strict=False)):
             self._check()
             if step is not Step.DROP:
                 if context.codec.canonical_name in _MARKED:
                     context.skip_frame = "DEFAULT" if step is Step.SHOW else "NONREF"
-                yield from _decode(context, packet)
+                frames = _decode(context, packet)
+                if frames:
+                    self._reached_s = self._timeline.start_s(self._timeline.shown[number])
+                yield from frames
                 held = True
             elif held:
                 yield from _decode(context, None)
@@ -127,7 +133,8 @@ class Footage:
 
     def _packets_again(self) -> Iterator[Packet[Stream]]:
         """By seeking, or where that does not lead to the first packet, by opening the file anew."""
-        if not self._timeline.counted:  # else two packets may bear the same stamp
+        # Where the clock goes back, two packets may bear the same stamp; in FLV, it goes on counting from the end.
+        if not self._timeline.counted and self._container.format.name != "flv":
             with contextlib.suppress(av.FFmpegError):
                 self._container.seek(self._timeline.first, stream=self._stream)
             again = packets(self._container, self._stream)
@@ -136,6 +143,9 @@ class Footage:
                 yield first
                 yield from again
                 return
+        yield from self._packets_anew()
+
+    def _packets_anew(self) -> Iterator[Packet[Stream]]:
         with _container(self._path) as container:
             yield from packets(container, container.streams[self._stream.index])
 
@@ -243,9 +253,13 @@ def _declared_s(source: InputContainer | VideoStream) -> float:
     )
 
 
-def _start_s(container: InputContainer) -> float:
-    """In Matroska, a clip cut from a recording keeps its clock, and declares as its duration when it ends."""
-    return max(0.0, (container.start_time or 0) / 1e6)
+def _least_s(container: InputContainer, stream: VideoStream) -> float:
+    """As long as the clip is at least, if one of what it declares is true; 0 where the file does not say.
+
+    In Matroska, a clip cut from a recording keeps its clock, and declares as its duration when it ends.
+    """
+    declared = [seconds for seconds in (_declared_s(stream), _declared_s(container)) if seconds > 0]
+    return min(declared, default=0.0) - max(0.0, (container.start_time or 0) / 1e6)
 
 
 def _pixel_aspect(stream: VideoStream) -> float:

@@ -14,7 +14,7 @@ import pytest
 
 from clipdex.errors import Reason
 from tests.support.engine import MODEL, StandIn
-from tests.support.hostile import DAMAGES, damaged
+from tests.support.hostile import DAMAGES, damaged, specimen
 from tests.support.judge import Verdict, judged
 from tests.support.odd import GOOD, NAMES, Clips, odd
 from tests.support.pipeline import DAY
@@ -42,6 +42,29 @@ def test_damage_costs_the_worker_nothing_and_is_called_by_its_name(clips, tmp_pa
     verdicts = asyncio.run(judged(specimens[:: 8 if kind == "cut-at-box" else 1], clips, tmp_path))
     assert len(verdicts) >= len(GOOD)
     assert _wrong(verdicts) == []
+
+
+# Each was called by a wrong name once.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "header-bits/mp4/15",
+        "header-bits/mov/0",
+        "payload-bits/mkv/0",
+        "payload-bits/flv/0",
+        "payload-bits/mp4/3",
+        "payload-bits/mpg/10",
+        "lying-field/avi/14",
+        "zeroed-run/faststart/0",
+        "doubled-run/fragments/4",
+        "begun-twice/webm/0",
+        "begun-twice/flv/1",
+        "begun-twice/flv/12",
+        "boxes-swapped/ogv/21",
+    ],
+)
+def test_what_was_misjudged_once_is_not_again(clips, tmp_path, name):
+    assert _wrong(asyncio.run(judged([specimen(name)], clips, tmp_path))) == []
 
 
 def test_an_archive_of_odd_names_and_odd_files_is_ingested_to_the_last_file(clips, tmp_path):

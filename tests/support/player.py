@@ -104,22 +104,23 @@ def _show(path: str) -> Shown:
         film = max(films, key=lambda s: s.codec_context.width * s.codec_context.height)
         pixels = film.codec_context.width * film.codec_context.height
         packets = pictures = 0
-        starts: list[float] = []
-        ends = shown = 0.0
+        starts, ends, seen = [], [], []
         if pixels <= _MOST_PIXELS:
             for packet in _packets(container, film):
                 packets += bool(packet.size)
                 clock = float(packet.time_base or 0)
                 if packet.pts is not None:
                     starts.append(packet.pts * clock)
-                    ends = max(ends, (packet.pts + (packet.duration or 0)) * clock - min(starts))
+                    ends.append((packet.pts + (packet.duration or 0)) * clock)
                 for frame in _pictures(packet):
                     pictures += 1
-                    if frame.time is not None and starts:
-                        shown = max(shown, frame.time - min(starts))
+                    if frame.time is not None:
+                        seen.append(frame.time)
                 if packets > _MOST_PACKETS:
                     break
-        return Shown(True, len(films), packets, pictures, declared_s, start_s, ends, shown, pixels)
+        first = min(starts, default=0.0)
+        ends_s, shown_s = max(ends, default=first) - first, max(seen, default=first) - first
+        return Shown(True, len(films), packets, pictures, declared_s, start_s, ends_s, shown_s, pixels)
 
 
 def _packets(container, film):
