@@ -77,7 +77,7 @@ async def caption_batch(
     BatchRejected when too many were refused for one reason, ConfigurationError before any clip gets an outcome.
     """
     clips = await asyncio.to_thread(manifest, store, batch)
-    journal = Journal(store, batch.day, batch.run, batch.batch, "caption", try_number)
+    journal = Journal(store, batch.day, batch.run, batch.batch, "caption", try_number, batch.after)
     with TemporaryDirectory(prefix="clipdex-") as folder:
         async with DecoderPool(settings.video, settings.sampling, settings.batches.preparing) as own:
             work = _Captioning(settings, store, source, captioner, batch, journal, decoders or own, Path(folder))

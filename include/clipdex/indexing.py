@@ -49,7 +49,7 @@ def index_batch(
     said = batch_outcomes(store, batch.day, batch.run, batch.batch)
     todo = [outcome for outcome in said.values() if outcome.outcome is Outcome.CAPTIONED]
     before = sum(outcome.outcome is Outcome.INDEXED for outcome in said.values())
-    journal = Journal(store, batch.day, batch.run, batch.batch, "index", try_number)
+    journal = Journal(store, batch.day, batch.run, batch.batch, "index", try_number, batch.after)
     clips = chunks = stale = 0
     for start in range(0, len(todo), CLIPS_AT_ONCE):
         captioned = _with_captions(store, journal, todo[start : start + CLIPS_AT_ONCE])

@@ -5,11 +5,14 @@ released or expired is to create the next epoch, which only one can; only its ow
 """
 
 import json
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clipdex.errors import LeaseHeld
 from clipdex.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def acquire(store: Store, day: str, owner: str, seconds: float) -> None:
@@ -54,11 +57,15 @@ def _current(store: Store, day: str) -> tuple[int, dict[str, Any] | None]:
     keys = store.list(_folder(day))
     if not keys:
         return 0, None
+    epoch = int(keys[-1].rpartition("/")[2].removesuffix(".json"))
     try:
         holder: dict[str, Any] = store.read_json(keys[-1])
     except FileNotFoundError:  # the next holder has just removed it
         return _current(store, day)
-    return int(keys[-1].rpartition("/")[2].removesuffix(".json")), holder
+    except ValueError:
+        log.warning("%s: torn, so nobody holds the day", keys[-1])
+        return epoch, None
+    return epoch, holder
 
 
 def _alive(holder: dict[str, Any]) -> bool:

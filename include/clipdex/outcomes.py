@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
 
@@ -110,14 +110,17 @@ _REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin")
 class Journal:
     """Writes the outcomes of one try of one phase of one batch, in parts, so that a killed task loses few.
 
+    after: what was said until the run was planned, so that what this says is later, whatever its clock says.
     Threads may share one.
     """
 
     PART = 16
     SECONDS = 5.0
 
-    def __init__(self, store: Store, day: str, run: str, batch: str, phase: str, try_number: int) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store, day: str, run: str, batch: str, phase: str, try_number: int, after: str = ""
+    ) -> None:
+        self._store, self._after = store, _just_after(after) if after else ""
         self._prefix = f"{outcomes_path(day, run)}/{batch}-{phase}-{try_number:03d}"
         self._lock = threading.Lock()
         self._pending: list[ClipOutcome] = []
@@ -127,7 +130,7 @@ class Journal:
     def add(self, outcome: ClipOutcome) -> bool:
         """Note an outcome; True when a part was written."""
         with self._lock:
-            self._pending.append(replace(outcome, at=datetime.now(UTC).isoformat(timespec="milliseconds")))
+            self._pending.append(replace(outcome, at=max(_stamp(datetime.now(UTC)), self._after)))
             full = len(self._pending) >= self.PART or time.monotonic() - self._written > self.SECONDS
             if full:
                 self._write()
@@ -171,8 +174,11 @@ def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
 
 def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
     """The last word of any run on each clip of a day, by clip_id; by time of saying, as runs may overlap."""
-    parts = [key for key in store.list(f"outcomes/day={day}") if not key.endswith(f"/{ALL}")]
-    return _newest(store, store.list(ledger_path(day)) + parts)
+    runs: dict[str, list[str]] = {}
+    for key in store.list(f"outcomes/day={day}"):
+        if not key.endswith(f"/{ALL}"):
+            runs.setdefault(key.rpartition("/")[0], []).append(key)
+    return _newest([*_each(store, store.list(ledger_path(day))), *(_last(store, parts) for parts in runs.values())])
 
 
 def compact(store: Store, day: str, run: str) -> None:
@@ -182,7 +188,7 @@ def compact(store: Store, day: str, run: str) -> None:
     if not parts:
         return
     whole = run_outcomes(store, day, run)
-    union = _newest(store, ledgers + parts)
+    union = _newest([*_each(store, ledgers), _last(store, parts)])
     store.write_lines(f"{ledger_path(day)}/{uuid.uuid4().hex}.jsonl", (one.to_json() for one in union.values()))
     store.write_lines(f"{outcomes_path(day, run)}/{ALL}", (one.to_json() for one in whole.values()))
     store.delete(parts + ledgers)
@@ -194,18 +200,35 @@ def _last(store: Store, keys: Iterable[str]) -> dict[str, ClipOutcome]:
     for key in sorted(keys, key=lambda key: (not key.endswith(f"/{ALL}"), key)):
         for record in store.read_lines(key):
             said = ClipOutcome.from_json(record)
-            last[said.clip_id] = said
+            last[said.clip_id] = _with_content(said, last.get(said.clip_id))
     return last
 
 
-def _newest(store: Store, keys: Iterable[str]) -> dict[str, ClipOutcome]:
+def _each(store: Store, keys: Iterable[str]) -> list[dict[str, ClipOutcome]]:
+    return [_last(store, [key]) for key in keys]
+
+
+def _newest(words: Iterable[dict[str, ClipOutcome]]) -> dict[str, ClipOutcome]:
+    """Of several runs, by time: within one the order is known, and clocks of two workers may differ."""
     newest: dict[str, ClipOutcome] = {}
-    for key in sorted(keys):
-        for record in store.read_lines(key):
-            said = ClipOutcome.from_json(record)
-            known = newest.get(said.clip_id)
+    for of_run in words:
+        for clip_id, said in of_run.items():
+            known = newest.get(clip_id)
             if known is None or said.at >= known.at:
-                if known is not None and not said.content and known.version == said.version:
-                    said = replace(said, content=known.content)
-                newest[said.clip_id] = said
+                newest[clip_id] = _with_content(said, known)
     return newest
+
+
+def _with_content(said: ClipOutcome, known: ClipOutcome | None) -> ClipOutcome:
+    """Which content a file at a version had is not forgotten."""
+    if known is None or said.content or known.version != said.version:
+        return said
+    return replace(said, content=known.content)
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _just_after(stamp: str) -> str:
+    return _stamp(datetime.fromisoformat(stamp) + timedelta(milliseconds=1))

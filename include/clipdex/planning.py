@@ -46,7 +46,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class BatchRef:
-    """A pointer to a batch: its manifest in the store, and what a person wants to see of it."""
+    """A pointer to a batch: its manifest in the store, and what a person wants to see of it.
+
+    after: when the last word on a clip of these days was said, before this run.
+    """
 
     run: str
     day: str
@@ -55,6 +58,7 @@ class BatchRef:
     clips: int
     first: str
     recaption: bool = False
+    after: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,12 +99,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What there is and what is to do, by day; done and quarantined are left out of to_do by their last outcome."""
+    """What there is and what is to do, by day; done and quarantined are left out of to_do by their last outcome.
+
+    after: when the last word on any of these clips was said.
+    """
 
     discovered: dict[str, int]
     to_do: dict[str, list[Clip]]
     done: int
     quarantined: int
+    after: str = ""
 
 
 def survey(store: Store, source: Source, days: Iterable[str], wanted: Wanted, prefix: str | None = None) -> Survey:
@@ -110,8 +118,10 @@ def survey(store: Store, source: Source, days: Iterable[str], wanted: Wanted, pr
         listed.setdefault(clip.day, []).append(clip)
     counts = dict.fromkeys(Outcome, 0)
     to_do: dict[str, list[Clip]] = {day: [] for day in listed}
+    after = ""
     for day, clips in listed.items():
         known = ledger(store, day) if clips else {}
+        after = max([after, *(said.at for said in known.values())])
         for clip in clips:
             outcome = wanted.done(clip, known.get(clip.clip_id))
             if outcome is None:
@@ -119,7 +129,7 @@ def survey(store: Store, source: Source, days: Iterable[str], wanted: Wanted, pr
             else:
                 counts[outcome] += 1
     discovered = {day: len(clips) for day, clips in listed.items()}
-    return Survey(discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED])
+    return Survey(discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after)
 
 
 def plan_run(
@@ -131,7 +141,7 @@ def plan_run(
     """
     size = batch_size(settings.batches, [len(clips) for clips in found.to_do.values()])
     batches = tuple(
-        _write_batch(store, run, day, clips, recaption)
+        _write_batch(store, run, day, clips, recaption, found.after)
         for day in sorted(found.to_do)
         for clips in _cut(found.to_do[day], size)
     )
@@ -155,7 +165,14 @@ def load_plan(store: Store, run: str) -> Plan:
 
 
 def manifest(store: Store, batch: BatchRef) -> list[Clip]:
-    return [Clip.from_json(record) for record in store.read_lines(batch.manifest)]
+    """What a batch has to do. Raises ConfigurationError if it is not all there: nobody would miss the rest."""
+    clips = [Clip.from_json(record) for record in store.read_lines(batch.manifest)]
+    if len(clips) != batch.clips:
+        raise ConfigurationError(
+            f"{batch.manifest}: {len(clips)} clips can be read of {batch.clips}, the object is torn: clear the task "
+            "discover, and the run is planned anew"
+        )
+    return clips
 
 
 def batch_size(batches: Batches, clips_by_day: list[int]) -> int:
@@ -188,12 +205,12 @@ def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:
         yield ordered[start : start + size]
 
 
-def _write_batch(store: Store, run: str, day: str, clips: list[Clip], recaption: bool) -> BatchRef:
+def _write_batch(store: Store, run: str, day: str, clips: list[Clip], recaption: bool, after: str) -> BatchRef:
     lines = [clip.to_json() for clip in clips]
     batch = hashlib.sha256(repr(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     key = f"manifests/run={run}/{batch}.jsonl"
     store.write_lines(key, lines)
-    return BatchRef(run, day, batch, key, len(clips), clips[0].path, recaption)
+    return BatchRef(run, day, batch, key, len(clips), clips[0].path, recaption, after)
 
 
 def _plan_key(run: str) -> str:
