@@ -26,6 +26,9 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+faults: .venv/test ## every fault of docs/reliability.md with several seeds, each compared with an undisturbed run
+	$(BIN)/python -m tests.faults
+
 hostile: .venv/test ## some thousand damaged and odd video files through the decoder, each judged
 	$(BIN)/python -m benchmarks.hostile
 
@@ -60,4 +63,4 @@ constraints: ## pin what a fresh environment resolves to (constraints.txt)
 clean: down ## forget everything but the clips of others
 	rm -rf .venv .airflow .clipdex .celery
 
-.PHONY: help demo up celery-demo down test hostile lint browser celery audit constraints clean
+.PHONY: help demo up celery-demo down test faults hostile lint browser celery audit constraints clean
