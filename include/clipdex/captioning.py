@@ -145,6 +145,7 @@ class _Captioning:
         self.origins: Counter[str] = Counter()
         self.answers = self.unanswered = self.tokens = self.kept = self.in_flight = 0
         self.total = 0
+        self.captioned_before = 0
         self.asked: list[ClipOutcome] = []
         self.starved_s = self.open_s = 0.0
 
@@ -181,6 +182,7 @@ class _Captioning:
         refused = (Outcome.REJECTED, Outcome.QUARANTINED)
         self.rejected = {key: outcome for key, outcome in said.items() if outcome.outcome in refused}
         todo = [clip for clip in clips if clip.clip_id not in said or said[clip.clip_id].outcome is Outcome.FAILED]
+        self.captioned_before = sum(outcome.origin == Origin.NEW for outcome in said.values())
         if said:
             captioned = len(clips) - len(todo) - len(self.rejected)
             log.info(
@@ -450,7 +452,7 @@ class _Captioning:
 
         Called when no clip is under way any more, so that none is refused beside it.
         """
-        reason = self._incredible()
+        reason = self._incredible() or self._nothing_but_refusals()
         if reason is None:
             for refused in self.rejected.values():
                 if refused.outcome is Outcome.REJECTED:
@@ -464,6 +466,16 @@ class _Captioning:
             f"{self.settings.quarantine.max_share:.0%}: look at the engine and the source; if the clips really are "
             "bad, raise CLIPDEX_QUARANTINE__MAX_SHARE and run the day again"
         )
+
+    def _nothing_but_refusals(self) -> str | None:
+        """The engine's refusals, if it has refused several clips of this batch and captioned none.
+
+        However few they are: it refuses everything, more likely than not.
+        """
+        refused = sum(outcome.reason == Reason.REJECTED_BY_ENGINE for outcome in self.rejected.values())
+        if refused < 2 or self.captioned_before or self.origins[Origin.NEW] or self.settings.quarantine.max_share == 1:
+            return None
+        return Reason.REJECTED_BY_ENGINE
 
     def _outcome(self, clip: Clip, outcome: Outcome) -> ClipOutcome:
         return ClipOutcome(

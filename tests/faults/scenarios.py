@@ -13,7 +13,8 @@ from typing import Any
 from clipdex import leases
 from clipdex.errors import LeaseHeld
 from clipdex.index import Collection
-from tests.support.chaos import BATCH, CLIPS, IN_FLIGHT, Drill, State, held, small_disk, without
+from tests.support.chaos import BATCH, CLIPS, IN_FLIGHT, WORDS, Drill, State, held, small_disk, without
+from tests.support.engine import StandIn
 from tests.support.killed import LATER, NOBODY, PERSON
 from tests.support.pipeline import DAY
 
@@ -191,8 +192,7 @@ def _wrong(faults: str) -> Scene:
     def play(drill: Drill, chance: random.Random, state: State) -> None:
         (engine,) = drill.engines
         drill.until("caption")
-        healthy = chance.randrange(4)
-        engine.plan.set(faults if not healthy else faults.replace(":1.0", ":0.5"))
+        engine.plan.set(faults)
         drill.repair = lambda: engine.plan.set("")
         drill.finish()
         drill.injected(sum(bool(request.fault) for request in drill.chats()))
@@ -207,6 +207,17 @@ for _name, _faults in WRONG.items():
     )(_wrong(_faults))  # fmt: skip
 
 
+@scenario("few clips: 400 to every clip", "engine: 400 to every clip, of a batch of two",
+          "the stand-in is told 400:1.0, and batches are small; until a person repairs it and clears",
+          drill={"batches": {"size": 2}})  # fmt: skip
+def _(drill: Drill, chance: random.Random, state: State) -> None:
+    (engine,) = drill.engines
+    engine.plan.set("400:1.0")
+    drill.repair = lambda: engine.plan.set("")
+    drill.finish()
+    drill.injected(sum(bool(request.fault) for request in drill.chats()))
+
+
 @scenario("engine: connection refused", "engine: connection refused",
           "the only node stops in the middle of a try, and comes back on its port before the next")  # fmt: skip
 def _(drill: Drill, chance: random.Random, state: State) -> None:
@@ -215,25 +226,20 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
     engine.latency_s = 0.2
     least = chance.randrange(1, 4)
     task = drill.start("caption")
-    while drill.stored() < least and task.running:
-        task._process.join(0.01)
-    engine.__exit__()
+    drill.wait(task, lambda: drill.stored() >= least)
+    drill.stop(engine)
     drill.injected()
     drill.end(task)
-    engine.started.clear()
-    engine._stop.clear()
-    engine.latency_s = 0.0
-    engine.__enter__()
+    drill.serve(StandIn(words=WORDS, port=engine.port))
 
 
 # Captions that are none: one clip gets them for ever (quarantine, with the reason), all others once (asked again).
 CAPTIONS = {
-    "huge": "caption_too_long", "endless": "caption_too_long", "loop": "caption_looping", "echo": "caption_refused",
+    "huge": "caption_too_long", "loop": "caption_looping", "echo": "caption_refused",
     "refusal": "caption_refused", "empty": "caption_empty", "short": "caption_too_short", "long": "caption_truncated",
     "cyrillic": "caption_language",
 }  # fmt: skip
-SAID = {"huge": "a caption of 100,000 characters", "endless": "a caption that ignores max_tokens", "loop": "a loop",
-        "echo": "the prompt as an echo", "refusal": "a refusal", "empty": "an empty caption",
+SAID = {"huge": "a caption of 100,000 characters", "loop": "a loop", "echo": "the prompt as an echo", "refusal": "a refusal", "empty": "an empty caption",
         "short": "two words", "long": "cut off by max_tokens", "cyrillic": "another language"}  # fmt: skip
 
 

@@ -118,13 +118,13 @@ class Drill:
         self.recaption = self.finished = self.asked_again = self.at_once = False
         self.wishes: tuple[tuple[str, Any], ...] = ()
         self.storms: dict[str, list[tuple[str, signal.Signals]]] = {}
-        self._everyone = ExitStack()
+        self._everyone, self._stopped = ExitStack(), list[StandIn]()
         self.repair: Callable[[], None] = lambda: None
         """What a person does where a task asks for one, or gives up: the fault goes."""
 
     def __enter__(self) -> "Drill":
         for engine in self.engines:
-            self._everyone.enter_context(engine)
+            engine.__enter__()
         settings = {"batches": {"size": BATCH}, "index": {"lock_wait_s": 30}} | self._settings
         if self.qdrant:
             self._everyone.enter_context(self.qdrant)
@@ -135,6 +135,8 @@ class Drill:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for engine in self.engines:
+            self.stop(engine)
         self._everyone.close()
 
     @property
@@ -185,15 +187,30 @@ class Drill:
 
     def kill(self, task: Task, when: Callable[[], bool], of: signal.Signals = signal.SIGKILL) -> None:
         """Kill a task as soon as something is true."""
-        deadline = time.monotonic() + HANG_S
-        while not when():
-            if not task.running or time.monotonic() > deadline:
-                raise NotInjected(f"{task.job.phase} ended before it could be killed:\n{task.log.read_text()[-1500:]}")
-            time.sleep(0.005)
+        self.wait(task, when)
         task.kill(of)
         if task.job.phase == "caption":
             self.unfinished += 1
         self.injected()
+
+    def wait(self, task: Task, when: Callable[[], bool]) -> None:
+        """Until something is true of a task that runs."""
+        deadline = time.monotonic() + HANG_S
+        while not when():
+            if not task.running or time.monotonic() > deadline:
+                raise NotInjected(f"{task.job.phase} ended too early:\n{task.log.read_text()[-1500:]}")
+            time.sleep(0.005)
+
+    def stop(self, engine: StandIn) -> None:
+        """A node goes; what it was asked counts."""
+        if engine not in self._stopped:
+            self._stopped.append(engine)
+            engine.__exit__()
+
+    def serve(self, engine: StandIn) -> None:
+        """A node comes."""
+        self.engines.append(engine)
+        engine.__enter__()
 
     def injected(self, count: int = 1) -> None:
         self.verdict_so_far.faults += count
