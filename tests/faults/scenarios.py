@@ -239,8 +239,8 @@ CAPTIONS = {
     "refusal": "caption_refused", "empty": "caption_empty", "short": "caption_too_short", "long": "caption_truncated",
     "cyrillic": "caption_language",
 }  # fmt: skip
-SAID = {"huge": "a caption of 100,000 characters", "loop": "a loop", "echo": "the prompt as an echo", "refusal": "a refusal", "empty": "an empty caption",
-        "short": "two words", "long": "cut off by max_tokens", "cyrillic": "another language"}  # fmt: skip
+SAID = {"huge": "a caption of 100,000 characters", "loop": "a loop", "echo": "the prompt as an echo",
+        "refusal": "a refusal", "empty": "an empty caption", "short": "two words", "long": "cut off by max_tokens", "cyrillic": "another language"}  # fmt: skip
 
 
 def _bad_caption(name: str, reason: str) -> Scene:
