@@ -207,9 +207,9 @@ for _name, _faults in WRONG.items():
     )(_wrong(_faults))  # fmt: skip
 
 
-@scenario("few clips: 400 to every clip", "engine: 400 to every clip, of a batch of two",
+@scenario("few clips: 400 to every clip", "engine: 400 to every clip, and few clips in a batch",
           "the stand-in is told 400:1.0, and batches are small; until a person repairs it and clears",
-          drill={"batches": {"size": 2}})  # fmt: skip
+          drill={"batches": {"size": 4}})  # fmt: skip
 def _(drill: Drill, chance: random.Random, state: State) -> None:
     (engine,) = drill.engines
     engine.plan.set("400:1.0")
@@ -240,7 +240,8 @@ CAPTIONS = {
     "cyrillic": "caption_language",
 }  # fmt: skip
 SAID = {"huge": "a caption of 100,000 characters", "loop": "a loop", "echo": "the prompt as an echo",
-        "refusal": "a refusal", "empty": "an empty caption", "short": "two words", "long": "cut off by max_tokens", "cyrillic": "another language"}  # fmt: skip
+        "refusal": "a refusal", "empty": "an empty caption", "short": "two words",
+        "long": "cut off by max_tokens", "cyrillic": "another language"}  # fmt: skip
 
 
 def _bad_caption(name: str, reason: str) -> Scene:
@@ -345,6 +346,7 @@ def _served(trouble: list[tuple[str, str, int]]) -> Scene:
             drill.until("")
             for engine in drill.engines:
                 engine.words = 400
+                engine.requests.clear()
             drill.recaption, drill.plans = True, 0
         drill.until("index")
         server.trouble = list(trouble)
