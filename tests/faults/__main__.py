@@ -1,6 +1,6 @@
 """The whole fault suite: every fault with several seeds, as many at once as there are cores; writes what came of it.
 
-python -m tests.faults [--seeds 3] [--only PATTERN]
+python -m tests.faults [--seeds 2] [--only PATTERN]
 
 benchmarks/results/faults.json gets it, and the table of docs/reliability.md is made from that. Exits 1 if anything was
 lost, asked for twice, wrongly in quarantine, or hung.
@@ -44,7 +44,7 @@ class Played:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--only", default="", help="a pattern; nothing is written then")
     given = parser.parse_args()

@@ -392,7 +392,7 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
 
 # The store.
 @scenario("store: disk full", "store: the disk is full",
-          "the store lies on a tmpfs of some KiB, which a person makes larger", quick=True)  # fmt: skip
+          "the store lies on a tmpfs of some KiB, which a person makes larger")  # fmt: skip
 def _(drill: Drill, chance: random.Random, state: State) -> None:
     drill.until("caption")
     with small_disk(drill.pipeline.settings.state / "store", chance.choice([24, 32, 48])) as grow:
