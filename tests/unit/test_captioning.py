@@ -122,15 +122,16 @@ def test_a_clip_that_the_engine_refuses_twice_is_quarantined_alone(pipeline, eng
     assert sum(request.digest == digest for request in engine.chats) == 2
 
 
-def test_a_node_that_refuses_everything_fails_the_batch_and_quarantines_nobody(pipeline, engine):
-    pipeline.put(8)
+@pytest.mark.parametrize("clips", [2, 8])
+def test_a_node_that_refuses_everything_fails_the_batch_and_quarantines_nobody(pipeline, engine, clips):
+    pipeline.put(clips)
     (batch,) = pipeline.plan().batches
     engine.plan.set("400:1.0")
     with pytest.raises(BatchRejected, match="refused as rejected_by_engine, more than the credible share of 20%"):
         pipeline.caption(batch, 1)
     assert not any(one.outcome is Outcome.QUARANTINED for one in pipeline.outcomes().values())
     engine.plan.set("")
-    assert pipeline.caption(batch, 2).new == 8
+    assert pipeline.caption(batch, 2).new == clips
 
 
 def test_a_try_tells_as_captioned_only_what_earlier_tries_captioned(pipeline, engine, caplog):
