@@ -500,11 +500,12 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
     if sorted(codes) != [0, LATER]:
         drill.verdict_so_far.lost.append(f"two runs of a day took it with {codes}")
     drill.injected()
-    drill.other_run("s.1") if codes[1] == 0 else drill.finish()
+    second = "s.2"
     if codes[1] == 0:
-        return
-    assert drill.task("discover", run="s.2") == 0
-    if drill.plan_of("s.2").to_do:
+        drill.name, second = "s", "r.2"
+    drill.finish()
+    assert drill.task("discover", run=second) == 0
+    if drill.plan_of(second).to_do:
         drill.verdict_so_far.lost.append("the second run found work that the first had done")
 
 
@@ -539,19 +540,16 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
 
 
 # All of it.
-@scenario("storm", "everything together", "a fleet of three with four kinds of trouble each, and a kill in every phase",
+@scenario("storm", "everything together", "a fleet of three with four kinds of trouble each, and kills in every task",
           drill={"fleet": 3})  # fmt: skip
 def _(drill: Drill, chance: random.Random, state: State) -> None:
     for engine in drill.engines:
         kinds = chance.sample(["503:0.1", "500:0.1", "html:0.1", "cut:0.1", "hang:1", "truncated_json:0.1", "reset:0.1",
                                "empty_choices:0.1", "429:1:retry_after=0.5", "nul:0.2"], 4)  # fmt: skip
         engine.plan.set(",".join(kinds))
-    for phase, task, moments, again in chance.sample(KILLS, len(KILLS)):
-        if again or chance.random() < 0.4:
-            continue
-        drill.storms.setdefault(task, []).append(
-            (chance.choice(moments), chance.choice([signal.SIGKILL, signal.SIGTERM]))
-        )
-        del phase
+    for _, task, moments, again in chance.sample(KILLS, len(KILLS)):
+        if not again and chance.random() < 0.6:
+            kill = chance.choice(moments), chance.choice([signal.SIGKILL, signal.SIGTERM])
+            drill.storms.setdefault(task, []).append(kill)
     drill.finish()
     drill.injected(sum(bool(request.fault) for request in drill.chats()))

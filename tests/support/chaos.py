@@ -116,6 +116,7 @@ class Drill:
         self.unfinished = 0
         self.plans = 0
         self.recaption = self.finished = self.asked_again = self.at_once = False
+        self.name = "r"
         self.wishes: tuple[tuple[str, Any], ...] = ()
         self.storms: dict[str, list[tuple[str, signal.Signals]]] = {}
         self._everyone, self._stopped = ExitStack(), list[StandIn]()
@@ -141,7 +142,7 @@ class Drill:
 
     @property
     def run(self) -> str:
-        return f"{'again' if self.recaption else 'r'}.{max(1, self.plans)}"
+        return f"{'again' if self.recaption else self.name}.{max(1, self.plans)}"
 
     def start(self, phase: str, batch: int = 0, run: str = "", **job: Any) -> Task:
         """The next try of a task. discover makes another plan with each try, as in Airflow. run: another one."""
