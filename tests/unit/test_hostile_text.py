@@ -8,7 +8,7 @@ import pytest
 
 from clipdex import cli
 from clipdex.clips import Source
-from clipdex.errors import ClipRejected
+from clipdex.errors import BatchRejected, ClipRejected
 from clipdex.outcomes import Outcome
 from clipdex.planning import run_label
 from tests.support.engine import StandIn
@@ -60,7 +60,8 @@ def test_an_address_is_one_whatever_the_file_is_called(hostile, clean):
 
 def test_an_answer_of_the_engine_cannot_either(hostile, caplog):
     hostile.engine.plan.set(f"400:1.0:say=no{CLEAR} video")
-    hostile.run()
+    with pytest.raises(BatchRejected):
+        hostile.run()
     assert "video)" in caplog.text and CLEAR not in caplog.text
 
 
