@@ -1,4 +1,4 @@
-"""Pace: how fast clips were captioned, and what they waited for; from the outcomes of a batch or of a whole run."""
+"""Pace: how fast clips were captioned, and what they waited for; figures of a batch or a run, for logs and reports."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Pace:
     """What asking the engine came to. Times in seconds.
 
     clips: that the engine was asked for; wall_s: from the first request to the last answer; p50_s, p95_s: of one clip
-    at the engine; gpu_s: of the engine's GPUs, summed [GPU-seconds], 0 where it does not tell its load; engine_s,
-    preparing_s, waiting_s: summed over the clips: at the engine; fetched, digested and
-    decoded; decoded, and waiting for a free request.
+    at the engine; gpu_s: of the engine's GPUs, summed [GPU-seconds], 0 where it does not tell its load. Summed over the
+    clips: engine_s, at the engine; preparing_s, fetched, digested and decoded; waiting_s, decoded, and waiting for a free
+    request.
     """
 
     clips: int = 0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipdex.captions.pacing import Load, sglang_load
+from clipdex.captions.load import Load, sglang_load
 from clipdex.config import EngineName
 
 

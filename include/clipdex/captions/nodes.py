@@ -27,7 +27,7 @@ import httpx
 from pydantic import SecretStr
 
 from clipdex import tls
-from clipdex.captions.pacing import Load, Meter, next_room
+from clipdex.captions.load import Load, Meter, next_room
 from clipdex.config import Engine
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 from clipdex.shown import one_line

@@ -1,4 +1,4 @@
-"""Pacing: how many requests a node gets, and what a request takes of its GPUs, from what the node says of its load."""
+"""Load: what a node says it works on; from it, how many requests it gets, and what a request takes of its GPUs."""
 
 import time
 from collections.abc import Mapping
@@ -54,9 +54,9 @@ class Meter:
 
     def read(self) -> float | None:
         """GPU-seconds; None as long as the node's load is not known."""
-        return (
-            None if self._load is None else self._taken_s + (time.monotonic() - self._since) * self._share(self._load)
-        )
+        if self._load is None:
+            return None
+        return self._taken_s + (time.monotonic() - self._since) * self._share(self._load)
 
     def load(self, load: Load) -> None:
         """What the node works on now."""
