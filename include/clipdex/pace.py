@@ -13,8 +13,8 @@ class Pace:
 
     clips: that the engine was asked for; wall_s: from the first request to the last answer; p50_s, p95_s: of one clip
     at the engine; gpu_s: of the engine's GPUs, summed [GPU-seconds], 0 where it does not tell its load. Summed over the
-    clips: engine_s, at the engine; preparing_s, fetched, digested and decoded; waiting_s, decoded, and waiting for a free
-    request.
+    clips: engine_s, at the engine; preparing_s, fetched, digested and decoded; waiting_s, decoded, and waiting for a
+    free request.
     """
 
     clips: int = 0
