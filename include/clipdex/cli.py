@@ -92,8 +92,10 @@ def caption(args: argparse.Namespace) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """The same clips through several variants, as one page, or as JSON."""
-    from clipdex.compare import Column, Variant
+    from clipdex.compare import Variant
     from clipdex.compare import compare as run
+    from clipdex.compare.comparison import Column
+    from clipdex.compare.page import page
 
     for file in args.files:
         if not file.is_file():
@@ -107,7 +109,7 @@ def compare(args: argparse.Namespace) -> int:
     comparison = run(args.files, [Variant.parsed(text) for text in args.variants], tell)
     out = args.out or (None if args.json else Path("compare.html"))
     if out:
-        out.write_text(comparison.to_html(), encoding="utf-8")
+        out.write_text(page(comparison), encoding="utf-8")
     _print(comparison.to_json() if args.json else str(out))
     return 1 if any(column.error for column in comparison.columns) else 0
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from clipdex.cli import main
-from clipdex.compare import Comparison, Variant, compare
+from clipdex.compare import Variant, compare
+from clipdex.compare.comparison import Comparison
+from clipdex.compare.page import page
 from clipdex.errors import ConfigurationError
 from tests.support.clips import plain, write_clip
 from tests.support.engine import MODEL, StandIn
@@ -67,7 +69,7 @@ def test_a_poor_caption_is_shown_with_all_that_is_wrong_with_it(clips):
     [poor] = captions(comparison, "poor")
     wrong = {gate for gate, what in poor["gates"].items() if what}
     assert {"caption_refused", "caption_too_short"} <= wrong
-    assert poor["text"] in _text_of(comparison.to_html())
+    assert poor["text"] in _text_of(page(comparison))
     assert (poor["passed"], column(comparison, "poor")["passed"]) == (False, 0)
 
 
@@ -87,7 +89,7 @@ def test_a_variant_that_cannot_run_costs_only_itself(clips):
     assert "wanted other/model" in column(comparison, "other")["error"]
     assert "CLIPDEX_ENGINE__NAME" in column(comparison, "none")["error"]
     assert column(comparison, "good")["captions"] == len(clips)
-    assert _text_of(comparison.to_html()).count("did not run") == 2
+    assert _text_of(page(comparison)).count("did not run") == 2
 
 
 def test_a_clip_that_gets_no_answer_costs_only_itself(clips):
@@ -105,29 +107,29 @@ def test_a_file_that_is_no_clip_is_told_and_nobody_is_asked(clips, broken):
         assert len(engine.chats) == 1
     assert [bool(clip["error"]) for clip in comparison.to_json()["clips"]] == [True, False]
     assert column(comparison, "one")["clips"] == 1
-    assert "not captioned" in _text_of(comparison.to_html())
+    assert "not captioned" in _text_of(page(comparison))
 
 
 def test_the_page_needs_nothing_but_itself(clips):
     with StandIn() as engine:
-        page = compare(clips, [on(engine, "one")]).to_html()
-    addresses = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?([^"'\s)>]*)""", page)
+        html = page(compare(clips, [on(engine, "one")]))
+    addresses = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?([^"'\s)>]*)""", html)
     assert [address[:23] for address in addresses] == ["data:image/jpeg;base64,"] * len(clips)
 
 
 def test_nothing_that_is_said_becomes_markup(clips):
     with StandIn() as engine:
-        page = compare(clips, [on(engine, "<i>sly</i>")]).to_html()
-    assert {"i", "b"} & _tags_of(page) == set()
-    assert "<i>sly</i>" in _text_of(page)
-    assert "<b>blue.mp4" in _text_of(page)
+        html = page(compare(clips, [on(engine, "<i>sly</i>")]))
+    assert {"i", "b"} & _tags_of(html) == set()
+    assert "<i>sly</i>" in _text_of(html)
+    assert "<b>blue.mp4" in _text_of(html)
 
 
 def test_a_key_is_neither_on_the_page_nor_in_the_json(clips):
     with StandIn(api_key="canary-77") as engine:
         comparison = compare(clips[:1], [on(engine, "closed", "api_key=canary-77"), on(engine, "shut", "api_key=no")])
     assert column(comparison, "closed")["captions"] == 1
-    assert "canary-77" not in comparison.to_html() + json.dumps(comparison.to_json())
+    assert "canary-77" not in page(comparison) + json.dumps(comparison.to_json())
 
 
 def test_two_files_of_one_name_are_told_apart(clips, tmp_path):
@@ -164,14 +166,14 @@ def test_two_variants_of_one_name_are_refused(clips):
 
 
 def test_the_command_writes_the_page_and_says_what_failed(clips, tmp_path, capsys):
-    page = tmp_path / "report.html"
+    out = tmp_path / "report.html"
     with StandIn() as engine:
         good = f"good:engine=sglang,model={MODEL},base_urls={engine.url}"
         paths = [str(path) for path in clips]
-        assert main(["compare", *paths, "--with", good, "--with", "bad:engine=vllm", "--out", str(page)]) == 1
+        assert main(["compare", *paths, "--with", good, "--with", "bad:engine=vllm", "--out", str(out)]) == 1
         assert main(["compare", *paths, "--with", good, "--json"]) == 0
     told = capsys.readouterr()
-    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "bad: settings: " in told.err
     assert len(json.loads(told.out.splitlines()[1])["captions"]) == len(clips)
 
@@ -189,15 +191,15 @@ class _Page(HTMLParser):
         self.text.append(data)
 
 
-def _parsed(page: str) -> _Page:
+def _parsed(html: str) -> _Page:
     parser = _Page()
-    parser.feed(page)
+    parser.feed(html)
     return parser
 
 
-def _text_of(page: str) -> str:
-    return "".join(_parsed(page).text)
+def _text_of(html: str) -> str:
+    return "".join(_parsed(html).text)
 
 
-def _tags_of(page: str) -> set[str]:
-    return _parsed(page).tags
+def _tags_of(html: str) -> set[str]:
+    return _parsed(html).tags

@@ -1,0 +1,138 @@
+"""What a comparison found: clips down, variants across; as records, as figures, as JSON."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from clipdex.captions.caption import Segment
+from clipdex.captions.quality import words_of
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A clip that is compared. poster: a JPEG; error: why it could not be prepared, so that nobody was asked."""
+
+    name: str
+    duration_s: float = 0.0
+    width: int = 0
+    height: int = 0
+    poster: bytes = b""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one variant wrote about one clip.
+
+    notes: what was said of single frames, where text is made of them. gates: what each gate finds wrong with this text,
+    "" where it passes. seconds, tokens and attempts: of all that was asked, a second time for a gate included. error:
+    why there is no text, where there is none.
+    """
+
+    clip: str
+    text: str = ""
+    segments: tuple[Segment, ...] = ()
+    notes: tuple[Segment, ...] = ()
+    gates: Mapping[str, str] = field(default_factory=dict)
+    finish_reason: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    attempts: int = 0
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.error and not self.failed
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """The gates that do not pass, and why."""
+        return {gate: wrong for gate, wrong in self.gates.items() if wrong}
+
+    @property
+    def words(self) -> int:
+        return len(words_of(self.text))
+
+    @property
+    def different_words(self) -> int:
+        """How many of the words are said for the first time: a text about every frame says the same again and again."""
+        return len(set(words_of(self.text)))
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one variant did. seconds: wall time from the first question to the last answer, nothing prepared meanwhile.
+
+    fingerprint: engine, model, strategy, prompt, sampling and generation. error: why it could not run.
+    """
+
+    variant: str
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    in_flight: int = 0
+    seconds: float = 0.0
+    captions: tuple[Written, ...] = ()
+    error: str = ""
+
+    @property
+    def answered(self) -> list[Written]:
+        return [one for one in self.captions if not one.error]
+
+    @property
+    def failures(self) -> Counter[str]:
+        """How many captions fail each gate, and how many there are not."""
+        missing = Counter({"no caption": len(self.captions) - len(self.answered)})
+        return +missing + Counter(gate for one in self.captions for gate in one.failed)
+
+    def summary(self) -> dict[str, Any]:
+        """Figures over the clips that got a text: totals, and medians a caption."""
+        said = self.answered
+
+        def middle(value: Callable[[Written], float]) -> float:
+            return median(map(value, said)) if said else 0.0
+
+        return {
+            "clips": len(self.captions),
+            "captions": len(said),
+            "passed": sum(one.passed for one in self.captions),
+            "clips_per_second": len(said) / self.seconds if self.seconds else 0.0,
+            "seconds": middle(lambda one: one.seconds),
+            "prompt_tokens": middle(lambda one: one.prompt_tokens),
+            "completion_tokens": middle(lambda one: one.completion_tokens),
+            "attempts": middle(lambda one: one.attempts),
+            "words": middle(lambda one: one.words),
+            "different_words": middle(lambda one: one.different_words),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Clips down, variants across."""
+
+    created_at: str
+    clips: tuple[Subject, ...]
+    columns: tuple[Column, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "created_at": self.created_at,
+            "clips": [
+                {"clip": one.name, "duration_s": one.duration_s, "width": one.width, "height": one.height,
+                 "error": one.error}
+                for one in self.clips
+            ],
+            "variants": [_column_json(column) for column in self.columns],
+            "captions": [_caption_json(column, one) for column in self.columns for one in column.captions],
+        }  # fmt: skip
+
+
+def _column_json(column: Column) -> dict[str, Any]:
+    ran = {**column.fingerprint, "in_flight": column.in_flight, "wall_seconds": column.seconds}
+    return {"name": column.variant, "error": column.error, **({} if column.error else {**ran, **column.summary()})}
+
+
+def _caption_json(column: Column, one: Written) -> dict[str, Any]:
+    record = {"variant": column.variant, **asdict(one), "passed": one.passed}
+    return {**record, "words": one.words, "different_words": one.different_words}
