@@ -117,14 +117,14 @@ def compare(args: argparse.Namespace) -> int:
 def ingest(args: argparse.Namespace) -> int:
     """Make one folder searchable; 0 when every file is captioned or quarantined."""
     from clipdex.captioning import CaptionTotals
-    from clipdex.ingest import Ingested, wanted
+    from clipdex.ingest import Ingested
     from clipdex.ingest import ingest as run
-    from clipdex.planning import Plan
+    from clipdex.planning import Plan, Wanted
 
     url = _folder(args.folder)
     settings = Settings.load(source={"url": url, "name": url}, quarantine={"trust_decoder": True})
     started, done = time.monotonic(), 0
-    what = wanted(settings, args.recaption, tuple(args.retry_quarantined))
+    what = Wanted.under(settings, args.recaption, tuple(args.retry_quarantined))
     for event in run(settings, what):
         if isinstance(event, Plan):
             found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
@@ -235,18 +235,17 @@ def _print(what: Any) -> None:
 def _surveyed(settings: Settings, first: date | None, last: date | None) -> tuple[dict[str, int], dict[str, int]]:
     """Clips to do and clips found, by day."""
     from clipdex.clips import Source
-    from clipdex.ingest import wanted
-    from clipdex.planning import survey
+    from clipdex.planning import Wanted, survey
     from clipdex.store import Store
 
     store, source = Store.open(settings), Source(settings)
     if first is None and last is None:
-        found = survey(store, source, [], wanted(settings), "")
+        found = survey(store, source, [], Wanted.under(settings), "")
     elif first is None or last is None or last < first:
         raise ConfigurationError("--from and --to go together, the earlier day first")
     else:
         days = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
-        found = survey(store, source, days, wanted(settings))
+        found = survey(store, source, days, Wanted.under(settings))
     return {day: len(clips) for day, clips in found.to_do.items()}, found.discovered
 
 

@@ -13,7 +13,6 @@ from clipdex.clips import Source
 from clipdex.config import Settings
 from clipdex.embeddings import open_embedder
 from clipdex.errors import BatchRejected, ClipdexError, Unavailable
-from clipdex.index import Collection
 from clipdex.indexing import index_batch
 from clipdex.outcomes import ClipOutcome, ledger
 from clipdex.planning import BatchRef, Plan, Wanted, plan_run, run_label, survey
@@ -27,16 +26,6 @@ class Ingested:
 
     report: RunReport
     clips: tuple[ClipOutcome, ...]
-
-
-def wanted(settings: Settings, recaption: bool = False, retry_quarantined: tuple[str, ...] = ()) -> Wanted:
-    """When a clip counts as done under these settings."""
-    return Wanted(
-        fingerprint=open_captioner(settings).fingerprint.digest(),
-        collection=Collection.name_for(settings, open_embedder(settings.embedding)),
-        recaption=recaption,
-        retry_quarantined=retry_quarantined,
-    )
 
 
 def ingest(settings: Settings, what: Wanted, prefix: str = "") -> Iterator[Plan | CaptionTotals | Ingested]:

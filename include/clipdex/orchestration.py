@@ -62,8 +62,7 @@ def discover() -> list[dict[str, Any]]:
     """Plan this run: the batches to expand over, as pointers."""
     from clipdex import leases
     from clipdex.clips import Source
-    from clipdex.ingest import wanted
-    from clipdex.planning import plan_run, run_label, survey
+    from clipdex.planning import Wanted, plan_run, run_label, survey
     from clipdex.store import Store
 
     context = get_current_context()
@@ -72,7 +71,7 @@ def discover() -> list[dict[str, Any]]:
     tries = [run_label(context["run_id"], number) for number in range(1, context["ti"].try_number + 1)]
     run, seconds = tries[-1], settings.batches.lease_s
     held: list[str] = []
-    what = wanted(settings, params["recaption"], tuple(params["retry_quarantined"]))
+    what = Wanted.under(settings, params["recaption"], tuple(params["retry_quarantined"]))
     day, before = _days(context, settings.source.lookback_days)
     try:
         if day:

@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from clipdex.captions.engines import open_captioner
 from clipdex.clips import Clip, Source
 from clipdex.config import Batches, Settings
+from clipdex.embeddings import open_embedder
 from clipdex.errors import ConfigurationError
+from clipdex.index import Collection
 from clipdex.outcomes import ClipOutcome, Outcome, ledger
 from clipdex.shown import one_line
 from clipdex.store import Store, run_name
@@ -32,6 +35,16 @@ class Wanted:
     collection: str
     recaption: bool = False
     retry_quarantined: tuple[str, ...] = ()
+
+    @classmethod
+    def under(cls, settings: Settings, recaption: bool = False, retry_quarantined: tuple[str, ...] = ()) -> Self:
+        """What these settings want: their engine's captions, in the collection of their embedding model."""
+        return cls(
+            fingerprint=open_captioner(settings).fingerprint.digest(),
+            collection=Collection.name_for(settings, open_embedder(settings.embedding)),
+            recaption=recaption,
+            retry_quarantined=retry_quarantined,
+        )
 
     def done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
         """The final outcome that a clip at this version already has, or None if there is something to do."""

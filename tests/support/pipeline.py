@@ -14,9 +14,8 @@ from clipdex.config import Settings
 from clipdex.embeddings import open_embedder
 from clipdex.index import open_index
 from clipdex.indexing import IndexTotals, index_batch
-from clipdex.ingest import wanted
 from clipdex.outcomes import ClipOutcome, run_outcomes
-from clipdex.planning import BatchRef, Plan, plan_run, survey
+from clipdex.planning import BatchRef, Plan, Wanted, plan_run, survey
 from clipdex.report import RunReport, report_run
 from clipdex.store import Store
 from clipdex.video import prepare
@@ -61,7 +60,7 @@ class Pipeline:
         return write_tiny_clips(self.clips, count, day, first)
 
     def plan(self, run: str = "r.1", days: Sequence[str] = (DAY,), **wishes: Any) -> Plan:
-        what = wanted(self.settings, **wishes)
+        what = Wanted.under(self.settings, **wishes)
         found = survey(self.store, Source(self.settings), days, what)
         return plan_run(self.settings, self.store, Source(self.settings), run, found, what.recaption)
 
