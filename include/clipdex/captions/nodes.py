@@ -1,54 +1,40 @@
-"""The nodes of an engine: whom to ask next, what an answer means, when to ask again.
+"""The nodes of an engine: whom to ask next, and when to ask again. What an answer means is told in endpoint.py.
 
-an answer       2xx with a JSON object
-unavailable     connect, reset, timeout, 408 409 425 429 5xx, 2xx with anything else, and 404 model_not_found from a
-                gateway that served the model before: asked again, elsewhere if there is a better node, with backoff,
-                jitter and Retry-After; EngineUnavailable when tries or time are used up
-about the clip  400 413 422: asked once more, elsewhere if there is another node; twice is ClipRejected. Until somebody
-                confirms it, it counts against the node
-configuration   anything else, such as 401 403 404, redirects and a certificate that nobody vouches for:
-                ConfigurationError at once
+unavailable     asked again, elsewhere if there is a better node, with backoff, jitter and Retry-After;
+                EngineUnavailable when tries or time are used up
+about the clip  asked once more, elsewhere if there is another node; twice is ClipRejected. Until somebody confirms it,
+                it counts against the node
+configuration   ConfigurationError at once
 """
 
 import asyncio
 import logging
 import math
 import random
-import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpx
-from pydantic import SecretStr
-
-from clipdex import tls
+from clipdex.captions.endpoint import Absent, Document, Endpoint, Refused, endpoints
 from clipdex.captions.load import Load, Meter, next_room
 from clipdex.config import Engine
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
-from clipdex.shown import one_line
 
 log = logging.getLogger(__name__)
-logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes a line a request into a task's log
-
-Document = dict[str, Any]
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One base URL, with connections of its own. Times are of the monotonic clock.
+    """An endpoint, and how it does. Times are of the monotonic clock.
 
     room: requests that it gets at once, at most its share of ours; meter: what a request takes of its GPUs; troubles:
     rests in a row; rests_until: until then it is asked only if nobody else can be; closed_until: it said so itself, by
     Retry-After, and is not asked before; usual_s: what an answer took of late, 0 before the first.
     """
 
-    url: str
-    client: httpx.AsyncClient
+    endpoint: Endpoint
     share: int
     room: int
     meter: Meter = field(default_factory=Meter)
@@ -57,6 +43,10 @@ class Node:
     rests_until: float = 0.0
     closed_until: float = 0.0
     usual_s: float = 0.0
+
+    @property
+    def url(self) -> str:
+        return self.endpoint.url
 
     @property
     def doubtful(self) -> bool:
@@ -114,34 +104,16 @@ class Nodes:
     """
 
     def __init__(self, engine: Engine, in_flight: int, backoff_s: float) -> None:
-        self._engine, self._backoff_s, self._key = engine, backoff_s, _checked_key(engine.api_key)
-        urls = dict.fromkeys(map(_base_url, engine.base_urls))
-        room = math.ceil(in_flight / len(urls))
-        certificates = tls.certificates(engine.ca_file, _CA_FILE)
-        self.all = [Node(url, self._client(room, certificates), room, room) for url in urls]
+        self._engine, self._backoff_s = engine, backoff_s
+        those = endpoints(engine)
+        room = math.ceil(in_flight / len(those))
+        self.all = [Node(one, room, room) for one in those]
         self.serving: Sequence[Node] = self.all
-        self.model_seen = False
         self._waiting: deque[tuple[asyncio.Future[Node], dict[Node, int]]] = deque()
         self._races: set[_Race] = set()
 
-    def _client(self, room: int, certificates: ssl.SSLContext) -> httpx.AsyncClient:
-        """One a node, since httpx looks at every connection of a client for each request."""
-        engine = self._engine
-        return httpx.AsyncClient(
-            auth=_Bearer(self._key),
-            verify=certificates,
-            timeout=httpx.Timeout(
-                connect=engine.connect_timeout_s,
-                read=engine.request_timeout_s,
-                write=engine.request_timeout_s,
-                pool=engine.connect_timeout_s,
-            ),
-            # Idle connections are closed before uvicorn does it (5 s), maybe in the moment of their next use.
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=room, keepalive_expiry=4.0),
-        )
-
     async def aclose(self) -> None:
-        await asyncio.gather(*(node.client.aclose() for node in self.all))
+        await asyncio.gather(*(node.endpoint.aclose() for node in self.all))
 
     async def watch(self, page: str, read: Callable[[Document], Load | None]) -> None:
         """Give each node as many requests as it takes, until cancelled; its share where it tells no load."""
@@ -152,7 +124,7 @@ class Nodes:
     async def _look(self, node: Node, page: str, read: Callable[[Document], Load | None]) -> None:
         try:
             async with asyncio.timeout(_LOOK_S):
-                load = read(self._read(node, page, await self._sent(node, "GET", page)))
+                load = read(await node.endpoint.get(page))
         except (EngineUnavailable, ConfigurationError, TimeoutError):
             return  # what asks it for captions finds out
         if load:
@@ -162,13 +134,10 @@ class Nodes:
 
     async def get(self, node: Node, path: str, deadline_s: float) -> Document | None:
         """What one node says, or None if it has no such page. It needs no room: it is no work."""
-
-        async def send(one: Node) -> Document:
-            return self._read(one, path, await self._sent(one, "GET", path))
-
+        alone = [Node(node.endpoint, share=1, room=1)]
         try:
-            return (await self._persist([Node(node.url, node.client, share=1, room=1)], deadline_s, send)).document
-        except _Absent:
+            return (await self._persist(alone, deadline_s, lambda one: one.endpoint.get(path))).document
+        except Absent:
             return None
 
     async def post(
@@ -178,13 +147,9 @@ class Nodes:
 
         accept(url, document): raises EngineUnavailable or ConfigurationError if it is none.
         """
-        headers = {"Content-Type": "application/json", "Content-Length": str(size)}
 
         async def send(node: Node) -> Document:
-            response = await self._sent(node, "POST", path, content=body, headers=headers)
-            if response.status_code in _ABOUT_THE_CLIP:
-                raise _Refused(self._told(node, path, response))
-            document = self._read(node, path, response)
+            document = await node.endpoint.post(path, body, size)
             accept(node.url, document)
             return document
 
@@ -203,7 +168,7 @@ class Nodes:
             attempts += 1
             try:
                 return await self._timed(node, send, deadline_s - (time.monotonic() - began), attempts)
-            except _Refused as refusal:
+            except Refused as refusal:
                 if refused_by:
                     refused_by.trusted()
                     node.trusted()
@@ -309,7 +274,7 @@ class Nodes:
         except EngineUnavailable as error:
             node.trouble(self._backoff_s, error.retry_after_s)
             raise
-        except _Refused:
+        except Refused:
             node.trouble(self._backoff_s)  # one that refuses everything is always free: it would get every clip
             raise
         finally:
@@ -339,47 +304,6 @@ class Nodes:
             if not race.rival.cancel():
                 self._free(race.rival.result())
 
-    async def _sent(self, node: Node, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            return await node.client.request(method, node.url + path, **options)
-        except httpx.HTTPError as error:
-            if why := tls.distrust(error):
-                raise ConfigurationError(
-                    f"{node.url}: its certificate is not trusted ({why}): if a private authority signed it, name that "
-                    f"authority's file in {_CA_FILE}"
-                ) from None
-            text = f"{node.url}: {type(error).__name__} {self._short(str(error))}".rstrip()
-            raise EngineUnavailable(text) from None
-
-    def _read(self, node: Node, path: str, response: httpx.Response) -> Document:
-        """The JSON object of a 200; what else came is raised by its meaning."""
-        status, told = response.status_code, self._told(node, path, response)
-        if response.is_success:
-            try:
-                document = response.json()
-            except (ValueError, RecursionError):
-                document = None
-            if not isinstance(document, dict):
-                raise EngineUnavailable(f"{told}: not the JSON object that an engine answers with")
-            return document
-        if status in _ABSENT and response.request.method == "GET":
-            raise _Absent(told)
-        if status in _LATER or status >= 500:
-            raise EngineUnavailable(told, _retry_after(response))
-        if status == 404 and self.model_seen and "model_not_found" in response.text:
-            raise EngineUnavailable(f"{told} (the model was served before: the gateway has lost its nodes)")
-        raise ConfigurationError(f"{told}; {_advice(response)}")
-
-    def _told(self, node: Node, path: str, response: httpx.Response) -> str:
-        return f"{node.url}{path}: {response.status_code} {self._short(_message(response))}".rstrip()
-
-    def _short(self, text: str) -> str:
-        """One line, and never the key, which servers repeat when they refuse it."""
-        line = one_line(" ".join(text.split()))
-        if key := self._key.get_secret_value():
-            line = line.replace(key, "**********")
-        return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Race:
@@ -393,33 +317,8 @@ class _Race:
         return self.node.usual_s - (now - self.since)
 
 
-class _Refused(Exception):
-    """400, 413 or 422, for the first time."""
-
-
-class _Absent(ConfigurationError):
-    """The server is there, the page is not."""
-
-
-class _Bearer(httpx.Auth):
-    """Adds the key as the request goes out, so that it lies in no header that could be shown."""
-
-    def __init__(self, key: SecretStr) -> None:
-        self._key = key
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        if key := self._key.get_secret_value():
-            request.headers["Authorization"] = f"Bearer {key}"
-        yield request
-
-
-_CA_FILE = "CLIPDEX_ENGINE__CA_FILE"
-_ABOUT_THE_CLIP = {400, 413, 422}
-_LATER = {408, 409, 425, 429}
-_ABSENT = {404, 405, 501}
 _LOOK_S = 2.0
-_LONGEST_PAUSE_S, _LONGEST_RETRY_AFTER_S = 30.0, 120.0
-_LONGEST_MESSAGE = 300
+_LONGEST_PAUSE_S = 30.0
 _CLEARLY = 1.5
 
 
@@ -432,70 +331,3 @@ async def _noted(node: Node, send: Callable[[Node], Awaitable[Document]]) -> Doc
 
 def _best(against: dict[Node, int]) -> Node:
     return min(against, key=lambda node: node.rank(against[node]))
-
-
-def _base_url(text: str) -> str:
-    """http://node:30000 of what people write, such as http://node:30000/v1/."""
-    try:
-        url = httpx.URL(text.strip().rstrip("/").removesuffix("/v1"))
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host or url.query or url.userinfo:
-        shown = url.copy_with(userinfo=None, query=None) if url.host else "one of base_urls"
-        raise ConfigurationError(
-            f"{shown}: an engine's address looks like http://gpu-1:30000, without query, user or password; "
-            "the key goes into CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
-        )
-    return str(url).rstrip("/")
-
-
-def _checked_key(key: SecretStr) -> SecretStr:
-    """Keys that come from files end with a newline; other characters no header can carry."""
-    value = key.get_secret_value().strip()
-    if not (value.isascii() and value.isprintable()):
-        raise ConfigurationError("the engine's API key has characters that no header can carry: set it again")
-    return SecretStr(value)
-
-
-def _message(response: httpx.Response) -> str:
-    """What an error says: SGLang's message, the nested one of gateways and vLLM, or the text itself."""
-    if response.is_success:
-        return str(response.headers.get("content-type", ""))
-    try:
-        said = response.json()
-    except (ValueError, RecursionError):
-        return response.text
-    for _ in range(2):
-        if isinstance(said, dict):
-            said = said.get("message") or said.get("error") or said.get("detail") or said
-    return str(said)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds, from seconds or a date; a server does not get to stop us for hours."""
-    value = response.headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S) if seconds == seconds else None
-
-
-def _advice(response: httpx.Response) -> str:
-    if response.status_code in (401, 403):
-        return "check the key: CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
-    if response.has_redirect_location:
-        return f"base_urls must name the engine itself, not what redirects to {_host(response.headers['location'])}"
-    return "check that base_urls name the engine, and that it serves the model"
-
-
-def _host(location: str) -> str:
-    """Not the rest: an address of a login page may carry secrets."""
-    try:
-        return httpx.URL(location).host or "another path"
-    except httpx.InvalidURL:
-        return "an address that is none"

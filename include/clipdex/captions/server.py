@@ -1,6 +1,6 @@
 """Engines over HTTP: SGLang first, vLLM and TensorRT-LLM by a row in dialects.py. A question is one request.
 
-What an answer means, and when it is asked for again, is told in nodes.py.
+What an answer means is told in endpoint.py, when it is asked for again in nodes.py.
 """
 
 import asyncio
@@ -12,8 +12,9 @@ from typing import Any
 
 from clipdex.captions.caption import Reply
 from clipdex.captions.dialects import DIALECTS
+from clipdex.captions.endpoint import Document
 from clipdex.captions.model import Image, Question, Video
-from clipdex.captions.nodes import Document, Node, Nodes
+from clipdex.captions.nodes import Node, Nodes
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, EngineUnavailable
 
@@ -57,7 +58,8 @@ class ServerModel:
         for error in away:
             log.warning("%s; going on without it", error)
         self._nodes.serving = [node for node, error in zip(nodes, found, strict=True) if error is None]
-        self._nodes.model_seen = True
+        for node in self._nodes.serving:
+            node.endpoint.model_seen = True
         if self._dialect.load_page and self._watch is None:
             self._watch = asyncio.create_task(self._nodes.watch(self._dialect.load_page, self._dialect.load))
 
