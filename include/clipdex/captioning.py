@@ -7,52 +7,28 @@ and gates → caption in the store → outcome in the journal. Preparation and r
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Protocol
 
-from clipdex import leases, metrics
+from clipdex import metrics
 from clipdex.captions.caption import Caption, Captioner, Reply
 from clipdex.captions.quality import caption_with_gates
 from clipdex.clips import Clip, Source
-from clipdex.config import Quarantine, Settings
+from clipdex.config import Settings
 from clipdex.decoder import DecoderPool
-from clipdex.errors import BatchRejected, ClipRejected, EngineUnavailable, Reason, Unavailable
-from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
-from clipdex.pace import Pace, pace
+from clipdex.errors import ClipRejected, EngineUnavailable, Reason, Unavailable
+from clipdex.outcomes import Journal, Origin
 from clipdex.planning import BatchRef, manifest
+from clipdex.progress import CaptionTotals, Progress
 from clipdex.store import Store, poster_path
 from clipdex.video import Prepared
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionTotals:
-    """What one try at a batch did.
-
-    before: clips that an earlier try had brought to an outcome, or whose caption it had stored when it was killed;
-    seconds: wall time; idle: the share of its requests' time that was spent waiting for a prepared clip, 0 to 1.
-    """
-
-    clips: int
-    before: int
-    new: int
-    copies: int
-    stored: int
-    quarantined: int
-    completion_tokens: int
-    seconds: float
-    idle: float
-    pace: Pace
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Preparing(Protocol):
@@ -85,16 +61,6 @@ async def caption_batch(
                 return await work.run(clips)
             finally:
                 await asyncio.to_thread(journal.flush)
-
-
-def not_credible(rejected: Counter[str], clips: int, rule: Quarantine) -> str | None:
-    """A reason that more clips of a batch have than can be believed, or None."""
-    for reason, count in rejected.most_common():
-        if rule.trust_decoder and Reason(reason).seen_by_decoder:
-            continue
-        if count > rule.floor and count > rule.max_share * clips:
-            return reason
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,72 +102,36 @@ class _Captioning:
         folder: Path,
     ) -> None:
         self.settings, self.store, self.source, self.captioner = settings, store, source, captioner
-        self.batch, self.journal, self.decoders, self.folder = batch, journal, decoders, folder
+        self.batch, self.decoders, self.folder = batch, decoders, folder
         self.fingerprint = captioner.fingerprint.digest()
-        self.settled: set[str] = set()
-        self.rejected: dict[str, ClipOutcome] = {}
+        self.progress = Progress(settings, store, batch, journal, self.fingerprint)
         self.failures: dict[str, _Failure] = {}
         self.waiting_for: dict[str, list[Clip]] = {}
-        self.origins: Counter[str] = Counter()
-        self.answers = self.unanswered = self.tokens = self.kept = self.in_flight = 0
-        self.total = 0
-        self.captioned_before = 0
-        self.asked: list[ClipOutcome] = []
+        self.answers = self.unanswered = self.in_flight = 0
         self.starved_s = self.open_s = 0.0
 
     async def run(self, clips: list[Clip]) -> CaptionTotals:
-        started = time.monotonic()
-        self.total = len(clips)
-        todo = await self._not_yet_said(clips)
-        refused_before = len(self.rejected)
+        todo = await self.progress.recall(clips)
         if todo:
             await self.captioner.check()
             await self._caption(todo)
-        left = [clip for clip in todo if clip.clip_id not in self.settled]
-        await self._believe_or_refuse()
-        totals = CaptionTotals(
-            clips=len(clips),
-            before=len(clips) - len(todo) + self.kept,
-            new=self.origins[Origin.NEW] - self.kept,
-            copies=self.origins[Origin.COPY],
-            stored=self.origins[Origin.STORED],
-            quarantined=len(self.rejected) - refused_before,
-            completion_tokens=self.tokens,
-            seconds=time.monotonic() - started,
-            idle=round(self.starved_s / self.open_s, 4) if self.open_s else 0.0,
-            pace=pace(self.asked),
-        )
-        self._tell(totals)
+        left = self._left(todo)
+        await self.progress.believe()
+        totals = self.progress.totals(len(left), round(self.starved_s / self.open_s, 4) if self.open_s else 0.0)
         if left:
-            raise self._unfinished(left)
+            raise self._unfinished(left, len(clips))
         return totals
-
-    async def _not_yet_said(self, clips: list[Clip]) -> list[Clip]:
-        """What an earlier try has not finished; what it refused stays refused."""
-        said = await asyncio.to_thread(batch_outcomes, self.store, self.batch.day, self.batch.run, self.batch.batch)
-        refused = (Outcome.REJECTED, Outcome.QUARANTINED)
-        self.rejected = {key: outcome for key, outcome in said.items() if outcome.outcome in refused}
-        todo = [clip for clip in clips if clip.clip_id not in said or said[clip.clip_id].outcome is Outcome.FAILED]
-        self.captioned_before = sum(outcome.origin == Origin.NEW for outcome in said.values())
-        if said:
-            captioned = len(clips) - len(todo) - len(self.rejected)
-            log.info(
-                "%s: earlier tries captioned %d of %d clips and refused %d; %d to do",
-                self.batch.label, captioned, len(clips), len(self.rejected), len(todo),
-            )  # fmt: skip
-        return todo
 
     async def _caption(self, todo: list[Clip]) -> None:
         """Two rounds: a clip that got no answer while others did is asked for once more, at the end."""
         if not await self._round(todo):
             return
-        left = [clip for clip in todo if clip.clip_id not in self.settled]
+        left = self._left(todo)
         asked = [clip for clip in left if clip.clip_id in self.failures]
         suspects = [clip for clip in asked if self.failures[clip.clip_id].others_answered]
         if (not suspects and len(asked) == len(left)) or not await self._round(left):
             return
-        suspects = [clip for clip in suspects if clip.clip_id not in self.settled]
-        if suspects:
+        if suspects := self._left(suspects):
             await self.captioner.check()
         with suppress(_GivenUp):
             for clip in suspects:
@@ -324,12 +254,11 @@ class _Captioning:
     async def _found(self, clip: Clip, stored: Caption) -> None:
         """A caption that was there before it was asked for."""
         if stored.run != self.batch.run:
-            await self._captioned(clip, stored, Origin.STORED)
+            await self.progress.found(clip, stored, Origin.STORED)
         elif stored.clip_id != clip.clip_id:
-            await self._captioned(clip, stored, Origin.COPY)
-        else:  # asked for by an earlier try, which was killed before it could say so
-            self.kept += 1
-            await self._captioned(clip, stored, Origin.NEW)
+            await self.progress.found(clip, stored, Origin.COPY)
+        else:
+            await self.progress.found(clip, stored, Origin.NEW)
 
     def _key(self, clip: Clip) -> str:
         return self.captioner.fingerprint.caption_key(clip.content)
@@ -350,9 +279,9 @@ class _Captioning:
             return
         self._answered()
         caption = await self._store(one, reply)
-        self.asked.append(await self._captioned(one.clip, caption, Origin.NEW, one.preparing_s, waited_s))
+        await self.progress.answered(one.clip, caption, one.preparing_s, waited_s)
         for clip in self.waiting_for.pop(one.key, []):
-            await self._captioned(clip, caption, Origin.COPY)
+            await self.progress.found(clip, caption, Origin.COPY)
 
     @contextmanager
     def _with_the_engine(self) -> Iterator[None]:
@@ -405,116 +334,18 @@ class _Captioning:
         )
         await asyncio.to_thread(self.store.write, poster, one.prepared.poster)
         await asyncio.to_thread(self.store.write_caption, caption)
-        self.tokens += reply.completion_tokens
         return caption
 
-    async def _captioned(
-        self, clip: Clip, caption: Caption, origin: Origin, preparing_s: float = 0.0, waiting_s: float = 0.0
-    ) -> ClipOutcome:
-        outcome = replace(
-            self._outcome(clip, Outcome.CAPTIONED),
-            caption_key=caption.key,
-            origin=origin,
-            preparing_s=round(preparing_s, 3),
-            waiting_s=round(waiting_s, 3),
-        )
-        if origin is Origin.NEW:
-            outcome = replace(
-                outcome,
-                seconds=round(caption.seconds, 3),
-                gpu_s=round(caption.gpu_s, 4),
-                attempts=caption.attempts,
-                prompt_tokens=caption.prompt_tokens,
-                completion_tokens=caption.completion_tokens,
-                answered_at=caption.created_at,
-            )
-        await self._say(outcome)
-        self.origins[origin] += 1
-        return outcome
-
     async def _reject(self, clip: Clip, refusal: ClipRejected) -> None:
-        refused = replace(
-            self._outcome(clip, Outcome.REJECTED), reason=refusal.reason, detail=refusal.detail, text=refusal.text
-        )
-        self.rejected[clip.clip_id] = refused
-        await self._say(refused)
-        log.warning("%s: %s (%s)", clip.uri, refusal.reason, refusal.detail)
-        if self._incredible():
+        if await self.progress.refused(clip, refusal):
             raise _GivenUp
 
-    def _incredible(self) -> str | None:
-        """A reason for which more clips are refused than can be believed."""
-        counts = Counter(outcome.reason for outcome in self.rejected.values())
-        return not_credible(counts, self.total, self.settings.quarantine)
+    def _left(self, clips: list[Clip]) -> list[Clip]:
+        return [clip for clip in clips if clip.clip_id not in self.progress.settled]
 
-    async def _believe_or_refuse(self) -> None:
-        """Refusals become quarantine, unless one reason has so many of them that the fault is hardly the clips'.
-
-        Called when no clip is under way any more, so that none is refused beside it.
-        """
-        reason = self._incredible() or self._nothing_but_refusals()
-        if reason is None:
-            for refused in self.rejected.values():
-                if refused.outcome is Outcome.REJECTED:
-                    await self._say(replace(refused, outcome=Outcome.QUARANTINED))
-            return
-        doubted = [refused for refused in self.rejected.values() if refused.reason == reason]
-        for refused in doubted:
-            await self._say(replace(refused, outcome=Outcome.FAILED))
-        raise BatchRejected(
-            f"{len(doubted)} of {self.total} clips were refused as {reason}, more than the credible share of "
-            f"{self.settings.quarantine.max_share:.0%}: look at the engine and the source; if the clips really are "
-            "bad, raise CLIPDEX_QUARANTINE__MAX_SHARE and run the day again"
-        )
-
-    def _nothing_but_refusals(self) -> str | None:
-        """The engine's refusals, if it has refused several clips of this batch and captioned none.
-
-        However few they are: it refuses everything, more likely than not.
-        """
-        refused = sum(outcome.reason == Reason.REJECTED_BY_ENGINE for outcome in self.rejected.values())
-        if refused < 2 or self.captioned_before or self.origins[Origin.NEW] or self.settings.quarantine.max_share == 1:
-            return None
-        return Reason.REJECTED_BY_ENGINE
-
-    def _outcome(self, clip: Clip, outcome: Outcome) -> ClipOutcome:
-        return ClipOutcome(
-            clip_id=clip.clip_id,
-            uri=clip.uri,
-            day=self.batch.day,
-            version=clip.version,
-            outcome=outcome,
-            batch=self.batch.batch,
-            content=clip.content,
-            fingerprint=self.fingerprint,
-        )
-
-    async def _say(self, outcome: ClipOutcome) -> None:
-        self.settled.add(outcome.clip_id)
-        metrics.counts(outcome.counters())
-        if await asyncio.to_thread(self.journal.add, outcome):
-            await asyncio.to_thread(
-                leases.renew, self.store, self.batch.day, self.batch.run, self.settings.batches.lease_s
-            )
-
-    def _tell(self, totals: CaptionTotals) -> None:
-        log.info(
-            "%s: captioned %d clips in %.1f s (%d output tokens), %d copies, %d stored before, "
-            "%d quarantined, %d finished by earlier tries",
-            self.batch.label, totals.new, totals.seconds, totals.completion_tokens, totals.copies, totals.stored,
-            totals.quarantined, totals.before,
-        )  # fmt: skip
-        if self.asked:
-            log.info(
-                "%s: %s; a clip was prepared in %.2f s and waited %.1f s for the engine; requests waited %.0f %% of "
-                "their time for a clip",
-                self.batch.label, totals.pace, totals.pace.preparing_s / totals.pace.clips,
-                totals.pace.waiting_s / totals.pace.clips, 100 * totals.idle,
-            )  # fmt: skip
-
-    def _unfinished(self, left: list[Clip]) -> Unavailable:
+    def _unfinished(self, left: list[Clip], clips: int) -> Unavailable:
         failure = next((self.failures[clip.clip_id] for clip in left if clip.clip_id in self.failures), None)
-        text = f"{len(left)} of {self.total} clips are left for the next try"
+        text = f"{len(left)} of {clips} clips are left for the next try"
         if failure is None:
             return EngineUnavailable(text)
         return type(failure.error)(f"{text}: {failure.error}", failure.error.retry_after_s)

@@ -116,10 +116,10 @@ def compare(args: argparse.Namespace) -> int:
 
 def ingest(args: argparse.Namespace) -> int:
     """Make one folder searchable; 0 when every file is captioned or quarantined."""
-    from clipdex.captioning import CaptionTotals
     from clipdex.ingest import Ingested
     from clipdex.ingest import ingest as run
     from clipdex.planning import Plan, Wanted
+    from clipdex.progress import CaptionTotals
 
     url = _folder(args.folder)
     settings = Settings.load(source={"url": url, "name": url}, quarantine={"trust_decoder": True})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from clipdex import leases
-from clipdex.captioning import CaptionTotals, caption_batch
+from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
 from clipdex.clips import Source
 from clipdex.config import Settings
@@ -16,6 +16,7 @@ from clipdex.errors import BatchRejected, ClipdexError, Unavailable
 from clipdex.indexing import index_batch
 from clipdex.outcomes import ClipOutcome, ledger
 from clipdex.planning import BatchRef, Plan, Wanted, plan_run, run_label, survey
+from clipdex.progress import CaptionTotals
 from clipdex.report import RunReport, report_run
 from clipdex.store import Store
 

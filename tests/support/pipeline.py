@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clipdex.captioning import CaptionTotals, caption_batch
+from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
 from clipdex.clips import Clip, Source
 from clipdex.config import Settings
@@ -16,6 +16,7 @@ from clipdex.index import open_index
 from clipdex.indexing import IndexTotals, index_batch
 from clipdex.outcomes import ClipOutcome, run_outcomes
 from clipdex.planning import BatchRef, Plan, Wanted, plan_run, survey
+from clipdex.progress import CaptionTotals
 from clipdex.report import RunReport, report_run
 from clipdex.store import Store
 from clipdex.video import prepare

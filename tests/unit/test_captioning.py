@@ -122,12 +122,18 @@ def test_a_clip_that_the_engine_refuses_twice_is_quarantined_alone(pipeline, eng
     assert sum(request.digest == digest for request in engine.chats) == 2
 
 
-@pytest.mark.parametrize("clips", [2, 8])
-def test_a_node_that_refuses_everything_fails_the_batch_and_quarantines_nobody(pipeline, engine, clips):
+@pytest.mark.parametrize(
+    ("clips", "says"),
+    [
+        (2, "the engine refused 2 clips as rejected_by_engine and captioned none"),
+        (8, "of 8 clips were refused as rejected_by_engine, more than the credible share of 20%"),
+    ],
+)
+def test_a_node_that_refuses_everything_fails_the_batch_and_quarantines_nobody(pipeline, engine, clips, says):
     pipeline.put(clips)
     (batch,) = pipeline.plan().batches
     engine.plan.set("400:1.0")
-    with pytest.raises(BatchRejected, match="refused as rejected_by_engine, more than the credible share of 20%"):
+    with pytest.raises(BatchRejected, match=says):
         pipeline.caption(batch, 1)
     assert not any(one.outcome is Outcome.QUARANTINED for one in pipeline.outcomes().values())
     engine.plan.set("")
