@@ -30,11 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=50_000)
     parser.add_argument(
-        "--plan", metavar="FOLDER", help="plan once in this folder, and tell (used by the command itself)"
+        "--plan", nargs=2, metavar=("FOLDER", "DAY"), help="plan once, and tell (used by the command itself)"
     )
     args = parser.parse_args()
     if args.plan:
-        print(json.dumps(plan(Path(args.plan))))
+        print(json.dumps(plan(Path(args.plan[0]), args.plan[1])))
         return
     with tempfile.TemporaryDirectory() as folder:
         make_clips(Path(folder), args.clips)
@@ -52,20 +52,20 @@ def main() -> None:
     print(json.dumps(result, indent=1))
 
 
-def make_clips(folder: Path, clips: int) -> None:
-    day = folder / "clips" / DAY.replace("-", "/")
-    day.mkdir(parents=True)
+def make_clips(folder: Path, clips: int, day: str = DAY) -> None:
+    below = folder / "clips" / day.replace("-", "/")
+    below.mkdir(parents=True)
     for number in range(clips):
-        (day / f"camera-{number % 40:02d}-{number:06d}.mp4").write_bytes(b"x" * (1 + number % 997))
+        (below / f"camera-{number % 40:02d}-{number:06d}.mp4").write_bytes(b"x" * (1 + number % 997))
 
 
-def plan(folder: Path) -> dict[str, float]:
+def plan(folder: Path, day: str) -> dict[str, float]:
     """One planning, as the task discover does it. seconds: from opening the store to the plan written; cpu_seconds of
     them are its own, the rest are the disk's and the neighbours'."""
     settings = here(folder)
     started, cpu = time.perf_counter(), time.process_time()
     store, source = Store.open(settings), Source(settings)
-    made = plan_run(settings, store, source, "bench.1", survey(store, source, [DAY], WANTED))
+    made = plan_run(settings, store, source, f"{day}.1", survey(store, source, [day], WANTED))
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
@@ -77,18 +77,18 @@ def plan(folder: Path) -> dict[str, float]:
     }  # fmt: skip
 
 
-def mark_done(folder: Path) -> None:
+def mark_done(folder: Path, day: str = DAY) -> None:
     settings = here(folder)
     store, source = Store.open(settings), Source(settings)
-    made = plan_run(settings, store, source, "first.1", survey(store, source, [DAY], WANTED))
+    made = plan_run(settings, store, source, f"{day}.2", survey(store, source, [day], WANTED))
     for batch in made.batches:
-        journal = Journal(store, DAY, "first.1", batch.batch, "index", 1)
+        journal = Journal(store, day, f"{day}.2", batch.batch, "index", 1)
         for clip in manifest(store, batch):
             journal.add(
                 ClipOutcome(
                     clip.clip_id,
                     clip.uri,
-                    DAY,
+                    day,
                     clip.version,
                     Outcome.INDEXED,
                     batch.batch,
@@ -105,15 +105,15 @@ def mark_done(folder: Path) -> None:
                 )
             )
         journal.flush()
-    compact(store, DAY, "first.1")
+    compact(store, day, f"{day}.2")
 
 
 def here(folder: Path) -> Settings:
     return Settings.load(home=folder, source={"url": str(folder / "clips")})
 
 
-def in_its_own_process(folder: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.discovery", "--plan", folder]
+def in_its_own_process(folder: str, day: str = DAY) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.discovery", "--plan", folder, day]
     done: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return done
 

@@ -92,8 +92,13 @@ class LocalAirflow:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
                 preexec_fn=die_with_parent, cwd=self.home,
             )  # fmt: skip
-        pids = {name: process.pid for name, process in self._processes.items()}
-        (self.home / "local.json").write_text(json.dumps({"url": self.url, "parent": os.getpid(), "pids": pids}))
+        told = {"url": self.url, "parent": os.getpid(), "pids": self.pids}
+        (self.home / "local.json").write_text(json.dumps(told))
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Of the components that run, by name."""
+        return {name: process.pid for name, process in self._processes.items()}
 
     def kill(self, name: str) -> int:
         """SIGKILL, to the component and to all that it started; how many processes that were."""

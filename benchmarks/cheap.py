@@ -1,0 +1,52 @@
+"""Stand-ins for what costs time in a task: clips that are prepared already, vectors that are drawn. For load tests of
+everything around them.
+"""
+
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from benchmarks.fleet import Ready
+from clipdex import captioning, embeddings
+from clipdex.config import Settings
+
+
+class Embedder:
+    """A vector is a function of the text and of nothing that it means."""
+
+    identity, dimension, max_tokens = "drawn@0", 384, 254
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
+        rows = [np.random.default_rng(zlib.crc32(text.encode())).standard_normal(self.dimension) for text in texts]
+        vectors = np.asarray(rows, np.float32).reshape(len(texts), self.dimension)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def embed_query(self, text: str) -> np.ndarray:
+        vector: np.ndarray = self.embed_documents([text])[0]
+        return vector
+
+
+class Decoders(Ready):
+    """In the place of the pool of processes that decode."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__(Settings.load(home=Path(os.environ["CLIPDEX_HOME"])))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+def install() -> None:
+    """From now on, in this process."""
+    embeddings._embedder = lambda *_: Embedder()  # type: ignore[assignment]
+    captioning.DecoderPool = Decoders  # type: ignore[misc, assignment]
