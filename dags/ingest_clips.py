@@ -56,6 +56,7 @@ def ingest_clips():
     def process(batch):
         caption = task(
             clipdex.caption,
+            multiple_outputs=False,  # one XCom for all the counts
             pool=clipdex.CAPTIONING,
             weight_rule="upstream",
             execution_timeout=timedelta(hours=2),
@@ -63,6 +64,7 @@ def ingest_clips():
         )
         index = task(
             clipdex.index,
+            multiple_outputs=False,
             pool=clipdex.INDEXING,
             weight_rule="upstream",
             trigger_rule="all_done",

@@ -121,7 +121,7 @@ class Journal:
         self, store: Store, day: str, run: str, batch: str, phase: str, try_number: int, after: str = ""
     ) -> None:
         self._store, self._after = store, _just_after(after) if after else ""
-        self._prefix = f"{outcomes_path(day, run)}/{batch}-{phase}-{try_number:03d}"
+        self._prefix = f"{outcomes_path(day, run)}/{batch}/{phase}-{try_number:03d}"
         self._lock = threading.Lock()
         self._pending: list[ClipOutcome] = []
         self._written = time.monotonic()
@@ -163,8 +163,9 @@ def ledger_path(day: str) -> str:
 def batch_outcomes(store: Store, day: str, run: str, batch: str) -> dict[str, ClipOutcome]:
     """The last word of this run on each clip of a batch, by clip_id, also after the report made one file of all."""
     folder = outcomes_path(day, run)
-    keys = [key for key in store.list(folder) if key.startswith(f"{folder}/{batch}-") or key == f"{folder}/{ALL}"]
-    return {clip_id: one for clip_id, one in _last(store, keys).items() if one.batch == batch}
+    whole = [f"{folder}/{ALL}"] if store.exists(f"{folder}/{ALL}") else []
+    said = _last(store, whole + store.list(f"{folder}/{batch}"))
+    return {clip_id: one for clip_id, one in said.items() if one.batch == batch}
 
 
 def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
@@ -177,30 +178,33 @@ def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
     runs: dict[str, list[str]] = {}
     for key in store.list(f"outcomes/day={day}"):
         if not key.endswith(f"/{ALL}"):
-            runs.setdefault(key.rpartition("/")[0], []).append(key)
+            runs.setdefault(key.split("/")[2], []).append(key)
     return _newest([*_each(store, store.list(ledger_path(day))), *(_last(store, parts) for parts in runs.values())])
 
 
-def compact(store: Store, day: str, run: str) -> None:
-    """Make one file of a run's parts and carry them into the day's ledger. Killed anywhere, nothing is missing."""
-    parts = [key for key in store.list(outcomes_path(day, run)) if not key.endswith(f"/{ALL}")]
-    ledgers = store.list(ledger_path(day))
-    if not parts:
-        return
-    whole = run_outcomes(store, day, run)
-    union = _newest([*_each(store, ledgers), _last(store, parts)])
-    store.write_lines(f"{ledger_path(day)}/{uuid.uuid4().hex}.jsonl", (one.to_json() for one in union.values()))
-    store.write_lines(f"{outcomes_path(day, run)}/{ALL}", (one.to_json() for one in whole.values()))
-    store.delete(parts + ledgers)
+def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
+    """Make one file of a run's parts, and carry them into the day's ledger; the last word on each clip, by clip_id.
+
+    Killed anywhere, nothing is missing. What is written meanwhile stays for the next time.
+    """
+    keys = store.list(outcomes_path(day, run))
+    parts = [key for key in keys if not key.endswith(f"/{ALL}")]
+    whole = _last(store, keys)
+    if parts:
+        ledgers = store.list(ledger_path(day))
+        union = _newest([*_each(store, ledgers), whole])
+        store.write_lines(f"{ledger_path(day)}/{uuid.uuid4().hex}.jsonl", (one.to_json() for one in union.values()))
+        store.write_lines(f"{outcomes_path(day, run)}/{ALL}", (one.to_json() for one in whole.values()))
+        store.delete(parts + ledgers)
+    return whole
 
 
 def _last(store: Store, keys: Iterable[str]) -> dict[str, ClipOutcome]:
     """By order of name: a batch's captioning before its indexing, try after try; what is compacted came first."""
     last: dict[str, ClipOutcome] = {}
-    for key in sorted(keys, key=lambda key: (not key.endswith(f"/{ALL}"), key)):
-        for record in store.read_lines(key):
-            said = ClipOutcome.from_json(record)
-            last[said.clip_id] = _with_content(said, last.get(said.clip_id))
+    for record in store.read_lines(*sorted(keys, key=lambda key: (not key.endswith(f"/{ALL}"), key))):
+        said = ClipOutcome.from_json(record)
+        last[said.clip_id] = _with_content(said, last.get(said.clip_id))
     return last
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from clipdex import leases, metrics
 from clipdex.config import Quarantine
 from clipdex.errors import RunIncomplete
-from clipdex.outcomes import ClipOutcome, Origin, Outcome, compact, run_outcomes
+from clipdex.outcomes import ClipOutcome, Origin, Outcome, compact
 from clipdex.pace import Pace, pace
 from clipdex.planning import Plan, load_plan, manifest
 from clipdex.store import Store
@@ -68,7 +68,7 @@ class RunReport:
 def report_run(store: Store, run: str) -> RunReport:
     """Read what a run planned and did, keep the report, carry the outcomes into the ledger, give the days back."""
     plan = load_plan(store, run)
-    outcomes = {day: run_outcomes(store, day, run) for day in plan.days}
+    outcomes = {day: compact(store, day, run) for day in plan.days}
     planned = {day: _planned(store, plan, day) for day in plan.days}
     missing = {
         day: [uri for clip_id, uri in planned[day].items() if not _is_final(outcomes[day].get(clip_id))]
@@ -92,7 +92,6 @@ def report_run(store: Store, run: str) -> RunReport:
     )
     store.write_json(report_path(run), report.to_json())
     for day in plan.days:
-        compact(store, day, run)
         leases.release(store, day, run)
     _tell(report)
     for field in ("planned", "indexed", "quarantined", "unfinished"):

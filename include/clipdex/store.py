@@ -3,7 +3,7 @@
 captions/KEY[:2]/KEY.json           one caption a content and fingerprint (the write-ahead)
 posters/CONTENT[:2]/CONTENT.jpg
 manifests/run=RUN/BATCH.jsonl       what a batch has to do
-outcomes/day=DAY/run=RUN/*.jsonl    what happened to each clip (outcomes.py)
+outcomes/day=DAY/run=RUN/BATCH/*    what happened to each clip, as it happens (outcomes.py)
 ledger/day=DAY/*.jsonl              the same, compacted by the report
 rebuild/day=DAY/run=RUN/BATCH.jsonl what an index can be rebuilt from without listing captions
 leases/day=DAY/EPOCH.json           who works on a day (leases.py)
@@ -13,13 +13,15 @@ Nothing grows for ever but what is worth keeping: captions, posters, the ledger,
 A write is whole or absent: a temporary name, then a rename (a folder), or one PUT (object storage).
 """
 
+import contextlib
 import io
 import json
 import logging
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,9 @@ from clipdex.config import Settings
 from clipdex.files import files_below, is_local, modified, open_root
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+"""Objects that are read or deleted at the same time."""
 
 
 class Store:
@@ -97,11 +102,8 @@ class Store:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Absent keys are no error: another process may have been first."""
-        for key in keys:
-            try:
-                self._fs.rm_file(self._path(key))
-            except FileNotFoundError:
-                continue
+        with ThreadPoolExecutor(AT_ONCE) as deleting:
+            list(deleting.map(self._delete, keys))
 
     def read_json(self, key: str) -> Any:
         return json.loads(self.read(key))
@@ -109,13 +111,15 @@ class Store:
     def write_json(self, key: str, record: Any) -> None:
         self.write(key, json.dumps(record, ensure_ascii=True).encode())
 
-    def read_lines(self, key: str) -> Iterator[dict[str, Any]]:
-        """JSON lines. A line that is torn is left out and told: what it said is found out again."""
-        for number, line in enumerate(io.BytesIO(self.read(key)), 1):
-            try:
-                yield json.loads(line)
-            except ValueError:
-                log.warning("%s line %d: not JSON (%d bytes), left out", key, number, len(line))
+    def read_lines(self, *keys: str) -> Iterator[dict[str, Any]]:
+        """JSON lines of one object after the other. A line that is torn is left out and told: what it said is found out
+        again."""
+        for key, data in zip(keys, self._read_ahead(keys), strict=True):
+            for number, line in enumerate(io.BytesIO(data), 1):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    log.warning("%s line %d: not JSON (%d bytes), left out", key, number, len(line))
 
     def write_lines(self, key: str, records: Iterable[dict[str, Any]]) -> None:
         self.write(key, b"".join(json.dumps(record, ensure_ascii=True).encode() + b"\n" for record in records))
@@ -135,6 +139,16 @@ class Store:
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
+
+    def _read_ahead(self, keys: Sequence[str]) -> Iterator[bytes]:
+        """Object storage answers in tens of milliseconds, and a day may have thousands of parts."""
+        with ThreadPoolExecutor(AT_ONCE) as readers:
+            for start in range(0, len(keys), 4 * AT_ONCE):
+                yield from readers.map(self.read, keys[start : start + 4 * AT_ONCE])
+
+    def _delete(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(key))
 
     def _written_beside(self, key: str, data: bytes) -> Path:
         path = Path(self._path(key))
