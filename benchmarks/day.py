@@ -48,7 +48,7 @@ def main() -> None:
         Ready(pipeline.settings).write(given.clips)
         environment = pipeline.environment() | {
             "CLIPDEX_BATCHES__SIZE": str(given.batch),
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": f"{REPOSITORY}/include:{REPOSITORY}",
             "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "benchmarks/cheap_dags"),
         }
         with (

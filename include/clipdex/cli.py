@@ -188,7 +188,7 @@ def plan(args: argparse.Namespace) -> int:
         return 0
     table = Table("day", "found", "to do", "batches")
     for day in sorted(by_day):
-        table.add_row(day, str(found[day]), str(by_day[day]), str(-(-by_day[day] // told["batch_size"])))
+        table.add_row(day, str(found[day]), str(by_day[day]), str(told["batches_by_day"][day]))
     console.print(table)
     console.print(
         f"{told['clips']} clips in {told['batches']} batches of up to {told['batch_size']}; "
@@ -205,14 +205,16 @@ def estimate(settings: Settings, by_day: dict[str, int], gpus: int, rate: float 
     embedded = settings.engine.name is EngineName.DETECTORS and rate is None
     workers = (os.cpu_count() or 1) if embedded else gpus
     per_worker = rate or (DETECTORS_CLIPS_PER_SECOND if embedded else GPU_CLIPS_PER_SECOND)
-    size = settings.batches.size
-    if len(by_day) > 1 or "all" not in by_day:
-        size = batch_size(settings.batches, list(by_day.values()))
     clips = sum(by_day.values())
+    size = settings.batches.size
+    # Every day is a run of its own, but for a number of clips that nobody has assigned to days.
+    sizes = {day: size if day == "all" else batch_size(settings.batches, [count]) for day, count in by_day.items()}
+    batches = {day: -(-count // sizes[day]) for day, count in by_day.items()}
     return {
         "clips": clips,
-        "batches": sum(-(-count // size) for count in by_day.values()),
-        "batch_size": size,
+        "batches": sum(batches.values()),
+        "batches_by_day": batches,
+        "batch_size": max(sizes.values(), default=size),
         "clips_per_second": per_worker * workers,
         "hours": clips / (per_worker * workers) / 3600,
         "gpu_seconds_per_clip": None if embedded else 1 / per_worker,
@@ -238,15 +240,20 @@ def _surveyed(settings: Settings, first: date | None, last: date | None) -> tupl
     from clipdex.planning import Wanted, survey
     from clipdex.store import Store
 
-    store, source = Store.open(settings), Source(settings)
+    store, source, wanted = Store.open(settings), Source(settings), Wanted.under(settings)
     if first is None and last is None:
-        found = survey(store, source, [], Wanted.under(settings), "")
+        surveys = iter([survey(store, source, [], wanted, "")])
     elif first is None or last is None or last < first:
         raise ConfigurationError("--from and --to go together, the earlier day first")
     else:
         days = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
-        found = survey(store, source, days, Wanted.under(settings))
-    return {day: len(clips) for day, clips in found.to_do.items()}, found.discovered
+        surveys = (survey(store, source, [day], wanted) for day in days)  # one after the other: a day fits into memory
+    to_do: dict[str, int] = {}
+    discovered: dict[str, int] = {}
+    for found in surveys:
+        to_do |= {day: len(clips) for day, clips in found.to_do.items()}
+        discovered |= found.discovered
+    return to_do, discovered
 
 
 def _folder(given: str) -> str:

@@ -1,10 +1,12 @@
 """What a run sets out to do, and what it leaves alone."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from clipdex import cli
 from clipdex.clips import Source
 from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError
@@ -154,3 +156,17 @@ def test_batches_grow_until_they_fit_into_a_run_then_refuse():
 
 def test_a_run_that_is_cleared_counts_anew():
     assert run_label("manual__2026-11-03T01:02:03+00:00", 2) == "manual__2026-11-03T01-02-03-00-00.2"
+
+
+def test_a_dry_run_of_an_archive_counts_every_day_as_a_run_of_its_own(tmp_path, monkeypatch, capsys):
+    for day in ("2026-11-03", "2026-11-04", "2026-11-05"):
+        for number in range(4 if day == DAY else 2):
+            put(tmp_path, f"{number}.mp4", day=day)
+    monkeypatch.setenv("CLIPDEX_HOME", str(tmp_path))
+    for name, value in {"SIZE": 1, "MAX_SIZE": 2, "MAX_BATCHES": 3}.items():  # all days together would not fit
+        monkeypatch.setenv(f"CLIPDEX_BATCHES__{name}", str(value))
+    asked = ["plan", str(tmp_path / "clips"), "--from", "2026-11-03", "--to", "2026-11-05", "--json"]
+    assert cli.main(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["to_do"] == {"2026-11-03": 4, "2026-11-04": 2, "2026-11-05": 2}
+    assert told["batches_by_day"] == {"2026-11-03": 2, "2026-11-04": 2, "2026-11-05": 2}
