@@ -7,13 +7,13 @@ and gates → caption in the store → outcome in the journal. Preparation and r
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Any, Protocol
 
 from clipdex import metrics
 from clipdex.captions.caption import Caption, Captioner, Reply
@@ -115,8 +115,9 @@ class _Captioning:
         if todo:
             await self.captioner.check()
             await self._caption(todo)
-        left = self._left(todo)
-        await self.progress.believe()
+        await self._ask_again(clips)
+        left = self._left(clips)
+        await self.progress.believe(to_its_end=not left)
         totals = self.progress.totals(len(left), round(self.starved_s / self.open_s, 4) if self.open_s else 0.0)
         if left:
             raise self._unfinished(left, len(clips))
@@ -138,6 +139,20 @@ class _Captioning:
                 failure = self.failures[clip.clip_id]
                 text = f"no answer while others got theirs: {failure.error}"
                 await self._reject(clip, ClipRejected(failure.reason, text))
+
+    async def _ask_again(self, clips: list[Clip]) -> None:
+        """What the engine refused while it captioned others is asked for again, until asking saves no clip any more.
+
+        So a node that refuses by chance costs no clip, nor one that refuses everything behind a gateway, which does not
+        tell who answered. A clip that really is bad costs two requests more; where asking again has saved others, it
+        takes two rounds in a row to believe the rest.
+        """
+        rounds = 1
+        while rounds and not self._left(clips) and self.progress.take_back():
+            before = self.progress.captioned
+            await self.captioner.check()
+            await self._round(self._left(clips))
+            rounds = 2 if self.progress.captioned > before else rounds - 1
 
     async def _round(self, clips: list[Clip]) -> bool:
         """Bring clips to an answer or into self.failures; False if it was given up."""
@@ -253,12 +268,8 @@ class _Captioning:
 
     async def _found(self, clip: Clip, stored: Caption) -> None:
         """A caption that was there before it was asked for."""
-        if stored.run != self.batch.run:
-            await self.progress.found(clip, stored, Origin.STORED)
-        elif stored.clip_id != clip.clip_id:
-            await self.progress.found(clip, stored, Origin.COPY)
-        else:
-            await self.progress.found(clip, stored, Origin.NEW)
+        asked = Origin.NEW if stored.clip_id == clip.clip_id else Origin.COPY
+        await self.progress.found(clip, stored, asked if stored.run == self.batch.run else Origin.STORED)
 
     def _key(self, clip: Clip) -> str:
         return self.captioner.fingerprint.caption_key(clip.content)
@@ -278,6 +289,9 @@ class _Captioning:
             self._unanswered(one.clip, _Failure(error, Reason.ENGINE_FAILED, others_answered=self.answers > before))
             return
         self._answered()
+        await _to_its_end(self._keep(one, reply, waited_s))
+
+    async def _keep(self, one: _Ready, reply: Reply, waited_s: float) -> None:
         caption = await self._store(one, reply)
         await self.progress.answered(one.clip, caption, one.preparing_s, waited_s)
         for clip in self.waiting_for.pop(one.key, []):
@@ -349,6 +363,16 @@ class _Captioning:
         if failure is None:
             return EngineUnavailable(text)
         return type(failure.error)(f"{text}: {failure.error}", failure.error.retry_after_s)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Not broken off where the batch is: what an engine has written is kept, and becomes searchable in this run."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -16,7 +16,7 @@ from clipdex.captions.caption import Caption
 from clipdex.clips import Clip
 from clipdex.config import Settings
 from clipdex.credibility import Doubt, nothing_else, too_many
-from clipdex.errors import BatchRejected, ClipRejected
+from clipdex.errors import BatchRejected, ClipRejected, Reason
 from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
 from clipdex.pace import Pace, pace
 from clipdex.planning import BatchRef
@@ -61,6 +61,11 @@ class Progress:
         self._answered: list[ClipOutcome] = []
         self.settled: set[str] = set()
 
+    @property
+    def captioned(self) -> int:
+        """Clips of this batch that the engine has captioned in this run."""
+        return self._captioned_before + self._origins[Origin.NEW]
+
     async def recall(self, clips: list[Clip]) -> list[Clip]:
         """The clips that earlier tries have not finished; what they refused stays refused."""
         batch = self._batch
@@ -69,7 +74,8 @@ class Progress:
         self._clips = len(clips)
         self._refused = {key: outcome for key, outcome in said.items() if outcome.outcome in refused}
         self._captioned_before = sum(outcome.origin == Origin.NEW for outcome in said.values())
-        todo = [clip for clip in clips if clip.clip_id not in said or said[clip.clip_id].outcome is Outcome.FAILED]
+        self.settled = {key for key, outcome in said.items() if outcome.outcome is not Outcome.FAILED}
+        todo = [clip for clip in clips if clip.clip_id not in self.settled]
         if said:
             captioned = len(clips) - len(todo) - len(self._refused)
             log.info(
@@ -95,21 +101,34 @@ class Progress:
         log.warning("%s: %s (%s)", clip.uri, refusal.reason, refusal.detail)
         return self._too_many()
 
-    async def believe(self) -> None:
+    def take_back(self) -> bool:
+        """Forget what the engine refused while it captioned others, to ask again; False where it refused nothing."""
+        if not self.captioned:
+            return False
+        refused = [
+            clip_id
+            for clip_id, said in self._refused.items()
+            if said.outcome is Outcome.REJECTED and said.reason == Reason.REJECTED_BY_ENGINE
+        ]
+        for clip_id in refused:
+            del self._refused[clip_id]
+            self.settled.remove(clip_id)
+        return bool(refused)
+
+    async def believe(self, to_its_end: bool) -> None:
         """Refusals become quarantine; raises BatchRejected where they are doubted, and says that those have failed.
 
-        Called when no clip is under way any more, so that none is refused beside it.
+        Called when no clip is under way any more, so that none is refused beside it. to_its_end: no clip is left;
+        where some are, refusals wait for the next try.
         """
-        doubt = self._too_many() or nothing_else(
-            self._reasons(), self._captioned_before + self._origins[Origin.NEW], self._settings.quarantine
-        )
+        doubt = self._too_many() or nothing_else(self._reasons(), self.captioned, self._settings.quarantine)
         if doubt:
             for said in self._refused.values():
                 if said.reason == doubt.reason:
                     await self._say(replace(said, outcome=Outcome.FAILED))
             raise BatchRejected(doubt.why)
         for said in self._refused.values():
-            if said.outcome is Outcome.REJECTED:
+            if to_its_end and said.outcome is Outcome.REJECTED:
                 await self._say(replace(said, outcome=Outcome.QUARANTINED))
                 self._quarantined += 1
 

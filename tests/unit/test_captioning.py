@@ -1,13 +1,17 @@
 """A batch from end to end: nothing lost, nothing twice, one bad clip costs one clip, one bad node costs none."""
 
 import shutil
+import time
+from collections.abc import Callable
 
 import pytest
 
 from clipdex.errors import BatchRejected, ConfigurationError, EngineUnavailable, RunIncomplete
 from clipdex.outcomes import Origin, Outcome
 from clipdex.report import check_report, report_run
-from tests.support.engine import StandIn
+from tests.support.engine import CLIENT_LEFT, StandIn
+from tests.support.faults import Fault
+from tests.support.gateway import Gateway
 from tests.support.pipeline import DAY, Pipeline, asked_twice
 
 
@@ -20,6 +24,13 @@ def engine():
 @pytest.fixture
 def pipeline(tmp_path, engine) -> Pipeline:
     return Pipeline(tmp_path, [engine.url])
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_every_clip_becomes_searchable(pipeline, engine):
@@ -110,7 +121,7 @@ def test_transient_trouble_is_ridden_out(tmp_path, engine):
     assert (report.total("captioned"), report.total("quarantined")) == (6, 0)
 
 
-def test_a_clip_that_the_engine_refuses_twice_is_quarantined_alone(pipeline, engine):
+def test_a_clip_that_the_engine_goes_on_refusing_is_quarantined_alone(pipeline, engine):
     clips = pipeline.put(6)
     digest = pipeline.proxy_digest(clips[2])
     engine.plan.set(f"400:digest={digest}")
@@ -119,7 +130,56 @@ def test_a_clip_that_the_engine_refuses_twice_is_quarantined_alone(pipeline, eng
         (clips[2].name, "rejected_by_engine")
     ]
     assert report.total("indexed") == 5
-    assert sum(request.digest == digest for request in engine.chats) == 2
+    assert sum(request.digest == digest for request in engine.chats) == 4
+
+
+def test_clips_that_are_refused_by_chance_are_captioned_when_they_are_asked_for_again_at_the_end(pipeline, engine):
+    clips = pipeline.put(6)
+    unlucky, unluckier = map(pipeline.proxy_digest, clips[:2])
+    engine.plan.set(f"400:2:digest={unlucky},400:4:digest={unluckier}")
+    report = pipeline.run()
+    assert (report.total("captioned"), report.total("quarantined")) == (6, 0)
+
+
+def test_a_refusal_waits_for_the_try_that_sees_the_batch_to_its_end(pipeline, engine):
+    clips = pipeline.put(10)
+    (batch,) = pipeline.plan().batches
+    unlucky, *unanswered = map(pipeline.proxy_digest, [clips[0], *clips[6:]])
+    engine.plan.set(",".join([f"400:2:digest={unlucky}", *(f"503:digest={digest}" for digest in unanswered)]))
+    with pytest.raises(EngineUnavailable, match="4 of 10 clips are left"):
+        pipeline.caption(batch, 1)
+    assert pipeline.outcomes()[clips[0].name].outcome is Outcome.REJECTED
+    engine.plan.set("")
+    totals = pipeline.caption(batch, 2)
+    assert (totals.before, totals.new, totals.quarantined) == (5, 5, 0)
+
+
+def test_a_node_that_refuses_everything_behind_a_gateway_costs_no_clip(tmp_path, engine):
+    with StandIn("400:1.0") as wrong, Gateway([wrong, wrong, *[engine] * 8]) as gateway:
+        pipeline = Pipeline(tmp_path, [gateway.url], engine={"in_flight": 1})
+        pipeline.put(20)
+        report = pipeline.run()
+        assert len(wrong.chats) >= 4, "no clip was refused twice"
+    assert (report.total("captioned"), report.total("quarantined")) == (20, 0)
+
+
+def test_what_is_being_written_as_the_batch_fails_is_searchable_in_the_same_run(pipeline, engine):
+    pipeline.put(3)
+    (batch,) = pipeline.plan().batches
+    engine.capacity, engine.latency_s = 1, 0.2
+    good = iter([None])
+    engine.plan.next = lambda at, digest="": next(good, Fault("wrong_model")) if at == "chat" else None
+    write = pipeline.store.write_caption
+
+    def as_the_batch_fails(caption):
+        until(lambda: any(request.status == CLIENT_LEFT for request in engine.chats))
+        write(caption)
+
+    pipeline.store.write_caption = as_the_batch_fails
+    with pytest.raises(ConfigurationError, match="asked for the model"):
+        pipeline.caption(batch)
+    pipeline.index(batch)
+    assert len({payload["clip_id"] for payload in pipeline.points().values()}) == 1
 
 
 @pytest.mark.parametrize(
