@@ -34,17 +34,8 @@ class Source(_Group):
     url: str = ""
     day_pattern: str = "{year}/{month}/{day}"
     extensions: tuple[str, ...] = (
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".ts",
-        ".mpg",
-        ".mpeg",
-        ".ogv",
-    )
+        ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".ogv", ".3gp", ".flv", ".wmv", ".gif",
+    )  # fmt: skip
     lookback_days: int = Field(default=2, ge=0)
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
     key: SecretStr = SecretStr("")

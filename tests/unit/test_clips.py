@@ -14,6 +14,7 @@ from clipdex.clips import Source
 from clipdex.config import Settings
 from clipdex.errors import ClipRejected, ConfigurationError, Reason
 from clipdex.files import open_root
+from tests.support.odd import GOOD
 
 
 def put(root: dict, path: str, data: bytes = b"clip") -> None:
@@ -44,6 +45,13 @@ def test_a_day_has_the_clips_below_its_folder(root):
     put(root, "2026/11/03/notes.txt")
     put(root, "2026/11/04/c.mp4")
     assert paths(source(root).day("2026-11-03")) == ["2026/11/03/a.mp4", "2026/11/03/cam/b.MOV"]
+
+
+def test_every_kind_of_file_that_can_be_decoded_is_a_clip(root):
+    files = {f"a{Path(file).suffix}" for file, _ in GOOD.values()}
+    for file in [*files, "a.txt", "a.jpg", "mp4"]:
+        put(root, f"2026/11/03/{file}")
+    assert {Path(path).name for path in paths(source(root).day("2026-11-03"))} == files
 
 
 def test_a_day_without_a_folder_has_no_clips(root):

@@ -81,6 +81,15 @@ def test_every_file_that_a_page_names_exists(page):
     assert [path for path in named if not path.startswith(MADE) and not (REPOSITORY / path).exists()] == []
 
 
+def test_the_layout_names_every_module():
+    layout = (REPOSITORY / "docs/architecture.md").read_text().partition("## Layout")[2].partition("\n## ")[0]
+    library = REPOSITORY / "include/clipdex"
+    modules = {path.relative_to(library) for path in library.rglob("*.py") if path.name != "__init__.py"}
+    told_as_one = ("index", "web", "captions/detectors")
+    assert {str(path) for path in modules if not str(path).startswith(told_as_one) and path.name not in layout} == set()
+    assert {name for name in told_as_one if f"{name.rpartition('/')[2]}/" not in layout} == set()
+
+
 def leads_somewhere(page: Path, link: str) -> bool:
     if link.startswith(("https://", "http://")):
         return True
