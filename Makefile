@@ -29,6 +29,12 @@ lint: .venv/test
 faults: .venv/test ## every fault of docs/reliability.md with several seeds, each compared with an undisturbed run
 	$(BIN)/python -m tests.faults
 
+soak: .venv/test ## small batches for a quarter of an hour: does anything grow that should not
+	$(BIN)/python -m benchmarks.soak --minutes 15
+
+soak-hour: .venv/test ## the same for an hour
+	$(BIN)/python -m benchmarks.soak --minutes 60
+
 hostile: .venv/test ## some thousand damaged and odd video files through the decoder, each judged
 	$(BIN)/python -m benchmarks.hostile
 
@@ -63,4 +69,4 @@ constraints: ## pin what a fresh environment resolves to (constraints.txt)
 clean: down ## forget everything but the clips of others
 	rm -rf .venv .airflow .clipdex .celery
 
-.PHONY: help demo up celery-demo down test faults hostile lint browser celery audit constraints clean
+.PHONY: help demo up celery-demo down test faults soak soak-hour hostile lint browser celery audit constraints clean

@@ -36,6 +36,13 @@ class AirflowApi:
             raise ApiError(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
         return answer.json() if answer.content else None
 
+    def page(self, path: str, **params: Any) -> str:
+        """A page of the UI, as this user sees it."""
+        answer = self._request("GET", path, params=params)
+        if answer.is_error:
+            raise ApiError(f"GET {path}: {answer.status_code} {answer.text[:500]}")
+        return answer.text
+
     def pages(self, path: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Every row of a listing."""
         offset = 0

@@ -1,0 +1,261 @@
+"""Small batches without an end: does anything grow that should not?
+
+    python -m benchmarks.soak [--minutes 15]        (make soak; make soak-hour for 60)
+
+Two lives at once, each with a store and an index of its own, and a stand-in engine that now and then answers 503 or
+HTML, resets a connection or hangs:
+
+- a live Airflow takes one small day after the other through ingest_clips, while its UI is read: the pages of clipdex
+  and Airflow's own;
+- one process captions and indexes batch after batch (`--loop`, as a worker would that never ends), with a file that is
+  no video in each of them.
+
+Every five seconds each process tells what it holds. After the first third a line is fitted through that (slopes.py) and
+held against the bounds below. Writes results/soak.json; exits 1 if a bound is broken.
+"""
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.slopes import Slope, slope
+from clipdex.config import REPOSITORY
+from clipdex.report import report_run
+from demo.airflow_api import AirflowApi, finished
+from demo.local_airflow import LocalAirflow
+from demo.places import DAG
+from demo.samples import write_tiny_clips
+from tests.support.engine import StandIn
+from tests.support.pipeline import Pipeline
+
+EVERY_S = 5.0
+CLIPS = 8
+FAULTS = "503:0.03,html:0.02,reset:0.02,429:0.02:retry_after=1,hang:0.004"
+FIRST = date(2026, 1, 1)
+QUERIES = ("a red square moves", "two stripes", "blue")
+RESULT = Path(__file__).parent / "results" / "soak.json"
+
+BOUNDS = {
+    # A process that grows by 60 MB an hour needs 1.4 GB more in a day: a node that is restarted weekly would not bear
+    # it. Airflow's own processes are held to the same.
+    "memory_mb": 60.0,
+    # A file or a thread a minute that stays open is a leak; the few that come and go with requests are none.
+    "fds": 30.0,
+    "threads": 30.0,
+    "children": 30.0,
+    # Of the one process: what Python holds on to. A batch makes some hundred thousand.
+    "objects": 50_000.0,
+    # Left in the folder for temporary files, half-written in the store or the index, in shared memory.
+    "temporary": 6.0,
+}
+"""What may be added in an hour."""
+
+
+@dataclass(slots=True)
+class Series:
+    at: list[float] = field(default_factory=list)
+    value: list[float] = field(default_factory=list)
+
+    def add(self, at: float, value: float) -> None:
+        self.at.append(round(at, 1))
+        self.value.append(round(value, 1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--loop", type=Path, metavar="FOLDER", help="be the one process (used by the command itself)")
+    given = parser.parse_args()
+    if given.loop:
+        loop(given.loop)
+        return
+    with tempfile.TemporaryDirectory(prefix="clipdex-soak-") as name:
+        result = soaked(Path(name), 60 * given.minutes)
+    RESULT.write_text(json.dumps(result) + "\n")
+    broken = print_table(result)
+    if broken:
+        sys.exit(f"grows: {', '.join(broken)}")
+
+
+def soaked(home: Path, seconds: float) -> dict[str, Any]:
+    temporary = home / "tmp"
+    temporary.mkdir()
+    with (
+        StandIn(FAULTS, latency_s=0.3, words=150) as engine,
+        one_process(home / "loop", engine.url, temporary) as process,
+        airflow(home / "airflow", engine.url, temporary) as (running, api),
+    ):
+        samples = Samples(home, temporary, {**running.pids, "one process": process.pid})
+        days = through_airflow(home / "airflow", api, samples, seconds)
+        if process.poll() is not None:
+            raise SystemExit(f"the one process ended with {process.returncode}: see above")
+        loops = told_by_loop(home / "loop")
+        rows = (running.home / "airflow.db").stat().st_size / 1e6
+    series = samples.series
+    series["one process: objects"] = Series([at for at, _, _ in loops], [held for _, _, held in loops])
+    slopes = {name: asdict(slope(one.at, one.value, seconds / 3)) for name, one in series.items()}
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "command": f"python -m benchmarks.soak --minutes {seconds / 60:g}",
+        "minutes": seconds / 60,
+        "warm_up_minutes": seconds / 180,
+        "days_through_airflow": days,
+        "batches_of_one_process": loops[-1][1],
+        "requests": len(engine.chats),
+        "faults": sum(bool(request.fault) for request in engine.chats),
+        "database_mb": round(rows, 1),
+        "logs_mb": round(size_mb(home / "airflow/.airflow/logs"), 1),
+        "bounds_an_hour": BOUNDS,
+        "slopes": slopes,
+        "samples": {name: asdict(one) for name, one in series.items()},
+    }
+
+
+class Samples:
+    """What each process holds, taken by sample(). Names of series are PROCESS: QUANTITY."""
+
+    def __init__(self, home: Path, temporary: Path, pids: dict[str, int]) -> None:
+        self._home, self._temporary = home, temporary
+        self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+        self._began = time.monotonic()
+        self.series: dict[str, Series] = {}
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def sample(self) -> None:
+        for name, process in self._processes.items():
+            self._add(f"{name}: memory_mb", process.memory_full_info().pss / 2**20)
+            self._add(f"{name}: fds", process.num_fds())
+            self._add(f"{name}: threads", process.num_threads())
+            self._add(f"{name}: children", len(process.children(recursive=True)))
+        self._add("all: temporary", sum(1 for _ in self._left_behind()))
+
+    def _left_behind(self) -> Iterator[Path]:
+        """Files that somebody wrote for a moment and that are older than any task takes."""
+        before = time.time() - 120
+        found = [*self._temporary.rglob("*"), *self._home.rglob(".tmp-*"), *self._home.rglob(".new-*")]
+        for path in [*found, *Path("/dev/shm").iterdir()]:
+            try:
+                if path.stat().st_mtime < before:
+                    yield path
+            except FileNotFoundError:
+                continue
+
+    def _add(self, name: str, value: float) -> None:
+        self.series.setdefault(name, Series()).add(self.seconds, value)
+
+
+def through_airflow(home: Path, api: AirflowApi, samples: Samples, seconds: float) -> int:
+    """Day after day, each awaited, until the time is up; how many. Samples are taken meanwhile."""
+    for number in count():
+        day = (FIRST + timedelta(days=number)).isoformat()
+        write_tiny_clips(home / "clips", CLIPS, day, first=number * CLIPS)
+        run = api.trigger(DAG, day)
+        while not finished(api.run(DAG, run)):
+            if samples.seconds > seconds:
+                return number
+            samples.sample()
+            for query in QUERIES:
+                api.page("/clipdex/", q=query)
+            for task in api.tasks(DAG, run):
+                api.page(f"/dags/{DAG}/runs/{run}/tasks/{task['task_id']}")
+            time.sleep(EVERY_S)
+        state = api.run(DAG, run)["state"]
+        if state != "success":
+            raise SystemExit(f"{run} of {day} ended as {state}")
+    raise AssertionError("count() has no end")
+
+
+@contextmanager
+def airflow(home: Path, url: str, temporary: Path) -> Iterator[tuple[LocalAirflow, AirflowApi]]:
+    pipeline = Pipeline(home, [url], engine=ENGINE)
+    given = pipeline.environment() | {"TMPDIR": str(temporary), "AIRFLOW__API__EXPOSE_CONFIG": "False"}
+    with (
+        LocalAirflow(home / ".airflow", given) as running,
+        AirflowApi(running.url, running.user, running.password) as api,
+    ):
+        yield running, api
+
+
+ENGINE = {"in_flight": 4, "tries": 6, "request_timeout_s": 5.0, "deadline_s": 60.0}
+
+
+@contextmanager
+def one_process(home: Path, url: str, temporary: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    home.mkdir()
+    (home / "engine").write_text(url)
+    command = [sys.executable, "-m", "benchmarks.soak", "--loop", str(home)]
+    process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(temporary)}, cwd=REPOSITORY)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def loop(home: Path) -> None:
+    """Ingest eight clips and a file that is no video, again and again; say after each batch what Python holds."""
+    pipeline = Pipeline(home, [(home / "engine").read_text()], engine=ENGINE)
+    began = time.monotonic()
+    for number in count():
+        day = (FIRST + timedelta(days=number)).isoformat()
+        paths = pipeline.put(CLIPS, day, first=number * CLIPS)
+        paths[0].with_name("no-video.mp4").write_bytes(b"no video " * 20)
+        run = f"r{number}.1"
+        for batch in pipeline.plan(run, [day]).batches:
+            pipeline.caption(batch)
+            pipeline.index(batch)
+        report_run(pipeline.store, run)
+        gc.collect()
+        with (home / "told.jsonl").open("a") as told:
+            told.write(json.dumps([round(time.monotonic() - began, 1), number + 1, len(gc.get_objects())]) + "\n")
+        alive = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        if len(alive) > 50:
+            raise SystemExit(f"{len(alive)} threads after {number + 1} batches: {alive[:5]} …")
+
+
+def told_by_loop(home: Path) -> list[tuple[float, int, int]]:
+    """Seconds, batches, objects; the last line may be cut off."""
+    lines = (home / "told.jsonl").read_text().splitlines(keepends=True)
+    return [tuple(json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def size_mb(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def print_table(result: dict[str, Any]) -> list[str]:
+    """What was found; the names of what breaks its bound."""
+    broken = []
+    print(f"{'':32} {'first':>9} {'last':>9} {'an hour':>10} {'(95 %)':>20} {'bound':>8}")
+    for name, told in result["slopes"].items():
+        found, bound = Slope(**told), BOUNDS[name.rpartition(": ")[2]]
+        bad = found.breaks(bound)
+        broken += [name] if bad else []
+        print(
+            f"{name:32} {found.first:9.1f} {found.last:9.1f} {found.an_hour:10.1f} "
+            f"{found.low:9.1f} …{found.high:9.1f} {bound:8g}{'  BROKEN' if bad else ''}"
+        )
+    print(json.dumps({name: value for name, value in result.items() if name not in ("slopes", "samples")}))
+    return broken
+
+
+if __name__ == "__main__":
+    main()
