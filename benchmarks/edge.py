@@ -1,42 +1,44 @@
 """What Qdrant Edge does as an index grows to a million points: writing, opening, searching, memory and disk.
 
-    python -m benchmarks.edge [--points 1000000] [--minutes 20]
+    python -m benchmarks.edge [--points 1000000] [--minutes 9] [--graph]
 
-Points are written as the index task writes them, 128 clips of three chunks to an opening, with made-up vectors (2,000
-topics with noise around each) and made-up words (20,000, as frequent as words are), sparse vectors by Qdrant's own BM25
-and the payload that ours have. Searches are clipdex's own (hybrid, grouped by clip), in a process of its own that
-opens what lies there. Stops at the first step after so many minutes. Writes results/edge.json.
+Points go through our own index, 128 clips of three chunks at a time, with made-up vectors (2,000 topics with noise
+around each) and made-up words (20,000, as frequent as words are; texts repeat after 3,000 clips), sparse vectors by
+Qdrant's own BM25 and the payload that ours have. At each step some batches are written as an index task does, an
+opening each, and some clips get a new caption; a process of its own opens what lies there and searches as clipdex does
+(hybrid, grouped by clip). --graph: with the engine's own settings, which build a graph. Stops at the step after so many
+minutes. Writes results/edge.json, for either setting.
 """
 
 import argparse
 import functools
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace as changed
 from datetime import UTC, datetime
-from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import qdrant_edge
 
 from benchmarks.cheap import Embedder
 from clipdex.captions.caption import Caption
 from clipdex.chunks import Chunk
 from clipdex.config import Settings
-from clipdex.index import Collection, Point, make_points, open_index, replace
+from clipdex.index import Collection, Point, Query, edge, make_points, open_index, point_id, replace, sparse_query
 from clipdex.search import search
 
-STEPS = (10_000, 50_000, 100_000, 200_000, 400_000, 1_000_000)
-CLIPS_AT_ONCE, CHUNKS = 128, 3
-TOPICS, WORDS, WORDS_A_CHUNK = 2_000, 20_000, 130
+STEPS = (10_000, 100_000, 300_000, 1_000_000)
+CLIPS_AT_ONCE, CHUNKS, BATCHES = 128, 3, 5
+TOPICS, WORDS, WORDS_A_CHUNK, TEXTS = 2_000, 20_000, 130, 9_000
 QUERIES = 40
 RESULT = Path(__file__).parent / "results" / "edge.json"
 
@@ -44,60 +46,95 @@ RESULT = Path(__file__).parent / "results" / "edge.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=STEPS[-1])
-    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--graph", action="store_true")
     parser.add_argument("--ask", metavar="FOLDER", help="search what lies there, and tell (used by the command itself)")
     given = parser.parse_args()
+    if given.graph:
+        with_the_engines_own_settings()
     if given.ask:
-        print(json.dumps(asked(here(Path(given.ask)))))
+        print(json.dumps(asked(Path(given.ask))))
         return
     until = time.monotonic() + 60 * given.minutes
     with tempfile.TemporaryDirectory(prefix="clipdex-edge-") as name:
-        filling, steps = Filling(here(Path(name))), []
+        filling, steps = Filling(Path(name)), []
         for points in [step for step in STEPS if step < given.points] + [given.points]:
-            steps.append(filling.up_to(points, until) | in_its_own_process(name) | disk(Path(name)))
+            step = filling.up_to(points, until)
+            steps.append(step | filling.as_tasks_do() | in_its_own_process(name, given.graph) | disk(Path(name)))
             print(json.dumps(steps[-1]), flush=True)
-            result = {
-                "date": f"{datetime.now(UTC):%Y-%m-%d}",
-                "python": sys.version.split()[0],
-                "command": "python -m benchmarks.edge",
-                "steps": steps,
-            }
-            RESULT.write_text(json.dumps(result, indent=1) + "\n")
+            keep("graph" if given.graph else "scan", steps)
             if time.monotonic() > until:
                 break
 
 
-class Filling:
-    """Writes more and more, and remembers what each opening took."""
+def keep(setting: str, steps: list[dict[str, Any]]) -> None:
+    told = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    told[setting] = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "python": sys.version.split()[0],
+        "command": f"python -m benchmarks.edge{' --graph' if setting == 'graph' else ''}",
+        "steps": steps,
+    }
+    RESULT.write_text(json.dumps(told, indent=1) + "\n")
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings, self.collection = settings, collection(settings)
-        self.points, self.numbers = 0, count()
+
+def with_the_engines_own_settings() -> None:
+    """A graph of 16 edges a point, over as many segments as there are cores, after every 50,000 points."""
+    edge._UNPACKED, edge._SEGMENTS, edge._SEGMENT_BYTES = 50_000, 0, 1 << 40
+    edge._COMPARED_ONE_BY_ONE = qdrant_edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10_000)
+
+
+class Filling:
+    """Writes more and more, and remembers what each write took."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings, self.vectors = here(folder), folder / "dense.f32"
+        self.collection, self.clips = collection(self.settings), 0
 
     def up_to(self, points: int, until: float) -> dict[str, Any]:
-        """points_per_s: all that an opening takes counted, but not the making of the points; held_s: how long the index
-        was held in an opening: others wait so long."""
-        began, written, held = self.points, 0.0, []
-        while self.points < points and time.monotonic() < until:
-            clips = {f"{number:032x}": clip_points(number) for number in islice(self.numbers, CLIPS_AT_ONCE)}
-            started = time.monotonic()
+        """Bulk: opened once. longest_s: what somebody who waits for the index would have waited for one batch."""
+        first, spent = self.clips, []
+        while self.clips * CHUNKS < points and time.monotonic() < until:
+            with open_index(self.settings, self.collection) as index:
+                index.ensure()
+                for _ in range(100):
+                    if self.clips * CHUNKS >= points or time.monotonic() >= until:
+                        break
+                    spent.append(timed(lambda clips: replace(index, clips), self.next_clips()))
+        return {
+            "points": self.clips * CHUNKS,
+            "points_per_s": round((self.clips - first) * CHUNKS / sum(spent)),
+            "replace_s": {"median": round(statistics.median(spent), 3), "longest": round(max(spent), 1)},
+        }
+
+    def as_tasks_do(self) -> dict[str, Any]:
+        """held_s: how long a batch holds the index, opening it counted; stale_s: the same where captions are new."""
+
+        def write(clips: dict[str, list[Point]]) -> None:
             with open_index(self.settings, self.collection) as index:
                 index.ensure()
                 replace(index, clips)
-            held.append(time.monotonic() - started)
-            written += held[-1]
-            self.points += sum(map(len, clips.values()))
+
+        held = [timed(write, self.next_clips()) for _ in range(BATCHES)]
+        again = clips_from(0, CLIPS_AT_ONCE, caption=f"{self.clips}")  # their vectors are the former
         return {
-            "points": self.points,
-            "points_per_s": round((self.points - began) / max(written, 1e-9)),
-            "held_s": {"median": round(statistics.median(held), 2), "longest": round(max(held), 1)},
-            "write_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "held_s": {"median": round(statistics.median(held), 2), "longest": round(max(held), 2)},
+            "stale_s": round(timed(write, again), 2),
+            "write": memory(),
         }
 
+    def next_clips(self) -> dict[str, list[Point]]:
+        clips = clips_from(self.clips, CLIPS_AT_ONCE)
+        with self.vectors.open("ab") as kept:
+            np.array([point.dense for points in clips.values() for point in points], np.float32).tofile(kept)
+        self.clips += CLIPS_AT_ONCE
+        return clips
 
-def asked(settings: Settings) -> dict[str, Any]:
-    """How long opening takes, and searches in what is open, over everything and within a day [ms]."""
-    embedder = Topics()
+
+def asked(folder: Path) -> dict[str, Any]:
+    """How long opening takes, and searches in what is open, over everything and within a day [ms]. recall: of the ten
+    nearest by meaning, by brute force over all vectors, the share that the index finds."""
+    embedder, settings = Topics(), here(folder)
     started = time.perf_counter()
     with open_index(settings) as index:
         index.count({"clip_id": "none"})
@@ -106,9 +143,9 @@ def asked(settings: Settings) -> dict[str, Any]:
 
         def times(ask: Callable[[str], Any]) -> dict[str, float]:
             spent = []
-            for number in range(QUERIES):
+            for query in queries():
                 began = time.perf_counter()
-                found.append(len(ask(words(10**9 + number, 6))))
+                found.append(len(ask(query)))
                 spent.append(1000 * (time.perf_counter() - began))
             return {
                 "first": round(spent[0], 1),
@@ -120,13 +157,49 @@ def asked(settings: Settings) -> dict[str, Any]:
             "open_s": round(opened, 3),
             "search_ms": times(lambda query: search(index, embedder, query)),
             "search_day_ms": times(lambda query: search(index, embedder, query, day=day_of(0))),
+            "clips_found": statistics.mean(found),
+            "search": memory(),
         }
-        memory = psutil.Process().memory_info().rss / 2**20
-        return told | {"clips_found": statistics.mean(found), "search_mb": round(memory)}
+        nearest = [
+            {row(hit.payload) for hit in index.query(Query(vector.tolist(), sparse_query(""), limit=10, depth=10))}
+            for vector in map(embedder.embed_query, queries())
+        ]
+        shard = index._shard.info()  # type: ignore[attr-defined]
+    return told | {"recall": recall(folder / "dense.f32", nearest), "segments": shard.segments_count}
 
 
-def in_its_own_process(folder: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.edge", "--ask", folder]
+def recall(vectors: Path, found: Sequence[set[int]]) -> float:
+    every = np.memmap(vectors, np.float32, "r").reshape(-1, Topics.dimension)
+    shares = []
+    for query, rows in zip(queries(), found, strict=True):
+        nearest = np.argpartition(-(every @ Topics().embed_query(query)), 10)[:10]
+        shares.append(len(rows & set(nearest.tolist())) / 10)
+    return round(statistics.mean(shares), 3)
+
+
+def row(payload: dict[str, Any]) -> int:
+    return int(payload["clip_id"], 16) * CHUNKS + int(payload["chunk_no"])
+
+
+def timed(do: Callable[[Any], Any], what: Any) -> float:
+    began = time.perf_counter()
+    do(what)
+    return time.perf_counter() - began
+
+
+def memory() -> dict[str, int]:
+    """Of this process [MB]: its peak, and what of it now is no file's."""
+    info = psutil.Process().memory_full_info()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {
+        "peak_mb": round(int(status["VmHWM"].split()[0]) / 1024),
+        "anonymous_mb": round(int(status["RssAnon"].split()[0]) / 1024),
+        "pss_mb": round(info.pss / 2**20),
+    }
+
+
+def in_its_own_process(folder: str, graph: bool) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.edge", "--ask", folder, *(["--graph"] if graph else [])]
     told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return told
 
@@ -137,8 +210,12 @@ class Topics(Embedder):
     def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
         rows = [direction(zlib.crc32(text.split()[0].encode())) for text in texts]
         noise = [np.random.default_rng(zlib.crc32(text.encode())).standard_normal(self.dimension) for text in texts]
-        vectors = np.asarray(rows) + 0.7 * np.asarray(noise) / self.dimension**0.5
-        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        return spread(np.asarray(rows), np.asarray(noise))
+
+
+def spread(rows: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    vectors = rows + 0.7 * noise / Topics.dimension**0.5
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 @functools.cache
@@ -162,24 +239,48 @@ def words(seed: int, length: int) -> str:
     return " ".join([f"topic{random.integers(TOPICS)}", *(known[min(number, WORDS - 1)] for number in drawn)])
 
 
-def clip_points(number: int) -> list[Point]:
+def queries() -> Iterator[str]:
+    return (words(10**9 + number, 6) for number in range(QUERIES))
+
+
+@functools.cache
+def template(number: int) -> list[Point]:
+    """The points of a clip, as the index makes them of its caption."""
     texts = [words(CHUNKS * number + no, WORDS_A_CHUNK) for no in range(CHUNKS)]
     chunks = [Chunk(no, text, 3.3 * no, 3.3 * (no + 1)) for no, text in enumerate(texts)]
-    clip_id, path = f"{number:032x}", f"{day_of(number).replace('-', '/')}/camera-{number % 40:02d}/{number:09d}.mp4"
     caption = Caption(
         key=f"{number:064x}", content=f"{number:064x}", text="", segments=(), fingerprint="f" * 32, engine="sglang",
         model="Qwen/Qwen2.5-VL-7B-Instruct", prompt_tokens=1752, completion_tokens=512, seconds=8.0, attempts=1,
         finish_reason="stop", created_at="2026-11-03T00:00:00Z", run="r", duration_s=10.0, width=476, height=280,
         poster=f"posters/{number:064x}.jpg",
     )  # fmt: skip
-    return make_points(
-        clip_id, f"s3://archive/{path}", day_of(number), caption, chunks, Topics().embed_documents(texts)
-    )
+    return make_points("", "", "", caption, chunks, Topics().embed_documents(texts))
+
+
+def clips_from(first: int, how_many: int, caption: str = "first") -> dict[str, list[Point]]:
+    """Clips of these numbers: the text of a template, around whose topic each has vectors of its own."""
+    clips = {}
+    noise = np.random.default_rng(first).standard_normal((how_many, CHUNKS, Topics.dimension))
+    for number, own in zip(range(first, first + how_many), noise, strict=True):
+        clip_id, made = f"{number:032x}", template(number % (TEXTS // CHUNKS))
+        topics = [direction(zlib.crc32(point.payload["text"].split()[0].encode())) for point in made]
+        about = {
+            "clip_id": clip_id,
+            "uri": f"s3://archive/{day_of(number).replace('-', '/')}/camera-{number % 40:02d}/{number:09d}.mp4",
+            "day": day_of(number),
+            "caption_key": f"{number:064x}",
+            "poster": f"posters/{number:064x}.jpg",
+        }
+        clips[clip_id] = [
+            changed(point, id=point_id(clip_id, caption, no), dense=vector.tolist(), payload={**point.payload, **about})
+            for no, (point, vector) in enumerate(zip(made, spread(np.asarray(topics), own), strict=True))
+        ]
+    return clips
 
 
 def day_of(number: int) -> str:
-    """Thirty-three thousand clips a day, as a million have over thirty."""
-    return f"2026-11-{1 + number // 33_334:02d}"
+    """Eleven thousand clips a day, as a million points have over thirty."""
+    return f"2026-11-{1 + number // 11_112:02d}"
 
 
 def collection(settings: Settings) -> Collection:

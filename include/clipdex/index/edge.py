@@ -27,9 +27,13 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
 _PAGE = 1000
-# Points searched one by one before a graph over them is worth building: 50,000 of 384 dimensions add 4 ms to a
-# query, and the graph takes half a minute of two cores, in which the index is held.
-_UNINDEXED = 50_000
+# New points until they are packed: what is not, is read into memory at every opening. 20,000 take some 2 s to pack.
+_UNPACKED = 20_000
+# No graph over the dense vectors: they are compared one by one, exactly. Building a graph holds the index for minutes,
+# longer than others wait for it, to save milliseconds of a search (benchmarks/edge.py).
+_COMPARED_ONE_BY_ONE = qdrant.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)
+# What is packed lies in segments, merged up to so many bytes of vectors: merging, too, holds the index.
+_SEGMENTS, _SEGMENT_BYTES = 8, 200 << 20
 
 
 @contextmanager
@@ -95,7 +99,7 @@ class EdgeIndex:
     def optimize(self) -> None:
         info = self._shard.info()
         # Every sparse vector counts as indexed, so the dense ones are what is above the number of points.
-        if 2 * info.points_count - info.indexed_vectors_count < _UNINDEXED:
+        if 2 * info.points_count - info.indexed_vectors_count < _UNPACKED:
             return
         started = time.monotonic()
         self._shard.optimize()
@@ -121,7 +125,7 @@ class EdgeIndex:
         if self._open is None:
             if not self._path.exists():
                 raise NothingIndexed(f"nothing is indexed yet in {self._path}; run an ingestion first")
-            self._open = _load(self._path / "shard")
+            self._open = _load(self._path / "shard", self.collection)
         return self._open
 
     def _served(self) -> Collection:
@@ -182,9 +186,10 @@ def _acquire(lock: IO[str], wait_s: float) -> None:
         time.sleep(_POLL_S)
 
 
-def _load(path: Path) -> qdrant.EdgeShard:
+def _load(path: Path, collection: Collection) -> qdrant.EdgeShard:
+    """With our configuration of now: a shard that another version made takes it over when it is next optimized."""
     try:
-        return qdrant.EdgeShard.load(str(path))
+        return qdrant.EdgeShard.load(str(path), _edge_config(collection))
     except Exception as error:  # the binding raises nothing narrower
         if "WouldBlock" in str(error):
             raise IndexUnavailable(f"{path} is open in a process that does not keep to the lock file") from error
@@ -213,6 +218,8 @@ def _edge_config(collection: Collection) -> qdrant.EdgeConfig:
     return qdrant.EdgeConfig(
         vectors={DENSE: qdrant.EdgeVectorParams(size=collection.dimension, distance=qdrant.Distance.Cosine)},
         sparse_vectors={SPARSE: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
+        hnsw_config=_COMPARED_ONE_BY_ONE,
+        optimizers=qdrant.EdgeOptimizersConfig(default_segment_number=_SEGMENTS, max_segment_size=_SEGMENT_BYTES >> 10),
     )
 
 
