@@ -71,7 +71,7 @@ class LocalAirflow:
             self._prepare()
             for name in self.components:
                 self.start(name)
-            self._wait_until_healthy()
+            self.wait_until_healthy()
         except BaseException:
             self.stop()
             raise
@@ -110,17 +110,30 @@ class LocalAirflow:
         psutil.wait_procs(family, timeout=5)
         return len(family)
 
-    def end(self, name: str, seconds: float) -> int:
-        """SIGTERM, as an init sends it: to the component alone. Its return code; raises TimeoutExpired."""
-        process = self._processes.pop(name)
-        process.terminate()
-        return process.wait(seconds)
+    def end(self, name: str, seconds: float, number: signal.Signals = signal.SIGTERM) -> int:
+        """A signal, as an init sends it: to the component alone. Its return code; raises TimeoutExpired."""
+        process = self._processes[name]
+        process.send_signal(number)
+        code = process.wait(seconds)
+        del self._processes[name]
+        return code
 
     def check(self) -> None:
         """Raises AirflowFailed if a component is no longer there."""
         for name, process in self._processes.items():
             if process.poll() is not None:
                 raise AirflowFailed(f"airflow {name} ended with {process.returncode}:\n{self._tail(name)}")
+
+    def wait_until_healthy(self, seconds: float = 180) -> None:
+        """Until every component answers; raises AirflowFailed if one ends, or does not in time."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check()
+            missing = self._missing()
+            if not missing:
+                return
+            time.sleep(0.25)
+        raise AirflowFailed(f"airflow is not healthy after {seconds:.0f} s: {missing}; see {self.home / 'logs'}")
 
     def stop(self) -> None:
         """End every component and every task, first kindly."""
@@ -199,16 +212,6 @@ class LocalAirflow:
     def _own_environment(self, name: str) -> dict[str, str]:
         """What one component alone gets."""
         return {}
-
-    def _wait_until_healthy(self, seconds: float = 180) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self.check()
-            missing = self._missing()
-            if not missing:
-                return
-            time.sleep(0.25)
-        raise AirflowFailed(f"airflow is not healthy after {seconds:.0f} s: {missing}; see {self.home / 'logs'}")
 
     def _missing(self) -> str:
         """What does not answer yet."""

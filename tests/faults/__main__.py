@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.suite import Suite
-from tests.support.chaos import Verdict
+from tests.support.verdict import Verdict
 
 REPOSITORY = Path(__file__).parents[2]
 RESULT, PAGE = REPOSITORY / "benchmarks/results/faults.json", REPOSITORY / "docs/reliability.md"

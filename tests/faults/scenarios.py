@@ -13,10 +13,11 @@ from typing import Any
 from clipdex import leases
 from clipdex.errors import LeaseHeld
 from clipdex.index import Collection
-from tests.support.chaos import BATCH, CLIPS, IN_FLIGHT, WORDS, Drill, State, held, small_disk, without
+from tests.support.chaos import BATCH, CLIPS, IN_FLIGHT, WORDS, Drill, held, small_disk
 from tests.support.engine import StandIn
 from tests.support.killed import LATER, NOBODY, PERSON
 from tests.support.pipeline import DAY
+from tests.support.verdict import State, without
 
 Scene = Callable[[Drill, random.Random, State], State | None]
 

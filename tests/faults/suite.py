@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 from tests.faults.scenarios import Scenario
-from tests.support.chaos import Drill, State, Verdict, make_archive
+from tests.support.chaos import Drill, make_archive
+from tests.support.verdict import State, Verdict
 
 
 class Suite:

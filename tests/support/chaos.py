@@ -9,72 +9,32 @@
 Each task is a process (killed.py); the engines are stand-ins in this one.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from clipdex.outcomes import Outcome, ledger
 from clipdex.planning import Plan, load_plan
 from clipdex.report import load_report
-from clipdex.video import prepare
-from tests.support.engine import CLIENT_LEFT, StandIn
+from tests.support.engine import StandIn
 from tests.support.killed import PERSON, Task
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.qdrant import QdrantServer
+from tests.support.verdict import NotInjected, State, Verdict, asked_after_stored, digests, repeated, state_of
 
 CLIPS, IN_FLIGHT, BATCH = 12, 4, 7
 WORDS = 400
 TRIES = 7
 """As many as the DAG gives a task."""
 HANG_S = 90.0
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What a day is when all is done. points and captions by id and key, without what a clock or a run says."""
-
-    points: dict[str, dict[str, Any]]
-    captions: dict[str, dict[str, Any]]
-    quarantine: dict[str, str]
-    indexed: frozenset[str]
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What a drill found. lost: clips that are not as they should be; captioned_twice: requests for a stored caption;
-    repeated: requests beyond those that failed tries had in flight; wrong_quarantine: clips that are
-    in it and should not be, or the other way round."""
-
-    faults: int = 0
-    clips: int = 0
-    lost: list[str] = field(default_factory=list)
-    captioned_twice: list[str] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
-    wrong_quarantine: list[str] = field(default_factory=list)
-    hangs: list[str] = field(default_factory=list)
-    left_behind: list[str] = field(default_factory=list)
-
-    def wrong(self) -> dict[str, list[str]]:
-        return {name: said for name in _WRONG if (said := getattr(self, name))}
-
-
-_WRONG = ("lost", "captioned_twice", "repeated", "wrong_quarantine", "hangs", "left_behind")
-
-
-class NotInjected(AssertionError):
-    """The moment of a fault did not come."""
 
 
 def make_archive(home: Path) -> Path:
@@ -262,52 +222,27 @@ class Drill:
         return code
 
     def state(self) -> State:
-        store, root = self.pipeline.store, str(self.archive)
-        points = json.loads(json.dumps(self.pipeline.points()).replace(root, "ARCHIVE"))
-        captions = {}
-        for key in store.list("captions"):
-            record = store.read_json(key)
-            captions[record["key"]] = {name: record[name] for name in ("key", "content", "text", "segments", "poster")}
-        said = ledger(store, DAY).values()
-        return State(
-            points=points,
-            captions=captions,
-            quarantine={_name(one.uri): one.reason for one in said if one.outcome is Outcome.QUARANTINED},
-            indexed=frozenset(_name(one.uri) for one in said if one.outcome is Outcome.INDEXED),
-        )
+        return state_of(self.pipeline, self.archive, DAY)
 
     def verdict(self, expected: State) -> Verdict:
         """Everything compared."""
-        verdict, found = self.verdict_so_far, self.state()
-        verdict.clips = len(expected.indexed) + len(expected.quarantine)
-        verdict.lost += sorted(_lost(expected, found))
+        verdict = self.verdict_so_far
+        verdict.compare(expected, self.state())
         report = load_report(self.pipeline.store, self.run)
         verdict.lost += [f"unfinished in the report: {uri}" for uri in report.unfinished]
-        verdict.wrong_quarantine = sorted(
-            f"{name}: {found.quarantine.get(name, 'not there')}, expected {expected.quarantine.get(name, 'not there')}"
-            for name in found.quarantine.keys() | expected.quarantine.keys()
-            if found.quarantine.get(name) != expected.quarantine.get(name)
-        )
-        verdict.captioned_twice = [] if self.asked_again else self._asked_after_stored()
-        repeated = self._repeated()
+        if not self.asked_again:
+            contents = digests(self.pipeline, self.archive)
+            verdict.captioned_twice = asked_after_stored(self.pipeline.store, contents, self.chats())
+        again = repeated(self.chats())
         allowed = IN_FLIGHT * self.unfinished + self.asked_again + (CLIPS if self.at_once else 0)
-        if len(repeated) > allowed:
-            verdict.repeated = repeated
+        if len(again) > allowed:
+            verdict.repeated = again
         verdict.left_behind = [
             f"process {child.pid}: {child.name()}"
             for child in psutil.process_iter(["pid", "name", "cmdline"])
             if "clipdex.decoder_process" in (child.info["cmdline"] or []) and _orphaned(child)
         ]
         return verdict
-
-    def digests(self) -> dict[str, str]:
-        """Contents (sha256) by how an engine sees them."""
-        found = {}
-        for path in self.archive.rglob("*.mp4"):
-            if path.stat().st_size:
-                (window,) = prepare(path, self.pipeline.settings.video, self.pipeline.settings.sampling).windows
-                found[hashlib.sha256(window.proxy).hexdigest()] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return found
 
     def digest_of(self, name: str) -> str:
         """How an engine sees the clip of this name."""
@@ -321,63 +256,6 @@ class Drill:
 
     def stored(self) -> int:
         return len(self.pipeline.store.list("captions"))
-
-    def _asked_after_stored(self) -> list[str]:
-        store = self.pipeline.store
-        written = {}
-        for key in store.list("captions"):
-            place = Path(store._path(key))
-            written[json.loads(place.read_bytes())["content"]] = place.stat().st_mtime
-        contents = self.digests()
-        return [
-            f"{request.digest[:12]} was asked for although it was stored"
-            for request in self.chats()
-            if contents.get(request.digest) in written and request.at > written[contents[request.digest]]
-        ]
-
-    def _repeated(self) -> list[str]:
-        """Digests that were asked for again although an earlier request was good, or was cut off by a kill."""
-        over: dict[str, float] = {}
-        again = []
-        for request in self.chats():
-            if request.fault or request.status not in (200, CLIENT_LEFT):
-                continue
-            if request.at > over.get(request.digest, float("inf")):
-                again.append(request.digest[:12])
-            over.setdefault(request.digest, request.end or float("inf"))
-        return again
-
-
-def without(state: State, names: Sequence[str], reason: str) -> State:
-    """The state in which these clips are in quarantine instead."""
-    gone = {key for key, point in state.points.items() if _name(point["uri"]) in names}
-    left = {key: point for key, point in state.points.items() if key not in gone}
-    kept = {point["caption_key"] for point in left.values()}
-    return State(
-        points=left,
-        captions={key: caption for key, caption in state.captions.items() if key in kept},
-        quarantine=state.quarantine | dict.fromkeys(names, reason),
-        indexed=state.indexed - set(names),
-    )
-
-
-def _lost(expected: State, found: State) -> set[str]:
-    """Clips that are not as they should be, and how."""
-    differ = {
-        f"{_name((expected.points.get(key) or found.points[key])['uri'])}: points differ"
-        for key in expected.points.keys() | found.points.keys()
-        if expected.points.get(key) != found.points.get(key)
-    }
-    captions = {
-        f"caption {key[:12]} differs"
-        for key in expected.captions.keys() | found.captions.keys()
-        if expected.captions.get(key) != found.captions.get(key)
-    }
-    return differ | captions | {f"{name}: not indexed" for name in expected.indexed - found.indexed}
-
-
-def _name(uri: str) -> str:
-    return uri.rpartition("/")[2]
 
 
 def _orphaned(child: psutil.Process) -> bool:
