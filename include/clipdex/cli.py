@@ -1,4 +1,4 @@
-"""clipdex search | caption | compare | ingest | plan: the functions of the DAG from a terminal, without Airflow."""
+"""clipdex search | caption | compare | ingest | plan | reindex: what the DAGs do, from a terminal, without Airflow."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from dataclasses import asdict
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,29 @@ GPU_CLIPS_PER_SECOND = 1.7
 own with the option."""
 
 
+def reindex(args: argparse.Namespace) -> int:
+    """Make the index anew from what is stored, then let searches read it."""
+    from clipdex.embeddings import open_embedder
+    from clipdex.reindex import days_to_reindex, reindex_day, serve
+    from clipdex.store import Store
+
+    settings, run = Settings.load(), f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+    store, embedder = Store.open(settings), open_embedder(settings.embedding)
+    days = []
+    for day in days_to_reindex(store):
+        days.append(reindex_day(settings, store, embedder, day, run))
+        done = days[-1]
+        print(f"{day}: {done.clips} clips in {done.chunks} chunks, {done.written} written now", file=sys.stderr)
+    served = serve(settings, embedder, days)
+    if args.json:
+        _print({**served.to_json(), "days": [day.to_json() for day in days]})
+        return 0
+    console.print(f"searches read {served.collection} now, {served.points} points", soft_wrap=True)
+    if served.before:
+        console.print(f"{served.before} is kept; delete it when nothing else reads it", soft_wrap=True)
+    return 0
+
+
 def _print(what: Any) -> None:
     """Text as text, anything else as JSON; nothing in it steers the terminal."""
     print(lines(what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)))
@@ -311,6 +334,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--gpus", type=_positive, default=1)
     one.add_argument("--clips-per-second-per-gpu", type=_rate, metavar="RATE")
     one.set_defaults(run=plan)
+
+    one = commands.add_parser("reindex", help="make the index anew, for another embedding model or chunking")
+    one.set_defaults(run=reindex)
 
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="one JSON document instead of text")

@@ -5,9 +5,10 @@ A clip counts as done only after the index acknowledged its points. The index is
 
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from clipdex import metrics
 from clipdex.captions.caption import Caption
@@ -41,6 +42,23 @@ class IndexTotals:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A clip, and what is said of it: all that its points are made of, but for the vectors."""
+
+    clip_id: str
+    uri: str
+    day: str
+    caption: Caption
+
+    def to_json(self) -> dict[str, Any]:
+        return {"clip_id": self.clip_id, "uri": self.uri, "day": self.day, "caption": self.caption.to_json()}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        return cls(**{**record, "caption": Caption.from_json(record["caption"])})
+
+
 def index_batch(
     settings: Settings, store: Store, embedder: Embedder, batch: BatchRef, try_number: int = 1
 ) -> IndexTotals:
@@ -53,8 +71,13 @@ def index_batch(
     clips = chunks = stale = 0
     for start in range(0, len(todo), CLIPS_AT_ONCE):
         captioned = _with_captions(store, journal, todo[start : start + CLIPS_AT_ONCE])
-        _keep_for_rebuild(store, batch, try_number, start, captioned)
-        points = _points(settings, embedder, captioned)
+        described = [Described(one.clip_id, one.uri, one.day, own) for one, own in captioned]
+        # What an index can be rebuilt from (reindex.py) without listing captions one by one.
+        store.write_lines(
+            f"rebuild/day={batch.day}/run={batch.run}/{batch.batch}-{try_number:03d}-{start:05d}.jsonl",
+            (one.to_json() for one in described),
+        )
+        points = points_of(settings, embedder, described)
         collection = Collection.of(settings, embedder)
         with open_index(settings, collection) as index:
             index.ensure()
@@ -77,6 +100,18 @@ def index_batch(
     return totals
 
 
+def points_of(settings: Settings, embedder: Embedder, clips: Sequence[Described]) -> dict[str, list[Point]]:
+    """The points of these clips, by clip_id; all their chunks are embedded together."""
+    chunks = [split(clip.caption, embedder, settings.chunking) for clip in clips]
+    vectors = embedder.embed_documents([chunk.text for of_clip in chunks for chunk in of_clip])
+    points, row = {}, 0
+    for clip, of_clip in zip(clips, chunks, strict=True):
+        own = vectors[row : row + len(of_clip)]
+        row += len(of_clip)
+        points[clip.clip_id] = make_points(clip.clip_id, clip.uri, clip.day, clip.caption, of_clip, own)
+    return points
+
+
 def _with_captions(store: Store, journal: Journal, outcomes: list[ClipOutcome]) -> list[tuple[ClipOutcome, Caption]]:
     """Each clip with its stored caption; one that has gone is said to have failed, and asked for by the next run."""
     with ThreadPoolExecutor(16) as readers:
@@ -89,28 +124,3 @@ def _with_captions(store: Store, journal: Journal, outcomes: list[ClipOutcome]) 
         log.warning("%s: its caption %s is gone from the store; run the day again", outcome.uri, outcome.caption_key)
         journal.add(replace(outcome, outcome=Outcome.FAILED))
     return found
-
-
-def _points(
-    settings: Settings, embedder: Embedder, captioned: list[tuple[ClipOutcome, Caption]]
-) -> dict[str, list[Point]]:
-    """The points of these clips, by clip_id; all their chunks are embedded together."""
-    chunks = [split(caption, embedder, settings.chunking) for _, caption in captioned]
-    vectors = embedder.embed_documents([chunk.text for of_clip in chunks for chunk in of_clip])
-    points, row = {}, 0
-    for (outcome, caption), of_clip in zip(captioned, chunks, strict=True):
-        own = vectors[row : row + len(of_clip)]
-        row += len(of_clip)
-        points[outcome.clip_id] = make_points(outcome.clip_id, outcome.uri, outcome.day, caption, of_clip, own)
-    return points
-
-
-def _keep_for_rebuild(
-    store: Store, batch: BatchRef, try_number: int, start: int, captioned: list[tuple[ClipOutcome, Caption]]
-) -> None:
-    """What an index can be rebuilt from without listing captions one by one."""
-    key = f"rebuild/day={batch.day}/run={batch.run}/{batch.batch}-{try_number:03d}-{start:05d}.jsonl"
-    lines = (
-        {"clip_id": one.clip_id, "uri": one.uri, "day": one.day, "caption": own.to_json()} for one, own in captioned
-    )
-    store.write_lines(key, lines)

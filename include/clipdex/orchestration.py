@@ -58,6 +58,15 @@ PARAMS = {
 }  # fmt: skip
 
 
+REINDEX_PARAMS = {
+    "embedding_model": Param(None, type=["null", "string"], description="Instead of CLIPDEX_EMBEDDING__MODEL"),
+    "chunk_tokens": Param(None, type=["null", "integer"], minimum=1, description="Instead of CLIPDEX_CHUNKING__TOKENS"),
+    "chunk_overlap": Param(
+        None, type=["null", "integer"], minimum=0, description="Instead of CLIPDEX_CHUNKING__OVERLAP"
+    ),
+}  # fmt: skip
+
+
 def discover() -> list[dict[str, Any]]:
     """Plan this run: the batches to expand over, as pointers."""
     from clipdex import leases
@@ -160,6 +169,51 @@ def prune() -> dict[str, Any]:
 
     settings = server_settings()
     return retention.prune(Store.open(settings), settings.store.retention_days).to_json()
+
+
+def days_to_reindex() -> list[list[str]]:
+    """What to expand over: a day each, or some where there are more days than mapped tasks may be."""
+    from clipdex import reindex
+    from clipdex.store import Store
+
+    settings = reindex_settings()
+    days = reindex.days_to_reindex(Store.open(settings))
+    size = -(-len(days) // settings.batches.max_batches)
+    return [days[start : start + size] for start in range(0, len(days), size)]
+
+
+def reindex(days: list[str]) -> list[dict[str, Any]]:
+    """Put some days into the collection of these settings; returns counts of each."""
+    from clipdex.embeddings import open_embedder
+    from clipdex.reindex import reindex_day
+    from clipdex.store import Store, run_name
+
+    context, settings = get_current_context(), reindex_settings()
+    context["days"] = " … ".join(dict.fromkeys([days[0], days[-1]]))  # type: ignore[typeddict-unknown-key]
+    store, embedder = Store.open(settings), open_embedder(settings.embedding)
+    run, try_number = run_name(context["run_id"]), context["ti"].try_number
+    return [reindex_day(settings, store, embedder, day, run, try_number).to_json() for day in days]
+
+
+def serve(reindexed: Any) -> dict[str, Any]:
+    """Let searches read what was reindexed."""
+    from clipdex import reindex
+    from clipdex.embeddings import open_embedder
+
+    settings = reindex_settings()
+    days = [reindex.DayTotals(**day) for days in reindexed for day in days]
+    return reindex.serve(settings, open_embedder(settings.embedding), days).to_json()
+
+
+def reindex_settings() -> Settings:
+    """The settings with the index of this run's params."""
+    params = get_current_context()["params"]
+    chunking = {"tokens": params["chunk_tokens"], "overlap": params["chunk_overlap"]}
+    return Settings.load(
+        embedding={"model": params["embedding_model"]} if params["embedding_model"] else {},
+        chunking={name: value for name, value in chunking.items() if value is not None},
+        **_kept(),
+    )
 
 
 def run_settings() -> Settings:
