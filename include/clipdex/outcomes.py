@@ -1,6 +1,6 @@
 """Outcomes: what happened to each clip, written in small parts as it happens, read as a union.
 
-A part is outcomes/day=DAY/run=RUN/BATCH-PHASE-TRY-SEQ.jsonl; sorted by name, later parts of a batch overrule earlier
+A part is outcomes/day=DAY/run=RUN/BATCH/PHASE-TRY-SEQ.jsonl; sorted by name, later parts of a batch overrule earlier
 ones. compact() makes one all.jsonl of a run's parts, and carries them into the day's ledger: the last word on each
 clip, which tells discovery what is done and which content a file at a version had.
 """

@@ -26,6 +26,7 @@ OWNER = "prune_clips"
 _LEASE_S = 900.0
 _KINDS = ("runs", "manifests", "outcomes", "reports")
 _RUN = re.compile(r"^(?:runs|reports)/(?P<alone>[^/]+)\.json$|/run=(?P<folder>[^/]+)/")
+_FOLDER = re.compile(r"^.*/run=[^/]+(?=/)")
 _DAY = re.compile(r"/day=([^/]+)/")
 
 
@@ -57,6 +58,8 @@ def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pru
         leases.forget(store, day, OWNER)
     for run, keys in gone.items():
         store.delete([*keys, *(f"{outcomes_path(day, run)}/{ALL}" for day in unheard[run])])
+        for folder in {found[0] for key in keys if (found := _FOLDER.match(key))}:
+            store.delete_folder(folder)
     pruned = Pruned(len(gone), sum(map(len, gone.values())), len(leased - busy), tuple(sorted(busy)))
     log.info(
         "deleted what is older than %d days: %d runs (%d objects), %d leases; %d days are worked on, and wait",

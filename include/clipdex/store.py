@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 AT_ONCE = 16
 """Objects that are read or deleted at the same time."""
 
+_TEMPORARY = ".tmp-"
+
 
 class Store:
     """Objects under keys such as captions/ab/abcd.json. Threads may share one."""
@@ -98,12 +100,23 @@ class Store:
             return {}
         skip = len(self._root) + 1
         keys = {path[skip:]: modified(info) for path, info in found.items()}
-        return {key: moment for key, moment in keys.items() if not key.rpartition("/")[2].startswith(".tmp-")}
+        return {key: moment for key, moment in keys.items() if not key.rpartition("/")[2].startswith(_TEMPORARY)}
 
     def delete(self, keys: Iterable[str]) -> None:
         """Absent keys are no error: another process may have been first."""
         with ThreadPoolExecutor(AT_ONCE) as deleting:
             list(deleting.map(self._delete, keys))
+
+    def delete_folder(self, prefix: str) -> None:
+        """Remove what is left of a folder whose objects are deleted: on object storage that is nothing."""
+        if not self._local:
+            return
+        for folder, _, names in os.walk(self._path(prefix), topdown=False):
+            for name in names:
+                if name.startswith(_TEMPORARY):  # of a process that was killed as it wrote
+                    Path(folder, name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # written to meanwhile: it stays
+                Path(folder).rmdir()
 
     def read_json(self, key: str) -> Any:
         return json.loads(self.read(key))
@@ -153,7 +166,7 @@ class Store:
     def _written_beside(self, key: str, data: bytes) -> Path:
         path = Path(self._path(key))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
+        temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
         try:
             temporary.write_bytes(data)
         except OSError:

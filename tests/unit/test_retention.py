@@ -42,6 +42,15 @@ def test_an_old_run_goes_whole(store):
     assert (pruned.runs, pruned.objects) == (1, 4)
 
 
+def test_an_old_run_leaves_no_folder_behind(tmp_path):
+    store = Store.open(Settings.load(store={"url": str(tmp_path)}))
+    a_run(store)
+    report_run(store, "r.1")
+    (tmp_path / f"outcomes/day={DAY}/run=r.1/b1/.tmp-0123").write_bytes(b"of a task that was killed as it wrote")
+    prune(store, DAYS, later())
+    assert list(tmp_path.glob("**/*run=r.1*")) == []
+
+
 def test_a_run_of_which_something_was_written_lately_stays_whole(store):
     a_run(store)
     before = store.list("")
