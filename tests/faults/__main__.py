@@ -13,13 +13,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.faults.airflow import Live, LiveScenario, playable
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.suite import Suite
 from tests.support.verdict import Verdict
@@ -31,7 +32,7 @@ BEGIN, END = "<!-- made by python -m tests.faults -->", "<!-- end -->"
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    scenario: Scenario
+    scenario: Scenario | LiveScenario
     seed: int
     verdict: Verdict
     error: str
@@ -49,12 +50,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="a pattern; nothing is written then")
     given = parser.parse_args()
     began = time.monotonic()
-    chosen = [one for one in SCENARIOS.values() if re.search(given.only, one.name)]
     home = Path(tempfile.mkdtemp(prefix="clipdex-faults-"))
-    suite = Suite(home)
-    with ThreadPoolExecutor(given.at_once) as players:
-        jobs = [players.submit(_play, suite, one, seed) for seed in range(1, given.seeds + 1) for one in chosen]
-        played = [job.result() for job in jobs]
+    seeds = range(1, given.seeds + 1)
+    played = _in_processes(home, given.only, seeds, given.at_once) + _in_airflow(home, given.only, seeds)
     result = summary(played, time.monotonic() - began)
     print(json.dumps({name: value for name, value in result.items() if name != "by_fault"}, indent=1))
     if not given.only:
@@ -117,10 +115,33 @@ def _result(row: dict[str, Any]) -> str:
     return ", ".join(wrong) or "as undisturbed"
 
 
-def _play(suite: Suite, scenario: Scenario, seed: int) -> Played:
+def _in_processes(home: Path, only: str, seeds: Iterable[int], at_once: int) -> list[Played]:
+    chosen = [one for one in SCENARIOS.values() if re.search(only, one.name)]
+    if not chosen:
+        return []
+    suite = Suite(home / "suite")
+    with ThreadPoolExecutor(at_once) as players:
+        jobs = [players.submit(_play, suite.play, one, seed) for seed in seeds for one in chosen]
+        return [job.result() for job in jobs]
+
+
+def _in_airflow(home: Path, only: str, seeds: Iterable[int]) -> list[Played]:
+    """One scene after another: each has all of Airflow. The nightly run of a day is there but once."""
+    played = []
+    for celery in (False, True):
+        chosen = [one for one in playable() if one.celery is celery and re.search(only, one.name)]
+        if chosen:
+            with Live(home / ("celery" if celery else "airflow"), celery) as live:
+                played += [
+                    _play(live.play, one, seed) for seed in seeds for one in chosen if not (one.nightly and played)
+                ]
+    return played
+
+
+def _play(play: Callable[[Any, int], Verdict], scenario: Scenario | LiveScenario, seed: int) -> Played:
     began, error, verdict = time.monotonic(), "", Verdict()
     try:
-        verdict = suite.play(scenario, seed)
+        verdict = play(scenario, seed)
     except Exception as raised:
         error = f"{type(raised).__name__}: {raised}"
     played = Played(scenario, seed, verdict, error, time.monotonic() - began)

@@ -20,6 +20,7 @@ from demo.airflow_api import AirflowApi, ApiError, finished
 from demo.local_airflow import LocalAirflow
 from tests.support.engine import StandIn
 from tests.support.pipeline import Pipeline, asked_twice
+from tests.support.watching import Collector, dags_soon_late, said_late
 
 DAG, CAPTION = "ingest_clips", "process.caption"
 DAYS = ["2026-01-05", "2026-01-06"]
@@ -31,9 +32,12 @@ pytestmark = pytest.mark.live
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Airflow, the engine that it asks, and what its runs leave. clips: how the engine sees each, by day and name."""
+    """Airflow, the engine that it asks, and what its runs leave. clips: how the engine sees each, by day and name;
+    collector: where it sends its metrics."""
 
+    airflow: LocalAirflow
     api: AirflowApi
+    collector: Collector
     engine: StandIn
     pipeline: Pipeline
     clips: dict[str, dict[str, str]]
@@ -67,7 +71,7 @@ class Deployment:
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("deployment")
-    with StandIn(words=80) as engine:
+    with StandIn(words=80) as engine, Collector() as collector:
         limits = {"in_flight": 2, "tries": 2, "request_timeout_s": 5.0}
         pipeline = Pipeline(home, [engine.url], engine=limits)
         clips = {}
@@ -76,11 +80,13 @@ def deployment(tmp_path_factory) -> Iterator[Deployment]:
             clips[day] = {path.name: pipeline.proxy_digest(path) for path in paths}
         (pipeline.clips / DAYS[0].replace("-", "/") / "empty.mp4").touch()
         engine.plan.set(",".join(faults(clips)))
+        given = pipeline.environment() | collector.options
+        given["AIRFLOW__CORE__DAGS_FOLDER"] = str(dags_soon_late(home / "dags"))
         with (
-            LocalAirflow(home / "airflow", pipeline.environment()) as airflow,
+            LocalAirflow(home / "airflow", given) as airflow,
             AirflowApi(airflow.url, airflow.user, airflow.password) as api,
         ):
-            yield Deployment(api, engine, pipeline, clips)
+            yield Deployment(airflow, api, collector, engine, pipeline, clips)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +196,27 @@ def test_a_red_day_is_repaired_by_a_backfill_that_asks_only_for_what_is_missing(
     assert started.searchable(RED) == set(started.clips[RED])
     assert sorted(started.asked(RED)[asked:]) == sorted(set(started.clips[RED]) - had)
     assert load_plan(started.pipeline.store, run_label(repaired["dag_run_id"], 1)).done == len(found)
+
+
+def test_a_run_that_is_late_is_told_by_the_triggerer_and_the_nightly_one_as_an_error(started):
+    """Every run is, with a deadline of a second."""
+    (nightly,) = (run for run in started.api.runs(DAG) if run["run_type"] == "scheduled")
+    home, backfilled = started.airflow.home, of_day(started, DAYS[0])
+    wait_for(lambda: said_late(home, nightly["dag_run_id"]) and said_late(home, backfilled["dag_run_id"]))
+    assert all("error" in line for line in said_late(home, nightly["dag_run_id"]))
+    assert not any("error" in line for line in said_late(home, backfilled["dag_run_id"]))
+
+
+def test_what_the_runs_did_reaches_an_opentelemetry_collector(started, freed):
+    """Many processes count, each for a while: what they told adds up, whatever became of them."""
+    started.runs(*DAYS, KILLED, HELD)
+    wait_for(lambda: all(map(finished, started.api.runs(DAG))), SECONDS)
+    searchable = len({point["clip_id"] for point in started.pipeline.points().values()})
+    told = started.collector
+    wait_for(lambda: told.counters["airflow.clipdex.clips.indexed"] >= searchable)
+    assert told.counters["airflow.clipdex.clips.indexed"] == searchable
+    assert told.counters["airflow.clipdex.quarantined.empty_file"] == 1
+    assert told.not_summed == set()
 
 
 def backfill(deployment: Deployment, day: str, reprocess: str = "none") -> None:

@@ -20,15 +20,22 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from clipdex.planning import Plan, load_plan
 from clipdex.report import load_report
 from tests.support.engine import StandIn
 from tests.support.killed import PERSON, Task
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.qdrant import QdrantServer
-from tests.support.verdict import NotInjected, State, Verdict, asked_after_stored, digests, repeated, state_of
+from tests.support.verdict import (
+    NotInjected,
+    State,
+    Verdict,
+    asked_after_stored,
+    digests,
+    left_behind,
+    repeated,
+    state_of,
+)
 
 CLIPS, IN_FLIGHT, BATCH = 12, 4, 7
 WORDS = 400
@@ -237,11 +244,7 @@ class Drill:
         allowed = IN_FLIGHT * self.unfinished + self.asked_again + (CLIPS if self.at_once else 0)
         if len(again) > allowed:
             verdict.repeated = again
-        verdict.left_behind = [
-            f"process {child.pid}: {child.name()}"
-            for child in psutil.process_iter(["pid", "name", "cmdline"])
-            if "clipdex.decoder_process" in (child.info["cmdline"] or []) and _orphaned(child)
-        ]
+        verdict.left_behind = left_behind()
         return verdict
 
     def digest_of(self, name: str) -> str:
@@ -256,16 +259,6 @@ class Drill:
 
     def stored(self) -> int:
         return len(self.pipeline.store.list("captions"))
-
-
-def _orphaned(child: psutil.Process) -> bool:
-    """A decoder whose task is gone, a moment later still there."""
-    try:
-        return child.ppid() == 1 and bool(child.wait(timeout=10) or False)
-    except psutil.TimeoutExpired:
-        return True
-    except psutil.NoSuchProcess:
-        return False
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from clipdex.outcomes import Outcome, ledger
 from clipdex.store import Store
 from clipdex.video import prepare
@@ -130,6 +132,15 @@ def repeated(chats: Iterable[Request]) -> list[str]:
     return again
 
 
+def left_behind() -> list[str]:
+    """Decoders that live on although their task is gone."""
+    return [
+        f"process {child.pid}: {child.name()}"
+        for child in psutil.process_iter(["pid", "name", "cmdline"])
+        if "clipdex.decoder_process" in (child.info["cmdline"] or []) and _orphaned(child)
+    ]
+
+
 def name_of(uri: str) -> str:
     return uri.rpartition("/")[2]
 
@@ -147,3 +158,13 @@ def _lost(expected: State, found: State) -> set[str]:
         if expected.captions.get(key) != found.captions.get(key)
     }
     return differ | captions | {f"{name}: not indexed" for name in expected.indexed - found.indexed}
+
+
+def _orphaned(child: psutil.Process) -> bool:
+    """A decoder whose task is gone, a moment later still there."""
+    try:
+        return child.ppid() == 1 and bool(child.wait(timeout=10) or False)
+    except psutil.TimeoutExpired:
+        return True
+    except psutil.NoSuchProcess:
+        return False
