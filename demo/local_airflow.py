@@ -118,6 +118,13 @@ class LocalAirflow:
         del self._processes[name]
         return code
 
+    def supervise(self) -> None:
+        """Start again what has ended, as an init would."""
+        for name in self.components:
+            process = self._processes.get(name)
+            if process is None or process.poll() is not None:
+                self.start(name)
+
     def check(self) -> None:
         """Raises AirflowFailed if a component is no longer there."""
         for name, process in self._processes.items():

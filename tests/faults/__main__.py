@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from demo.local_airflow import AirflowFailed
 from tests.faults.airflow import Live, LiveScenario, playable
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.suite import Suite
@@ -127,14 +128,16 @@ def _in_processes(home: Path, only: str, seeds: Iterable[int], at_once: int) -> 
 
 def _in_airflow(home: Path, only: str, seeds: Iterable[int]) -> list[Played]:
     """One scene after another: each has all of Airflow. The nightly run of a day is there but once."""
-    played = []
+    played: list[Played] = []
     for celery in (False, True):
         chosen = [one for one in playable() if one.celery is celery and re.search(only, one.name)]
-        if chosen:
-            with Live(home / ("celery" if celery else "airflow"), celery) as live:
-                played += [
-                    _play(live.play, one, seed) for seed in seeds for one in chosen if not (one.nightly and played)
-                ]
+        turns = [(one, seed) for seed in seeds for one in chosen if seed == 1 or not one.nightly]
+        if turns:
+            try:
+                with Live(home / ("celery" if celery else "airflow"), celery) as live:
+                    played += [_play(live.play, *turn) for turn in turns]
+            except AirflowFailed as error:
+                played += [Played(*turn, Verdict(), str(error), 0.0) for turn in turns]
     return played
 
 

@@ -139,8 +139,7 @@ class Live:
             one.play(scene, random.Random(f"{one.name} {seed}"))
             return scene.judged()
         finally:
-            for name in self.airflow.components.keys() - self.airflow.pids.keys():
-                self.airflow.start(name)
+            self.airflow.supervise()
             self.airflow.wait_until_healthy()
 
 
@@ -183,12 +182,12 @@ class Day:
                 airflow.kill(name)
         self.verdict.faults += 1
 
-    def back(self, name: str, chance: random.Random) -> None:
-        """The supervisor starts it again."""
+    def back(self, chance: random.Random) -> None:
+        """A supervisor starts again what has ended."""
         until = time.monotonic() + chance.uniform(1, 5)
         while time.monotonic() < until:
             time.sleep(0.05)
-        self.live.airflow.start(name)
+        self.live.airflow.supervise()
 
     def until(self, true: Callable[[], Any], seconds: float = HANG_S) -> Any:
         """What is awaited, as soon as it is true. The API server may be away meanwhile."""
@@ -216,7 +215,7 @@ class Day:
         """What came of it, once every run has ended: compared with an undisturbed run."""
         verdict, live = self.verdict, self.live
         try:
-            runs = self.until(self._ended)
+            runs = self.until(self._ended_supervised)
         except TimeoutError as error:
             verdict.hangs.append(str(error))
             runs = []
@@ -256,6 +255,10 @@ class Day:
     def _ended(self) -> list[Run]:
         runs = [self.live.api.run(DAG, run) for run in self.runs]
         return runs if all(map(finished, runs)) else []
+
+    def _ended_supervised(self) -> list[Run]:
+        self.live.airflow.supervise()
+        return self._ended()
 
     def _late(self, run: Run) -> bool:
         """The triggerer says so, sooner or later."""
@@ -305,7 +308,7 @@ def _struck(name: str, number: signal.Signals) -> Scene:
         day.begin()
         day.reach(chance)
         day.strike(name, number, chance)
-        day.back(name, chance)
+        day.back(chance)
 
     return play
 
@@ -356,8 +359,7 @@ def _worker(number: signal.Signals) -> Scene:
         else:
             day.live.airflow.end(worker, 120)
         day.verdict.faults += 1
-        day.until(day._ended)
-        day.live.airflow.start(worker)
+        day.until(day._ended)  # the other worker needs no help
 
     return play
 
