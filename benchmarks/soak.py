@@ -36,7 +36,7 @@ import psutil
 from benchmarks.slopes import Slope, slope
 from clipdex.config import REPOSITORY
 from clipdex.report import report_run
-from demo.airflow_api import AirflowApi, finished
+from demo.airflow_api import AirflowApi, ApiError, finished
 from demo.local_airflow import LocalAirflow
 from demo.places import DAG
 from demo.samples import write_tiny_clips
@@ -103,7 +103,7 @@ def soaked(home: Path, seconds: float) -> dict[str, Any]:
         samples = Samples(home, temporary, {**running.pids, "one process": process.pid})
         days = through_airflow(home / "airflow", api, samples, seconds)
         if process.poll() is not None:
-            raise SystemExit(f"the one process ended with {process.returncode}: see above")
+            raise SystemExit(f"the one process ended:\n{(home / 'loop/log').read_text()[-2000:]}")
         loops = told_by_loop(home / "loop")
         rows = (running.home / "airflow.db").stat().st_size / 1e6
     series = samples.series
@@ -172,15 +172,26 @@ def through_airflow(home: Path, api: AirflowApi, samples: Samples, seconds: floa
             if samples.seconds > seconds:
                 return number
             samples.sample()
-            for query in QUERIES:
-                api.page("/clipdex/", q=query)
-            for task in api.tasks(DAG, run):
-                api.page(f"/dags/{DAG}/runs/{run}/tasks/{task['task_id']}")
+            if number:  # before, nothing is searchable
+                look(api, run)
             time.sleep(EVERY_S)
         state = api.run(DAG, run)["state"]
         if state != "success":
             raise SystemExit(f"{run} of {day} ended as {state}")
     raise AssertionError("count() has no end")
+
+
+def look(api: AirflowApi, run: str) -> None:
+    """As a person who watches: searches, the tasks of a run, what their logs say."""
+    for query in QUERIES:
+        try:
+            api.page("/clipdex/", q=query)
+        except ApiError as error:
+            if ": 503 " not in str(error):  # the index is written to for longer than a page waits
+                raise
+    for task in api.tasks(DAG, run):
+        if task["state"] == "success" and task["map_index"] >= 0:
+            api.log(DAG, run, task["task_id"], task["try_number"], task["map_index"])
 
 
 @contextmanager
@@ -202,7 +213,9 @@ def one_process(home: Path, url: str, temporary: Path) -> Iterator["subprocess.P
     home.mkdir()
     (home / "engine").write_text(url)
     command = [sys.executable, "-m", "benchmarks.soak", "--loop", str(home)]
-    process = subprocess.Popen(command, env=os.environ | {"TMPDIR": str(temporary)}, cwd=REPOSITORY)
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    with (home / "log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=log, stderr=log)
     try:
         yield process
     finally:
