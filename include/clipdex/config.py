@@ -104,7 +104,8 @@ class Engine(_Group):
     options: put into every request as they are, such as {"top_k": 20}; part of a caption's fingerprint.
     server_sampling: what the server applies by its own flags ({"fps": 2, "max_frames": 32}); declared here because
     it is part of a caption's fingerprint, and checked against the server. Times in seconds.
-    in_flight: requests that one batch keeps open; 0 means the engine's own default.
+    in_flight: requests that one batch keeps open at all nodes together; 0 means the engine's own default, which for
+    servers is 32 for each of base_urls.
     ca_file: a PEM file with the authorities that vouch for https:// addresses; "" for the public ones.
     device, dtype, batch_size: of transformers, which runs in this process; "auto" takes a GPU where there is one, and
     the precision that the weights are stored in.

@@ -442,6 +442,12 @@ def test_a_node_that_missed_the_check_is_not_asked(serve, clips, caplog):
 # Many clips, several nodes
 
 
+@pytest.mark.parametrize(("told", "kept"), [(0, 3 * 32), (48, 48)])
+def test_a_batch_keeps_as_many_requests_open_as_told_or_so_many_for_each_address(told, kept):
+    urls = [f"http://gpu-{number}:30000" for number in range(3)]
+    assert opened(settings(*urls, in_flight=told)).in_flight == kept
+
+
 def test_requests_in_flight_are_bounded(serve, clips):
     engine = serve(latency_s=0.03)
     caption_all(clips * 4, engine, in_flight=3)

@@ -30,7 +30,7 @@ class ServerModel:
 
     def __init__(self, settings: Settings, backoff_s: float = 0.5) -> None:
         engine = settings.engine
-        self.in_flight = engine.in_flight or _IN_FLIGHT
+        self.in_flight = engine.in_flight or _IN_FLIGHT_A_NODE * len(engine.base_urls)
         self._engine, self._dialect = engine, DIALECTS[engine.name]
         self._nodes = Nodes(engine, self.in_flight, backoff_s)
         self._slots = asyncio.Semaphore(self.in_flight)
@@ -187,7 +187,7 @@ class _Request:
 
 
 _CHAT, _MODELS = "/v1/chat/completions", "/v1/models"
-_IN_FLIGHT = 32
+_IN_FLIGHT_A_NODE = 32
 _CHECK_S = 30.0
 _HERE = "@media@"
 _PIECE = 3 * 2**16
