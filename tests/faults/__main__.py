@@ -8,6 +8,7 @@ lost, asked for twice, wrongly in quarantine, or hung.
 
 import argparse
 import json
+import logging
 import re
 import shutil
 import sys
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--only", default="", help="a pattern; nothing is written then")
     given = parser.parse_args()
+    logging.getLogger("clipdex").addHandler(logging.NullHandler())  # what undisturbed runs say is no news
     began = time.monotonic()
     home = Path(tempfile.mkdtemp(prefix="clipdex-faults-"))
     seeds = range(1, given.seeds + 1)

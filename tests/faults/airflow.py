@@ -189,7 +189,7 @@ class Day:
             time.sleep(0.05)
         self.live.airflow.supervise()
 
-    def until(self, true: Callable[[], Any], seconds: float = HANG_S) -> Any:
+    def until(self, true: Callable[[], Any], seconds: float = HANG_S, every: float = 0.05) -> Any:
         """What is awaited, as soon as it is true. The API server may be away meanwhile."""
         deadline = time.monotonic() + seconds
         while True:
@@ -200,7 +200,7 @@ class Day:
                 pass
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {seconds:g} s: {self._states()}")
-            time.sleep(0.05)
+            time.sleep(every)
 
     def process(self, task: str) -> psutil.Process | None:
         """Of a task that runs, by the title that Airflow gives it."""
@@ -215,7 +215,7 @@ class Day:
         """What came of it, once every run has ended: compared with an undisturbed run."""
         verdict, live = self.verdict, self.live
         try:
-            runs = self.until(self._ended_supervised)
+            runs = self.until(self._ended_supervised, every=0.5)
         except TimeoutError as error:
             verdict.hangs.append(str(error))
             runs = []
@@ -263,7 +263,7 @@ class Day:
     def _late(self, run: Run) -> bool:
         """The triggerer says so, sooner or later."""
         try:
-            return bool(self.until(lambda: said_late(self.live.airflow.home, run["dag_run_id"]), 60))
+            return bool(self.until(lambda: said_late(self.live.airflow.home, run["dag_run_id"]), 60, every=0.5))
         except TimeoutError:
             return False
 
@@ -289,7 +289,7 @@ def _(day: Day, chance: random.Random) -> None:
 
     day.runs = day.until(both)
     day.verdict.faults += 1
-    day.until(day._ended)
+    day.until(day._ended, every=0.5)
     waited = [task for task in day.tasks() if task["task_id"] == "discover" and task["try_number"] > 1]
     said = [api.log(DAG, task["dag_run_id"], "discover", 1) for task in waited]
     if len(said) != 1 or f"{day.day} is worked on by" not in said[0]:
@@ -359,7 +359,7 @@ def _worker(number: signal.Signals) -> Scene:
         else:
             day.live.airflow.end(worker, 120)
         day.verdict.faults += 1
-        day.until(day._ended)  # the other worker needs no help
+        day.until(day._ended, every=0.5)  # the other worker needs no help
 
     return play
 
