@@ -13,7 +13,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -41,7 +41,7 @@ from tests.support.verdict import (
 from tests.support.watching import dags_soon_late, said_late
 
 DAG = "ingest_clips"
-CLIPS, BATCH, IN_FLIGHT, LATENCY_S = 8, 6, 2, 0.7
+CLIPS, BATCH, IN_FLIGHT, LATENCY_S, AWAY_LATENCY_S = 8, 6, 2, 0.7, 3.0
 WORDS = 80
 FIRST_DAY = date(2026, 1, 5)
 HANG_S = 240.0
@@ -158,21 +158,20 @@ class Day:
         """A run of the day, by hand."""
         self.runs.append(self.live.api.trigger(DAG, self.day))
 
-    def reach(self, chance: random.Random, moments: Iterable[str] = MOMENTS) -> str:
-        """A moment that the seed chooses: a task has begun, so many captions are stored, or so many seconds gone."""
-        task = chance.choice(list(moments))
+    def reach(self, task: str, chance: random.Random) -> None:
+        """A moment of a task that the seed chooses: so many captions are stored, or it has begun so long ago."""
         if task == "process.caption":
             least, running = chance.randrange(CLIPS // 2), chance.randint(1, IN_FLIGHT)
-            self.until(lambda: self._stored() >= least and self.live.engine.running >= running)
+            self.until(lambda: self._stored() >= least and self.live.engine.running >= running or self._over(task))
         else:
             self.until(lambda: self._began(task))
             until = time.monotonic() + chance.uniform(0, 1.5)
             self.until(lambda: time.monotonic() >= until)
-        return task
 
     def strike(self, name: str, number: signal.Signals, chance: random.Random) -> None:
         """End a component: SIGTERM reaches it alone, as from an init, SIGKILL it alone or with all that it started."""
         airflow = self.live.airflow
+        self.live.engine.latency_s = AWAY_LATENCY_S  # so that there is something left to do
         if number is signal.SIGKILL and chance.random() < 0.5:
             airflow.kill(name)
         else:
@@ -188,6 +187,7 @@ class Day:
         while time.monotonic() < until:
             time.sleep(0.05)
         self.live.airflow.supervise()
+        self.live.engine.latency_s = LATENCY_S
 
     def until(self, true: Callable[[], Any], seconds: float = HANG_S, every: float = 0.05) -> Any:
         """What is awaited, as soon as it is true. The API server may be away meanwhile."""
@@ -245,6 +245,10 @@ class Day:
 
     def _began(self, task: str) -> bool:
         return any(one["task_id"] == task and one["start_date"] for one in self.tasks())
+
+    def _over(self, task: str) -> bool:
+        states = [one["state"] for one in self.tasks() if one["task_id"] == task]
+        return bool(states) and all(state == "success" for state in states)
 
     def _stored(self) -> int:
         """Captions of the day that are stored."""
@@ -306,9 +310,10 @@ COMPONENTS = {
 def _struck(name: str, number: signal.Signals) -> Scene:
     def play(day: Day, chance: random.Random) -> None:
         day.begin()
-        day.reach(chance)
-        day.strike(name, number, chance)
-        day.back(chance)
+        for task in two_of(MOMENTS, chance):
+            day.reach(task, chance)
+            day.strike(name, number, chance)
+            day.back(chance)
 
     return play
 
@@ -317,29 +322,29 @@ for _name, _called in COMPONENTS.items():
     for _number in (signal.SIGKILL, signal.SIGTERM):
         scenario(
             f"{_number.name} of {_called}",
-            "while one of discover, caption, index and report runs, as the seed chooses; it is started again 1 to 5 s "
-            "later" + (", to it alone or with all that it started" if _number is signal.SIGKILL else ""),
+            "while two of discover, caption, index and report run, as the seed chooses; it is started again 1 to 5 s "
+            "later" + ("; to it alone or with all that it started" if _number is signal.SIGKILL else ""),
         )(_struck(_name, _number))
 
 
 def _task(number: signal.Signals) -> Scene:
     def play(day: Day, chance: random.Random) -> None:
         day.begin()
-        task = chance.choice(MOMENTS)
-        process = day.until(lambda: day.process(task))
-        until = time.monotonic() + chance.uniform(0, 1)
-        day.until(lambda: time.monotonic() >= until or not process.is_running())
-        try:
-            process.send_signal(number)
-        except psutil.NoSuchProcess:
-            raise NotInjected(f"{task} had ended") from None
-        day.verdict.faults += 1
+        for task in two_of(MOMENTS, chance):
+            process = day.until(lambda: day.process(task))  # noqa: B023
+            until = time.monotonic() + chance.uniform(0, 0.5)
+            day.until(lambda: time.monotonic() >= until or not process.is_running())  # noqa: B023
+            try:
+                process.send_signal(number)
+            except psutil.NoSuchProcess:
+                raise NotInjected(f"{task} had ended") from None
+            day.verdict.faults += 1
 
     return play
 
 
 for _number, _how in (
-    (signal.SIGKILL, "to the process of discover, caption, index or report, as the seed chooses"),
+    (signal.SIGKILL, "to the processes of two of discover, caption, index and report, as the seed chooses"),
     (signal.SIGTERM, "the same; Airflow 3.3 lets the task finish"),
 ):
     scenario(f"{_number.name} of a task process", _how)(_task(_number))
@@ -348,7 +353,8 @@ for _number, _how in (
 def _worker(number: signal.Signals) -> Scene:
     def play(day: Day, chance: random.Random) -> None:
         day.begin()
-        task = day.reach(chance, ("process.caption", "process.index"))
+        task = chance.choice(["process.caption", "process.index"])
+        day.reach(task, chance)
         worker = day.until(
             lambda: next(
                 (one["hostname"] for one in day.tasks() if one["task_id"] == task and one["state"] == "running"), ""
@@ -369,6 +375,11 @@ for _number, _how in (
     (signal.SIGTERM, "to the worker that has a batch in hand: it finishes its task, the other one does the rest"),
 ):
     scenario(f"{_number.name} of a Celery worker", _how, celery=True)(_worker(_number))
+
+
+def two_of(moments: Sequence[str], chance: random.Random) -> list[str]:
+    """In their order."""
+    return sorted(chance.sample(moments, 2), key=moments.index)
 
 
 def _title(process: psutil.Process) -> str:
