@@ -162,7 +162,7 @@ class Day:
         """A moment of a task that the seed chooses: so many captions are stored, or it has begun so long ago."""
         if task == "process.caption":
             least, running = chance.randrange(CLIPS // 2), chance.randint(1, IN_FLIGHT)
-            self.until(lambda: self._stored() >= least and self.live.engine.running >= running or self._over(task))
+            self.until(lambda: (self._stored() >= least and self.live.engine.running >= running) or self._over(task))
         else:
             self.until(lambda: self._began(task))
             until = time.monotonic() + chance.uniform(0, 1.5)
