@@ -332,7 +332,7 @@ def _task(number: signal.Signals) -> Scene:
         day.begin()
         for task in two_of(MOMENTS, chance):
             process = day.until(lambda: day.process(task))  # noqa: B023
-            until = time.monotonic() + chance.uniform(0, 0.5)
+            until = time.monotonic() + chance.uniform(0, 0.3)
             day.until(lambda: time.monotonic() >= until or not process.is_running())  # noqa: B023
             try:
                 process.send_signal(number)
