@@ -19,7 +19,10 @@ LATE_S = 1
 
 
 class Collector:
-    """Takes metrics by OTLP over HTTP. counters: what was told as deltas, summed up; gauges: as they were last."""
+    """Takes metrics by OTLP over HTTP.
+
+    counters: what only grows, summed up; gauges: as they were last; not_summed: counters told as totals.
+    """
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
@@ -67,8 +70,8 @@ class Collector:
         ]
         with self._lock:
             for one in metrics:
-                for point in one.sum.data_points:
-                    self.counters[one.name] += round(point.as_int or point.as_double)
+                if one.sum.is_monotonic:
+                    self.counters[one.name] += sum(point.as_int for point in one.sum.data_points)
                     if one.sum.aggregation_temporality != AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA:
                         self.not_summed.add(one.name)
                 for point in one.gauge.data_points:
