@@ -56,6 +56,7 @@ class LocalAirflow:
         self.url = f"http://127.0.0.1:{self.port}"
         self._given = dict(environment or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._sessions: list[int] = []
         self.password = ""
 
     def __enter__(self) -> Self:
@@ -92,7 +93,8 @@ class LocalAirflow:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
                 preexec_fn=die_with_parent, cwd=self.home,
             )  # fmt: skip
-        told = {"url": self.url, "parent": os.getpid(), "pids": self.pids}
+        self._sessions.append(self._processes[name].pid)
+        told = {"url": self.url, "parent": os.getpid(), "pids": self.pids, "sessions": self._sessions}
         (self.home / "local.json").write_text(json.dumps(told))
 
     @property
@@ -307,9 +309,9 @@ def _unhealthy(url: str) -> str:
 
 
 def _sessions(home: Path) -> set[int]:
-    """The components that were started last; each began a session of its own, which its tasks stay in."""
+    """Of every component since the start, those that ended too: what they started stays in them, and may live on."""
     try:
-        return set(json.loads((home / "local.json").read_text())["pids"].values())
+        return set(json.loads((home / "local.json").read_text())["sessions"])
     except FileNotFoundError:
         return set()
 

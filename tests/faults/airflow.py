@@ -25,7 +25,7 @@ import httpx
 import psutil
 
 from demo.airflow_api import AirflowApi, ApiError, finished
-from demo.local_airflow import LocalAirflow
+from demo.local_airflow import AirflowFailed, LocalAirflow
 from tests.support.engine import StandIn
 from tests.support.pipeline import Pipeline
 from tests.support.verdict import (
@@ -119,7 +119,11 @@ class Live:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Raises AirflowFailed if a process of Airflow's lives on."""
+        home = self.airflow.home
         self._everyone.close()
+        if left := [process for process in psutil.process_iter() if _works_in(process, home)]:
+            raise AirflowFailed(f"{len(left)} processes live on in {home}: {left}")
 
     def _started(self, home: Path, given: dict[str, str]) -> LocalAirflow:
         if not self._celery:
@@ -380,6 +384,13 @@ for _number, _how in (
 def two_of(moments: Sequence[str], chance: random.Random) -> list[str]:
     """In their order."""
     return sorted(chance.sample(moments, 2), key=moments.index)
+
+
+def _works_in(process: psutil.Process, home: Path) -> bool:
+    try:
+        return Path(process.cwd()) == home
+    except psutil.Error:
+        return False
 
 
 def _title(process: psutil.Process) -> str:
