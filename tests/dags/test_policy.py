@@ -17,7 +17,7 @@ def bag():
     return DagBag(REPOSITORY / "dags")
 
 
-@pytest.fixture(scope="module", params=["ingest_clips", "prune_clips"])
+@pytest.fixture(scope="module", params=["ingest_clips", "prune_clips", "reindex_clips"])
 def a_dag(bag, request):
     return bag.dags[request.param]
 
@@ -55,6 +55,13 @@ def test_every_pool_that_a_task_names_is_made_at_deployment(bag):
 def test_a_batch_is_finished_before_the_next_is_begun(bag):
     dag = bag.dags["ingest_clips"]
     assert {dag.task_dict[f"process.{name}"].weight_rule for name in ("caption", "index")} == {"upstream"}
+
+
+def test_an_index_is_served_after_every_day_is_there(bag):
+    dag = bag.dags["reindex_clips"]
+    assert dag.task_dict["reindex"].pool == "indexing"
+    assert dag.task_dict["serve"].trigger_rule == "all_success"
+    assert dag.task_dict["serve"].upstream_task_ids == {"reindex"}
 
 
 def test_a_day_with_unfinished_clips_is_red(bag):

@@ -107,6 +107,8 @@ class QdrantServer:
             case "PUT /collections/NAME/points":
                 client.upsert(name, models.PointsList.model_validate(body).points)
                 return _DONE
+            case "POST /collections/NAME/points/count":
+                return {"count": client.count(name, models.CountRequest.model_validate(body).filter).count}
             case "POST /collections/NAME/points/delete":
                 client.delete(name, models.PointIdsList.model_validate(body))
                 return _DONE
