@@ -69,10 +69,12 @@ def main() -> None:
 
 def keep(setting: str, steps: list[dict[str, Any]]) -> None:
     told = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    made = clips_from(0, 1)[f"{0:032x}"][0]
     told[setting] = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "python": sys.version.split()[0],
         "command": f"python -m benchmarks.edge{' --graph' if setting == 'graph' else ''}",
+        "a_point": {"payload_bytes": len(json.dumps(made.payload)), "words": len(made.sparse.indices)},
         "steps": steps,
     }
     RESULT.write_text(json.dumps(told, indent=1) + "\n")

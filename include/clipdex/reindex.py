@@ -116,7 +116,7 @@ def _reindex_day(
                 replace(index, points)
         for clip in described:
             said = known.get(clip.clip_id)
-            if said and said.outcome is Outcome.INDEXED and said.caption_key == clip.caption.key:
+            if said and _tells(said, clip) and said.collection != collection.name:
                 count = len(ids[clip.clip_id])
                 journal.add(changed(said, batch=_BATCH, collection=collection.name, chunks=count))
         journal.flush()
@@ -153,6 +153,11 @@ def _described(store: Store, day: str, known: dict[str, ClipOutcome]) -> Iterato
             captions = list(readers.map(store.caption, [said.caption_key for said in some]))
         both = zip(some, captions, strict=True)
         yield [Described(said.clip_id, said.uri, said.day, caption) for said, caption in both if caption is not None]
+
+
+def _tells(said: ClipOutcome, clip: Described) -> bool:
+    """Whether the last word on a clip is that this caption of it is indexed."""
+    return said.outcome is Outcome.INDEXED and said.caption_key == clip.caption.key
 
 
 def _ids(settings: Settings, embedder: Embedder, clips: Sequence[Described]) -> dict[str, set[str]]:
