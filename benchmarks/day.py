@@ -1,11 +1,11 @@
 """What a day of 33,000 clips costs around the work itself, through a live Airflow: a million clips are thirty of these.
 
-    python -m benchmarks.day [--clips 33000] [--batch 512]
+    python -m benchmarks.day [--clips 33000] [--batch 512] [--postgres]
 
-ingest_clips runs as it is, in the Airflow of `make up` (SQLite, LocalExecutor with four tasks at once), but for two
-stand-ins (cheap.py): clips are prepared already, and vectors are drawn. Twenty stand-in nodes answer in 0.2 s. Store,
-journal, gates, chunks and Qdrant Edge are real. The day is ingested, then run again with all of it done. Writes
-results/day.json.
+ingest_clips runs as it is, in the Airflow of `make up` (SQLite, or a Postgres out of a wheel, as in `make celery-demo`;
+LocalExecutor with four tasks at once), but for two stand-ins (cheap.py): clips are prepared already, and vectors are
+drawn. Twenty stand-in nodes answer in 0.2 s. Store, journal, gates, chunks and Qdrant Edge are real. The day is
+ingested, then run again with all of it done. Writes results/day.json, with --postgres results/day-postgres.json.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,20 +30,26 @@ from clipdex.config import REPOSITORY
 from clipdex.report import load_report
 from demo.airflow_api import AirflowApi, finished, seconds_of
 from demo.local_airflow import LocalAirflow
+from demo.local_celery import postgres
 from demo.places import DAG
 from tests.support.pipeline import Pipeline
 
 LIMIT_S = 3600
 EVERY_S = 1.0
-RESULT = Path(__file__).parent / "results" / "day.json"
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=33_000)
     parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--postgres", action="store_true", help="the metadata database, in the place of SQLite")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="clipdex-day-") as folder, nodes(QUICK) as serving:
+    with (
+        tempfile.TemporaryDirectory(prefix="clipdex-day-") as folder,
+        nodes(QUICK) as serving,
+        postgres() if given.postgres else nullcontext() as database,
+    ):
         pipeline = Pipeline(Path(folder), serving.urls, engine={"in_flight": 64, "request_timeout_s": 60.0})
         Ready(pipeline.settings).write(given.clips)
         environment = pipeline.environment() | {
@@ -51,6 +57,8 @@ def main() -> None:
             "PYTHONPATH": f"{REPOSITORY}/include:{REPOSITORY}",
             "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "benchmarks/cheap_dags"),
         }
+        if database:
+            environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"postgresql+psycopg{database}"
         with (
             LocalAirflow(Path(folder) / ".airflow", environment) as airflow,
             AirflowApi(airflow.url, airflow.user, airflow.password) as api,
@@ -60,14 +68,15 @@ def main() -> None:
                 "date": f"{datetime.now(UTC):%Y-%m-%d}",
                 "python": sys.version.split()[0],
                 "cores": os.cpu_count(),
-                "command": "python -m benchmarks.day",
+                "command": "python -m benchmarks.day" + " --postgres" * given.postgres,
+                "database": "Postgres" if given.postgres else "SQLite",
                 "clips": given.clips,
                 "batch_size": given.batch,
                 "new": day.run(),
                 "again": day.run(),
             }
         result["engine"] = asked(serving)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / ("day-postgres.json" if given.postgres else "day.json")).write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
     assert result["new"]["indexed"] == given.clips and result["new"]["state"] == "success", result["new"]
     assert result["again"]["planned"] == 0 and result["engine"]["requests"] < 1.01 * given.clips, result
@@ -109,7 +118,7 @@ class Day:
             "peak_mb": peaks,
             "rows": {name: more for name, count in self.rows().items() if (more := count - before.get(name, 0))},
             "xcom": self.xcom(run),
-            "database_mb": round((self.airflow.home / "airflow.db").stat().st_size / 1e6, 1),
+            "database_mb": self.database_mb(),
             "store": files(Path(self.pipeline.home) / ".clipdex/store"),
             "index": files(Path(self.pipeline.home) / ".clipdex/index"),
             "logs": files(self.airflow.home / "logs"),
@@ -129,10 +138,19 @@ class Day:
 
     def xcom(self, run: str) -> dict[str, int]:
         """Rows, bytes of all, and of the largest."""
-        query = "select count(*), sum(length(value)), max(length(value)) from xcom where run_id = :run"
+        length = "length(cast(value as text))"
+        query = f"select count(*), sum({length}), max({length}) from xcom where run_id = :run"
         with self._database().connect() as database:
             rows, total, largest = database.execute(sqlalchemy.text(query), {"run": run}).one()
         return {"rows": rows, "bytes": total or 0, "largest_bytes": largest or 0}
+
+    def database_mb(self) -> float:
+        with self._database().connect() as database:
+            if database.dialect.name == "postgresql":
+                size = database.scalar(sqlalchemy.text("select pg_database_size(current_database())"))
+            else:
+                size = (self.airflow.home / "airflow.db").stat().st_size
+        return round((size or 0) / 1e6, 1)
 
     def cpu_s(self) -> dict[str, float]:
         """Of each component by itself, tasks not counted, since it started."""

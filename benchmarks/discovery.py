@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clipdex.clips import Source
+from clipdex.clips import Clip, Source
 from clipdex.config import Settings
 from clipdex.outcomes import ClipOutcome, Journal, Outcome, compact
 from clipdex.planning import Wanted, manifest, plan_run, survey
@@ -84,28 +84,31 @@ def mark_done(folder: Path, day: str = DAY) -> None:
     for batch in made.batches:
         journal = Journal(store, day, f"{day}.2", batch.batch, "index", 1)
         for clip in manifest(store, batch):
-            journal.add(
-                ClipOutcome(
-                    clip.clip_id,
-                    clip.uri,
-                    day,
-                    clip.version,
-                    Outcome.INDEXED,
-                    batch.batch,
-                    content=clip.clip_id * 2,
-                    caption_key=clip.clip_id,
-                    fingerprint=WANTED.fingerprint,
-                    collection=WANTED.collection,
-                    origin="new",
-                    chunks=4,
-                    seconds=8.1,
-                    attempts=1,
-                    prompt_tokens=1752,
-                    completion_tokens=512,
-                )
-            )
+            journal.add(outcome_of(clip, batch.batch, Outcome.INDEXED))
         journal.flush()
     compact(store, day, f"{day}.2")
+
+
+def outcome_of(clip: Clip, batch: str, outcome: Outcome) -> ClipOutcome:
+    """What a task says of a clip that an engine has captioned."""
+    return ClipOutcome(
+        clip.clip_id,
+        clip.uri,
+        clip.day,
+        clip.version,
+        outcome,
+        batch,
+        content=clip.clip_id * 2,
+        caption_key=clip.clip_id,
+        fingerprint=WANTED.fingerprint,
+        collection=WANTED.collection,
+        origin="new",
+        chunks=4,
+        seconds=8.1,
+        attempts=1,
+        prompt_tokens=1752,
+        completion_tokens=512,
+    )
 
 
 def here(folder: Path) -> Settings:
