@@ -141,7 +141,8 @@ class Samples:
 
     def sample(self) -> None:
         for name, process in self._processes.items():
-            self._add(f"{name}: memory_mb", process.memory_full_info().pss / 2**20)
+            # What it alone holds: a share of common pages (PSS) grows when a neighbour ends that shared them.
+            self._add(f"{name}: memory_mb", process.memory_full_info().uss / 2**20)
             self._add(f"{name}: fds", process.num_fds())
             self._add(f"{name}: threads", process.num_threads())
             self._add(f"{name}: children", len(process.children(recursive=True)))
