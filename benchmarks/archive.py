@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from benchmarks.discovery import in_its_own_process, make_clips, mark_done
+from benchmarks.footprint import files, rss_mb
 from clipdex.config import REPOSITORY
 
 FIRST = date(2026, 11, 1)
@@ -45,13 +46,13 @@ def main() -> None:
             "days": given.days,
         }
         result["new"] = summed([in_its_own_process(name, day) for day in days])
-        result["objects_of_plans"] = objects(folder)
+        result["store_of_plans"] = files(folder / ".clipdex/store")
         if given.clips > 1024 * 512:  # fewer fit into one run
             result["one_run"] = command("ingest", str(folder / "clips"), home=folder)
         for day in days:
             mark_done(folder, day)
         result["all_done"] = summed([in_its_own_process(name, day) for day in days])
-        result["objects_of_ledgers"] = objects(folder, "ledger")
+        result["ledgers"] = files(folder / ".clipdex/store/ledger")
         result["plan"] = command("plan", str(folder / "clips"), "--from", days[0], "--to", days[-1], home=folder)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
@@ -67,12 +68,6 @@ def summed(days: list[dict[str, float]]) -> dict[str, Any]:
         "first_day": days[0],
         "last_day": days[-1],
     }
-
-
-def objects(folder: Path, below: str = "") -> dict[str, float]:
-    """In the artifact store."""
-    sizes = [path.stat().st_size for path in (folder / ".clipdex/store" / below).rglob("*") if path.is_file()]
-    return {"objects": len(sizes), "megabytes": round(sum(sizes) / 1e6, 1)}
 
 
 def command(*words: str, home: Path) -> dict[str, Any]:
@@ -96,13 +91,6 @@ def command(*words: str, home: Path) -> dict[str, Any]:
 
 
 PATHS = {"PATH": "/usr/bin:/bin"}
-
-
-def rss_mb(process: psutil.Popen) -> float:
-    try:
-        return process.memory_info().rss / 2**20
-    except psutil.Error:
-        return 0.0
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import psutil
 import sqlalchemy
 
 from benchmarks.fleet import DAY, QUICK, Ready, Serving, busy_s, nodes
+from benchmarks.footprint import files, rss_mb
 from clipdex.config import REPOSITORY
 from clipdex.report import load_report
 from demo.airflow_api import AirflowApi, finished, seconds_of
@@ -115,7 +116,7 @@ class Day:
             "tries": max(task["try_number"] for task in tasks),
             "cpu_s": {**spent, "machine": round(busy_s() - machine, 1)},
             "scheduler_cpu_s_a_batch": round(spent["scheduler"] / batches, 2) if batches else None,
-            "peak_mb": peaks,
+            "peak_mb": {name: round(peak) for name, peak in peaks.items()},
             "rows": {name: more for name, count in self.rows().items() if (more := count - before.get(name, 0))},
             "xcom": self.xcom(run),
             "database_mb": self.database_mb(),
@@ -197,18 +198,6 @@ def spread(tasks: list[dict[str, Any]], task_id: str) -> dict[str, float]:
         "longest_s": round(max([task["duration"] for task in ran], default=0), 2),
         "queued_s": round(statistics.median(waited or [0]), 2),
     }
-
-
-def files(folder: Path) -> dict[str, float]:
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return {"files": len(sizes), "megabytes": round(sum(sizes) / 1e6, 1)}
-
-
-def rss_mb(process: psutil.Process) -> float:
-    try:
-        return round(process.memory_info().rss / 2**20)
-    except psutil.Error:
-        return 0.0
 
 
 def asked(serving: Serving) -> dict[str, Any]:

@@ -6,6 +6,7 @@ others, moves it little.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from scipy.stats import theilslopes
 
@@ -37,10 +38,5 @@ def slope(times: Sequence[float], values: Sequence[float], warm_up_s: float) -> 
     fit = theilslopes(value, at, 0.95)
     end = max(1, len(kept) // 10)
     return Slope(
-        fit.slope * HOUR, fit.low_slope * HOUR, fit.high_slope * HOUR, _median(value[:end]), _median(value[-end:])
+        fit.slope * HOUR, fit.low_slope * HOUR, fit.high_slope * HOUR, median(value[:end]), median(value[-end:])
     )
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2]

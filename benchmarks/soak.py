@@ -33,6 +33,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.footprint import files
 from benchmarks.slopes import Slope, slope
 from clipdex.config import REPOSITORY
 from clipdex.report import report_run
@@ -119,7 +120,7 @@ def soaked(home: Path, seconds: float) -> dict[str, Any]:
         "requests": len(engine.chats),
         "faults": sum(bool(request.fault) for request in engine.chats),
         "database_mb": round(rows, 1),
-        "logs_mb": round(size_mb(home / "airflow/.airflow/logs"), 1),
+        "logs_mb": files(home / "airflow/.airflow/logs")["megabytes"],
         "bounds_an_hour": BOUNDS,
         "slopes": slopes,
         "samples": {name: asdict(one) for name, one in series.items()},
@@ -249,10 +250,6 @@ def told_by_loop(home: Path) -> list[tuple[float, int, int]]:
     """Seconds, batches, objects; the last line may be cut off."""
     lines = (home / "told.jsonl").read_text().splitlines(keepends=True)
     return [tuple(json.loads(line)) for line in lines if line.endswith("\n")]
-
-
-def size_mb(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def print_table(result: dict[str, Any]) -> list[str]:

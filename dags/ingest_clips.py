@@ -18,16 +18,7 @@ from clipdex import orchestration as clipdex
 
 NIGHTLY = CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
 
-# The first retry comes soon, for a worker that was killed; all of them together wait for a node that loads its model
-# again, and longer than a lease lasts that nobody renews.
-DEFAULTS = {
-    "owner": "clipdex",
-    "retries": 6,
-    "retry_delay": timedelta(seconds=10),
-    "retry_exponential_backoff": 2.0,
-    "retry_policy": clipdex.RETRY_POLICY,
-    "execution_timeout": timedelta(minutes=30),
-}
+DEFAULTS = clipdex.DEFAULTS | {"execution_timeout": timedelta(minutes=30)}
 
 # Counted from the moment at which a run is queued, since a run for a partition has no logical date.
 SEARCHABLE_IN_TIME = DeadlineAlert(

@@ -18,14 +18,7 @@ from airflow.sdk import dag, task
 
 from clipdex import orchestration as clipdex
 
-DEFAULTS = {
-    "owner": "clipdex",
-    "retries": 6,
-    "retry_delay": timedelta(seconds=10),
-    "retry_exponential_backoff": 2.0,
-    "retry_policy": clipdex.RETRY_POLICY,
-    "execution_timeout": timedelta(hours=3),
-}
+DEFAULTS = clipdex.DEFAULTS | {"execution_timeout": timedelta(hours=3)}
 
 
 @dag(

@@ -6,7 +6,6 @@ A clip counts as done only after the index acknowledged its points. The index is
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -114,8 +113,7 @@ def points_of(settings: Settings, embedder: Embedder, clips: Sequence[Described]
 
 def _with_captions(store: Store, journal: Journal, outcomes: list[ClipOutcome]) -> list[tuple[ClipOutcome, Caption]]:
     """Each clip with its stored caption; one that has gone is said to have failed, and asked for by the next run."""
-    with ThreadPoolExecutor(16) as readers:
-        captions = list(readers.map(store.caption, [outcome.caption_key for outcome in outcomes]))
+    captions = store.captions(outcome.caption_key for outcome in outcomes)
     found = []
     for outcome, caption in zip(outcomes, captions, strict=True):
         if caption is not None:

@@ -44,6 +44,16 @@ RETRY_POLICY = ExceptionRetryPolicy(
     ]
 )
 
+# The first retry comes soon, for a worker that was killed; all of them together wait for a node that loads its model
+# again, and longer than a lease lasts that nobody renews.
+DEFAULTS = {
+    "owner": "clipdex",
+    "retries": 6,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "retry_policy": RETRY_POLICY,
+}
+
 PARAMS = {
     "day": Param(None, type=["null", "string"], format="date", description="The day to ingest when triggered by hand"),
     "prefix": Param(None, type=["null", "string"], description="Or a folder of the source, such as 2026/11/03/cam-7"),

@@ -8,7 +8,6 @@ on. Searches read the former collection until serve() switches the alias, after 
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from dataclasses import replace as changed
 from itertools import chain
@@ -23,7 +22,7 @@ from clipdex.index import Collection, Index, open_index, point_id, replace
 from clipdex.index.points import in_batches
 from clipdex.indexing import CLIPS_AT_ONCE, Described, points_of
 from clipdex.outcomes import ClipOutcome, Journal, Outcome, compact, ledger
-from clipdex.store import AT_ONCE, Store
+from clipdex.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -149,9 +148,7 @@ def _described(store: Store, day: str, known: dict[str, ClipOutcome]) -> Iterato
         yield [Described.from_json(record) for record in lines.values()]
     elsewhere = [said for said in known.values() if said.outcome is Outcome.INDEXED and said.clip_id not in last]
     for some in in_batches(elsewhere, CLIPS_AT_ONCE):
-        with ThreadPoolExecutor(AT_ONCE) as readers:
-            captions = list(readers.map(store.caption, [said.caption_key for said in some]))
-        both = zip(some, captions, strict=True)
+        both = zip(some, store.captions(said.caption_key for said in some), strict=True)
         yield [Described(said.clip_id, said.uri, said.day, caption) for said, caption in both if caption is not None]
 
 

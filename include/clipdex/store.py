@@ -32,8 +32,7 @@ from clipdex.files import files_below, is_local, modified, open_root
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 16
-"""Objects that are read or deleted at the same time."""
+_AT_ONCE = 16  # objects that are read or deleted at the same time
 
 _TEMPORARY = ".tmp-"
 
@@ -104,7 +103,7 @@ class Store:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Absent keys are no error: another process may have been first."""
-        with ThreadPoolExecutor(AT_ONCE) as deleting:
+        with ThreadPoolExecutor(_AT_ONCE) as deleting:
             list(deleting.map(self._delete, keys))
 
     def delete_folder(self, prefix: str) -> None:
@@ -147,6 +146,11 @@ class Store:
             log.warning("%s: not a caption (%s); it is asked for again", caption_path(key), error)
             return None
 
+    def captions(self, keys: Iterable[str]) -> tuple[Caption | None, ...]:
+        """Each of these captions as caption() gives it, so many of them at the same time."""
+        with ThreadPoolExecutor(_AT_ONCE) as readers:
+            return tuple(readers.map(self.caption, keys))
+
     def write_caption(self, caption: Caption) -> None:
         self.write_json(caption_path(caption.key), caption.to_json())
 
@@ -155,9 +159,9 @@ class Store:
 
     def _read_ahead(self, keys: Sequence[str]) -> Iterator[bytes]:
         """Object storage answers in tens of milliseconds, and a day may have thousands of parts."""
-        with ThreadPoolExecutor(AT_ONCE) as readers:
-            for start in range(0, len(keys), 4 * AT_ONCE):
-                yield from readers.map(self.read, keys[start : start + 4 * AT_ONCE])
+        with ThreadPoolExecutor(_AT_ONCE) as readers:
+            for start in range(0, len(keys), 4 * _AT_ONCE):
+                yield from readers.map(self.read, keys[start : start + 4 * _AT_ONCE])
 
     def _delete(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):
