@@ -21,7 +21,7 @@ import traceback
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -90,15 +90,30 @@ def main() -> None:
 
 
 def run_lane(name: str, plan: dict[str, Any], host: Host, work: Path, out: Path, until: float) -> None:
-    if plan.get("cores"):
-        first, last = (int(core) for core in plan["cores"].split("-"))
-        os.sched_setaffinity(0, set(range(first, last + 1)) & os.sched_getaffinity(0))
+    _stay_on(plan.get("cores", ""))
     lane = Lane(name, plan["gpu"], plan.get("cores", ""), host, work, out, until, count(plan.get("first_clip", 0)))
-    for case in plan["case"]:
-        if time.time() > until:
+    _run_cases(lane, plan["case"])
+
+
+def _stay_on(cores: str) -> None:
+    """Keeps this thread, and what it starts, on these cores."""
+    if cores:
+        first, last = (int(core) for core in cores.split("-"))
+        os.sched_setaffinity(0, set(range(first, last + 1)) & os.sched_getaffinity(0))
+
+
+def _run_cases(lane: Lane, cases: list[dict[str, Any]]) -> None:
+    for case in cases:
+        if time.time() > lane.until:
             lane.write({"case": case["name"], "left_out": "no time left"})
             continue
         run_case(lane, case)
+
+
+def _about(case: dict[str, Any]) -> dict[str, Any]:
+    about = {name: case.get(name, default) for name, default in
+             (("engine", ""), ("flags", []), ("env", {}), ("why", ""))}  # fmt: skip
+    return {**about, "case": case["name"]}
 
 
 def run_case(lane: Lane, case: dict[str, Any]) -> None:
@@ -109,9 +124,7 @@ def run_case(lane: Lane, case: dict[str, Any]) -> None:
     if case["engine"] == "gateway":
         _gateway(lane, case)
         return
-    about = {name: case.get(name, default) for name, default in
-             (("name", ""), ("engine", ""), ("flags", []), ("env", {}), ("why", ""))}  # fmt: skip
-    about["case"] = about.pop("name")
+    about = _about(case)
     log = lane.work / "logs" / f"{lane.plan}-{lane.gpu}-{case['name']}.log"
     try:
         server = servers.start(lane.host, case["engine"], about["flags"], about["env"], lane.gpu, lane.cores, log,
@@ -121,26 +134,39 @@ def run_case(lane: Lane, case: dict[str, Any]) -> None:
         return
     try:
         lane.write({**about, "command": server.command, "start_s": server.start_s})
-        for point in case["point"]:
-            if time.time() > lane.until:
-                lane.write({**about, "point": point, "left_out": "no time left"})
-                continue
-            _flush(server)
-            began = time.time()
-            try:
-                found = _POINTS[point.get("kind", "load")](lane, server, point)
-            except Exception:  # a point that fails costs only itself: the machine is held for all of them
-                found = {"failed": traceback.format_exc()[-3000:]}
-            log_lines = _log_of(server, began) if case["engine"] == "sglang" else []
-            lane.write({**about, "point": point, **found, "load_of_log": log_lines})
-            if not server.alive:
-                lane.write({**about, "died": server.tail()})
-                break
+        _run_points(lane, server, about, case["point"])
     finally:
         server.stop()
 
 
-def _load(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, Any]:
+def _run_points(lane: Lane, server: Server, about: dict[str, Any], points: list[dict[str, Any]]) -> None:
+    """One after the other; until the server dies."""
+    for point in points:
+        _wait_for_clips(lane)
+        if time.time() > lane.until:
+            lane.write({**about, "point": point, "left_out": "no time left"})
+            continue
+        _flush(server)
+        began, cpu_s = time.time(), server.cpu_s()
+        try:
+            found = _POINTS[point.get("kind", "load")](lane, server, point, about)
+        except Exception:  # a point that fails costs only itself: the machine is held for all of them
+            found = {"failed": traceback.format_exc()[-3000:]}
+        log_lines = _log_of(server, began) if server.engine == "sglang" else []
+        lane.write({**about, "point": point, **found, "server_cpu_s": round(server.cpu_s() - cpu_s, 1),
+                    "load_of_log": log_lines})  # fmt: skip
+        if not server.alive:
+            lane.write({**about, "died": server.tail()})
+            break
+
+
+def _wait_for_clips(lane: Lane) -> None:
+    """prepare.py may still be at work while the first engine starts."""
+    while not (lane.work / "ready").exists() and time.time() < lane.until:
+        time.sleep(1)
+
+
+def _load(lane: Lane, server: Server, point: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     """Ready-made proxies (or the clips themselves), a closed loop."""
     kind = point.get("proxy", "20x476x280")
     tokens = point.get("tokens", 512)
@@ -156,7 +182,7 @@ def _load(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, Any]:
     return {"proxy": kind, "rates": found.to_json()}
 
 
-def _pipeline(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, Any]:
+def _pipeline(lane: Lane, server: Server, point: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     """clipdex on stored clips, and the bare generator on as many proxies, in turns; each is written as it ends."""
     from benchmarks.engines import pipeline
 
@@ -166,42 +192,64 @@ def _pipeline(lane: Lane, server: Server, point: dict[str, Any]) -> dict[str, An
         return pipeline.run(point.get("urls", [server.url]), clips, folder, point)
 
     def of_generator() -> dict[str, Any]:
-        found = _load(lane, server, {**point, "prompt": "describe", "in_flight": point["bare_in_flight"]})
+        found = _load(lane, server, {**point, "prompt": "describe", "in_flight": point["bare_in_flight"]}, about)
         rates: dict[str, Any] = found["rates"]
         return rates
 
     turns = [("pipeline", of_clipdex)] + ([("bare", of_generator)] if point.get("bare", True) else [])
     if point.get("bare_first"):
         turns.reverse()
-    rounds = []
+    rounds: list[dict[str, Any]] = []
     for number in range(point.get("rounds", 1)):
         rounds.append({})
         for name, run in turns:
             _flush(server)
             rounds[-1][name] = run()
-            lane.write({"engine": server.engine, "point": point, "round": number, name: rounds[-1][name]})
+            lane.write({**about, "point": point, "round": number, name: rounds[-1][name]})
     return {"rounds": len(rounds)}
 
 
-_POINTS: dict[str, Callable[[Lane, Server, dict[str, Any]], dict[str, Any]]] = {"load": _load, "pipeline": _pipeline}
+_POINTS: dict[str, Callable[[Lane, Server, dict[str, Any], dict[str, Any]], dict[str, Any]]] = {
+    "load": _load, "pipeline": _pipeline,
+}  # fmt: skip
 
 
 def _gateway(lane: Lane, case: dict[str, Any]) -> None:
-    """Two nodes, each on its own GPU and cores: one alone, both through the gateway, both as a list."""
-    about = {"case": case["name"], "engine": "gateway", "flags": case["flags"], "env": case.get("env", {}),
-             "why": case.get("why", "")}  # fmt: skip
+    """Nodes, each on its own GPU and cores: one alone, all through the gateway, all as a list.
+
+    Then, under "apart", each goes on by itself and beside the others: points of its own, then cases of its own.
+    """
+    about = _about(case)
 
     def start(gpu: int) -> Server:
         log = lane.work / "logs" / f"{lane.plan}-{case['name']}-{gpu}.log"
         return servers.start(lane.host, case["nodes"], case["flags"], case.get("env", {}), gpu, case["cores"][gpu], log,
                              case.get("wait_s", 480.0))  # fmt: skip
 
-    with ThreadPoolExecutor(2) as starting:
+    with ThreadPoolExecutor(len(case["cores"])) as starting:
         nodes = list(starting.map(start, range(len(case["cores"]))))
-    gateway = servers.start_gateway([node.url for node in nodes], lane.work / "logs" / f"{lane.plan}-gateway.log")
+    lane.write({**about, "commands": [node.command for node in nodes], "start_s": [node.start_s for node in nodes]})
+    try:
+        _through_gateway(lane, nodes, about, case["point"])
+        apart = case.get("apart", [])
+        with ThreadPoolExecutor(max(1, len(apart))) as going_on:
+            list(going_on.map(lambda gpu: _go_on(lane, case, gpu, nodes[gpu]), range(len(apart))))
+    finally:
+        for node in nodes:
+            node.stop()
+
+
+def _through_gateway(lane: Lane, nodes: list[Server], about: dict[str, Any], points: list[dict[str, Any]]) -> None:
+    log = lane.work / "logs" / f"{lane.plan}-gateway.log"
+    try:
+        gateway = servers.start_gateway([node.url for node in nodes], log)
+    except ServerDied as error:  # the nodes are worth going on with
+        lane.write({**about, "died": str(error)[-3000:]})
+        return
     asked = {"node": nodes[0], "gateway": gateway, "list": nodes[0]}
     try:
-        for point in case["point"]:
+        for point in points:
+            _wait_for_clips(lane)
             if time.time() > lane.until:
                 lane.write({**about, "point": point, "left_out": "no time left"})
                 continue
@@ -210,11 +258,23 @@ def _gateway(lane: Lane, case: dict[str, Any]) -> None:
             urls = {"gateway": [gateway.url], "list": [node.url for node in nodes]}.get(
                 point["through"], [nodes[0].url]
             )
-            found = _POINTS[point.get("kind", "load")](lane, asked[point["through"]], {**point, "urls": urls})
+            try:
+                run = _POINTS[point.get("kind", "load")]
+                found = run(lane, asked[point["through"]], {**point, "urls": urls}, about)
+            except Exception:
+                found = {"failed": traceback.format_exc()[-3000:]}
             lane.write({**about, "point": point, **found})
     finally:
-        for server in (gateway, *nodes):
-            server.stop()
+        gateway.stop()
+
+
+def _go_on(lane: Lane, case: dict[str, Any], gpu: int, node: Server) -> None:
+    told = case["apart"][gpu]
+    own = replace(lane, gpu=gpu, cores=case["cores"][gpu], next_clip=count(told.get("first_clip", 0)))
+    _stay_on(own.cores)
+    _run_points(own, node, {**_about(case), "engine": case["nodes"]}, told["point"])
+    node.stop()
+    _run_cases(own, told.get("case", []))
 
 
 def _transformers(lane: Lane, case: dict[str, Any]) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 SERVED = "qwen2.5-vl-7b"
 REPOSITORY = Path(__file__).parents[2]
 
@@ -48,6 +50,13 @@ class Server:
     @property
     def alive(self) -> bool:
         return self.process.poll() is None
+
+    def cpu_s(self) -> float:
+        """CPU seconds of this process and all its children, so far."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self.process.pid)
+            return sum(_cpu_s(one) for one in (root, *root.children(recursive=True)))
+        return 0.0
 
     def tail(self, lines: int = 30) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
@@ -134,6 +143,13 @@ def _environment(host: Host, engine: str, gpu: int, env: Mapping[str, str]) -> d
     given = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return {**given, "PYTHONPATH": python_path or os.environ.get("PYTHONPATH", ""), "CUDA_VISIBLE_DEVICES": str(gpu),
             "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", **env}  # fmt: skip
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0
 
 
 def _answers(url: str) -> bool:
