@@ -16,6 +16,7 @@ MEASURED = RESULTS / "engines"
 DOCS = Path(__file__).parents[2] / "docs"
 
 TOKENS = 512
+FIXED_TOKENS = 1752
 FIXED, SMALL = "20x476x280", ("10x476x280", "20x336x196")
 
 H200 = {"bandwidth_tb_s": 4.8, "fp8_tflop_s": 1979.0, "memory_gb": 141}
@@ -34,22 +35,23 @@ def main() -> None:
     print(table(points))
     print(json.dumps(summary, indent=1))
     draw_engines(points, DOCS / "engines.svg")
-    for waves in sorted(MEASURED.glob("*-waves-*.json")):
-        draw_waves(json.loads(waves.read_text()), DOCS / "waves.svg")
+    draw_waves(waves(), DOCS / "waves.svg")
 
 
 def read() -> Iterator[dict[str, Any]]:
-    """Every point that gave rates, with its file and line; beside: what was measured in turns."""
+    """Every point that gave rates, with its file and line; beside: the same for what was measured in turns."""
     for file in sorted(MEASURED.glob("*.jsonl")):
         for number, line in enumerate(file.read_text().splitlines(), 1):
             record = json.loads(line)
             kept = {name: record.get(name, default) for name, default in (("case", ""), ("point", {}), ("flags", []))}
-            about = {"from": f"engines/{file.name}:{number}", "engine": record["engine"], **kept}
+            # One of the gateway's nodes, asked directly, is a server like any other.
+            engine = "sglang" if kept["point"].get("through") == "node" else record["engine"]
+            about = {"from": f"engines/{file.name}:{number}", "engine": engine, **kept}
             if record.get("rates", {}).get("requests"):
                 yield {**about, "proxy": record.get("proxy", FIXED), "rates": record["rates"]}
             rounds = record["rounds"] if isinstance(record.get("rounds"), list) else [record]
-            for place, found in enumerate(rounds):
-                beside = (file.name, json.dumps(kept["point"]), record.get("round", place))
+            for found in rounds:
+                beside = (file.name, json.dumps(kept["point"]))
                 for kind in ("pipeline", "bare"):
                     if kind in found:
                         yield {**about, "kind": kind, "beside": beside, "proxy": FIXED, "rates": _rates(found[kind])}
@@ -69,11 +71,7 @@ def summarize(points: list[dict[str, Any]]) -> dict[str, Any]:
     def fp8(one: dict[str, Any]) -> bool:
         return "fp8" in one["flags"]
 
-    pipeline, pipeline_from = best(lambda one: one.get("kind") == "pipeline", "whole_clips_per_s")
-    turn = next(
-        (one["beside"] for one in points if one.get("kind") == "pipeline" and one["from"] == pipeline_from), None
-    )
-    beside = [one for one in points if one.get("kind") == "bare" and one["beside"] == turn]
+    turns = in_turns(points)
     rows = {
         # One at a time: over the median, since the first ones still allocate.
         "transformers_clips_per_s": _one_at_a_time(points),
@@ -81,16 +79,17 @@ def summarize(points: list[dict[str, Any]]) -> dict[str, Any]:
         "sglang_clips_per_s": best(lambda one: one["engine"] == "sglang" and bare(one) and not fp8(one)),
         "sglang_tuned_clips_per_s": best(
             lambda one: one["engine"] == "sglang" and bare(one) and fp8(one) and one["proxy"] == FIXED
+            and one["rates"]["prompt_tokens"] == FIXED_TOKENS
         ),
         "sglang_small_proxy_clips_per_s": best(
             lambda one: one["engine"] == "sglang" and bare(one) and one["proxy"] in SMALL
         ),
-        "pipeline_clips_per_s": (pipeline, pipeline_from),
-        "pipeline_efficiency": (
-            round(pipeline / beside[0]["rates"]["clips_per_s"], 3) if pipeline and beside else None, pipeline_from,
-        ),
+        **{name: (turns.get(name), turns.get("from")) for name in (
+            "pipeline_clips_per_s", "pipeline_efficiency", "pipeline_whole_clips_per_s", "pipeline_whole_efficiency",
+        )},
+        "two_nodes_clips_per_s": best(lambda one: one["point"].get("through") == "gateway"),
     }  # fmt: skip
-    estimate = rtx4090(points)
+    estimate = rtx4090()
     return {
         "gpu": "NVIDIA H200", "date": "2026-11-25", "model": "Qwen2.5-VL-7B, random weights", "output_tokens": TOKENS,
         **{name: value for name, (value, _) in rows.items()},
@@ -99,16 +98,47 @@ def summarize(points: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rtx4090(points: list[dict[str, Any]]) -> dict[str, Any] | None:
+def in_turns(points: list[dict[str, Any]]) -> dict[str, Any]:
+    """clipdex against the bare generator, over all rounds of the sitting in which it captioned the most clips.
+
+    Both from the first request to the last answer; whole: clipdex from listing to the end of its last process, which
+    counts how long its processes start, and the generator's not.
+    """
+    sittings: dict[Any, dict[str, list[dict[str, Any]]]] = {}
+    for one in points:
+        if one.get("kind"):
+            sittings.setdefault(one["beside"], {}).setdefault(one["kind"], []).append(one)
+    complete = [sides for sides in sittings.values() if len(sides) == 2]
+    if not complete:
+        return {}
+    sides = max(complete, key=lambda sides: sum(one["rates"]["requests"] for one in sides["pipeline"]))
+
+    def clips_per_s(kind: str, what: str = "clips_per_s") -> float:
+        rates = [one["rates"] for one in sides[kind]]
+        return float(sum(one["requests"] for one in rates) / sum(one["requests"] / one[what] for one in rates))
+
+    asking, whole, bare = clips_per_s("pipeline"), clips_per_s("pipeline", "whole_clips_per_s"), clips_per_s("bare")
+    return {
+        "pipeline_clips_per_s": round(asking, 3), "pipeline_efficiency": round(asking / bare, 3),
+        "pipeline_whole_clips_per_s": round(whole, 3), "pipeline_whole_efficiency": round(whole / bare, 3),
+        "from": ", ".join(one["from"] for one in (*sides["pipeline"], *sides["bare"])),
+    }  # fmt: skip
+
+
+def waves() -> list[dict[str, Any]]:
+    """What the logs of tuned servers said, by waves.py, in the order of their names."""
+    return [json.loads(path.read_text()) for path in sorted(MEASURED.glob("*-waves-*.json"))]
+
+
+def rtx4090() -> dict[str, Any] | None:
     """An estimate, by arithmetic: the H200's share of its own limits, taken for a card with other limits.
 
     Prefill is taken to be bound by arithmetic, decoding by memory: prefill_tokens_per_s and decode_tokens_per_s are the
     medians of the tuned server's log.
     """
-    waves = next(iter(sorted(MEASURED.glob("*-waves-*.json"))), None)
-    if waves is None:
+    if not waves():
         return None
-    told = json.loads(waves.read_text())
+    told = waves()[-1]
     prefill = _median([rate for _, tokens, rate in told["prefill"] if tokens > 4096])
     decode = [(running, rate) for _, running, rate, _ in told["decode"] if running > 200 and rate > 5000]
     running, rate = decode[len(decode) // 2][0], _median([rate for _, rate in decode])
@@ -168,19 +198,22 @@ def draw_engines(points: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def draw_waves(told: dict[str, Any], path: Path) -> None:
-    """Prefill and decode rates over time: the march in step, and where it stalls."""
+def draw_waves(logs: list[dict[str, Any]], path: Path) -> None:
+    """Prefill and decode rates over time, a row a server: the march in step, and where it stalls."""
     _style()
-    figure, axes = plt.subplots(figsize=(7, 3))
-    began = _seconds(min(told["answered"]))
-    axes.plot([_seconds(at) - began for at, *_ in told["prefill"]], [rate for _, _, rate in told["prefill"]], ".",
-              label="prefill")  # fmt: skip
-    axes.plot([_seconds(at) - began for at, *_ in told["decode"]], [rate for _, _, rate, _ in told["decode"]], ".",
-              label="decode")  # fmt: skip
-    for at in told["answered"]:
-        axes.axvline(_seconds(at) - began, color="0.7", linewidth=0.7, zorder=0)
-    axes.set(xlabel="seconds (lines: 255 answers at once)", ylabel="tokens/s", ylim=(0, 50_000))
-    axes.legend(frameon=False, loc="upper right", ncols=2)
+    figure, rows = plt.subplots(len(logs), figsize=(7, 2.6 * len(logs)), sharex=True, squeeze=False)
+    for told, axes in zip(logs, rows[:, 0], strict=True):
+        began = _seconds(min(told["answered"]))
+        axes.plot([_seconds(at) - began for at, *_ in told["prefill"]], [rate for _, _, rate in told["prefill"]], ".",
+                  label="prefill")  # fmt: skip
+        axes.plot([_seconds(at) - began for at, *_ in told["decode"]], [rate for _, _, rate, _ in told["decode"]], ".",
+                  label="decode")  # fmt: skip
+        for at in told["answered"]:
+            axes.axvline(_seconds(at) - began, color="0.7", linewidth=0.7, zorder=0)
+        axes.set(ylabel="tokens/s", xlim=(0, 80), ylim=(0, 50_000))
+        axes.set_title(f"pool of {told['pool_mb'] / 1024:.0f} GB", loc="left", fontsize=9)
+    rows[0, 0].legend(frameon=False, loc="upper right", ncols=2)
+    rows[-1, 0].set(xlabel="seconds (lines: 255 answers at once)")
     figure.savefig(path, bbox_inches="tight")
     plt.close(figure)
 

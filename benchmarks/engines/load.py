@@ -128,7 +128,7 @@ def video_bodies(model: str, prompt: str, tokens: int, videos: Iterator[bytes]) 
 
 
 def chat(model: str, tokens: int, content: list[dict[str, Any]]) -> bytes:
-    document = {"model": model, "max_tokens": tokens, **FIXED_LENGTH, "temperature": 0.2, "seed": 1,
+    document = {"model": model, "max_tokens": tokens, **FIXED_LENGTH, "temperature": 0.2,
                 "messages": [{"role": "user", "content": content}]}  # fmt: skip
     return json.dumps(document, separators=(",", ":")).encode()
 

@@ -147,8 +147,8 @@ def test_the_fixed_text_stands_before_the_video(serve, clip, name):
 
 
 def test_each_server_gets_only_the_options_it_knows(serve, clip):
-    common = {"model", "max_tokens", "temperature", "seed", "messages"}
-    own = {"sglang": set(), "vllm": {"media_io_kwargs"}, "tensorrt-llm": set()}
+    common = {"model", "max_tokens", "temperature", "messages"}
+    own = {"sglang": {"seed"}, "vllm": {"media_io_kwargs"}, "tensorrt-llm": {"seed"}}
     engine = serve()
     for name in own:
         caption(clip, engine, name=name)

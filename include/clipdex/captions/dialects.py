@@ -11,7 +11,7 @@ from clipdex.config import EngineName
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """video_part, image_part: how a message spells a video and a picture, given its data URL. video_options: put into
-    every request that has a video.
+    every request that has a video. seeds: whether a request names a seed.
 
     server_info: where the server tells its own settings; "" where it does not. served_sampling: what those say about
     frames, None if they do not say. sampling_flag: how a person sets it. load_page, load: where the server tells what
@@ -21,6 +21,7 @@ class Dialect:
     video_part: Callable[[str], dict[str, Any]]
     image_part: Callable[[str], dict[str, Any]] = lambda url: {"type": "image_url", "image_url": {"url": url}}
     video_options: Mapping[str, Any] = field(default_factory=dict)
+    seeds: bool = True
     server_info: str = ""
     served_sampling: Callable[[Mapping[str, Any]], Mapping[str, Any] | None] = lambda _: None
     sampling_flag: str = ""
@@ -50,10 +51,12 @@ DIALECTS: Mapping[EngineName, Dialect] = {
         load_page="/v1/loads",
         load=sglang_load,
     ),
-    # Without this it picks frames of the proxy, whose frames were picked already.
+    # Without num_frames it picks frames of the proxy, whose frames were picked already. For requests that name a seed its
+    # sampler draws one request after the other, at every token (vllm/v1/sample/ops/topk_topp_sampler.py).
     EngineName.VLLM: Dialect(
         _video_url,
         video_options={"media_io_kwargs": {"video": {"num_frames": -1}}},
+        seeds=False,
     ),
     # Refuses a request with a field that it does not know; takes 10 frames unless its flag --media_io_kwargs says more.
     EngineName.TENSORRT_LLM: Dialect(_video_url),

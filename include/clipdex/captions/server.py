@@ -97,7 +97,7 @@ class ServerModel:
             "model": self._engine.model,
             "max_tokens": generation.max_tokens,
             "temperature": generation.temperature,
-            "seed": generation.seed,
+            **({"seed": generation.seed} if self._dialect.seeds else {}),
             **{name: value for name, value in penalties.items() if value != _NO_PENALTY[name]},
             **(self._dialect.video_options if isinstance(media, Video) else {}),
             **self._engine.options,
