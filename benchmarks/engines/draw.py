@@ -188,6 +188,7 @@ def draw_engines(points: list[dict[str, Any]], path: Path) -> None:
         if one.get("kind") or one["point"].get("tokens", TOKENS) != TOKENS:
             continue
         name = one["case"] + ("" if one["proxy"] == FIXED else f", {one['proxy']}")
+        name += ", two behind the gateway" if one["point"].get("through") == "gateway" else ""
         curves.setdefault(name, []).append((one["rates"]["in_flight"], one["rates"]["clips_per_s"]))
     for name, curve in curves.items():
         axes.plot(*zip(*sorted(curve), strict=True), marker="o", label=name)
