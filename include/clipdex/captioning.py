@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from clipdex import metrics
@@ -25,6 +24,7 @@ from clipdex.errors import ClipRejected, EngineUnavailable, Reason, Unavailable
 from clipdex.outcomes import Journal, Origin
 from clipdex.planning import BatchRef, manifest
 from clipdex.progress import CaptionTotals, Progress
+from clipdex.scratch import scratch
 from clipdex.store import Store, poster_path
 from clipdex.video import Prepared
 
@@ -54,9 +54,9 @@ async def caption_batch(
     """
     clips = await asyncio.to_thread(manifest, store, batch)
     journal = Journal(store, batch.day, batch.run, batch.batch, "caption", try_number, batch.after)
-    with TemporaryDirectory(prefix="clipdex-") as folder:
+    with scratch() as folder:
         async with DecoderPool(settings.video, settings.sampling, settings.batches.preparing) as own:
-            work = _Captioning(settings, store, source, captioner, batch, journal, decoders or own, Path(folder))
+            work = _Captioning(settings, store, source, captioner, batch, journal, decoders or own, folder)
             try:
                 return await work.run(clips)
             finally:

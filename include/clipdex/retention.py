@@ -2,7 +2,8 @@
 
 A run goes as a whole, once nothing of it was written for so many days: its plan, manifests, outcomes and report. What
 it said last of each clip is carried into the day's ledger before, also for a run that never came to its report. Leases
-that nobody renewed for so long go, too. Captions, posters, the ledger and what an index is rebuilt from stay.
+that nobody renewed for so long go, too, and after a day what writers that were killed left half-written. Captions,
+posters, the ledger and what an index is rebuilt from stay.
 """
 
 import logging
@@ -24,6 +25,9 @@ OWNER = "prune_clips"
 """Who holds a day while its outcomes are carried into its ledger."""
 
 _LEASE_S = 900.0
+_WRITING = timedelta(days=1)
+"""No write takes so long: what is still half-written then, nobody writes."""
+
 _KINDS = ("runs", "manifests", "outcomes", "reports")
 _RUN = re.compile(r"^(?:runs|reports)/(?P<alone>[^/]+)\.json$|/run=(?P<folder>[^/]+)/")
 _FOLDER = re.compile(r"^.*/run=[^/]+(?=/)")
@@ -32,11 +36,13 @@ _DAY = re.compile(r"/day=([^/]+)/")
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What went. busy: days that somebody works on; what is old of them goes the next time."""
+    """What went. half_written: files of writers that were killed. busy: days that somebody works on; what is old of
+    them goes the next time."""
 
     runs: int
     objects: int
     leases: int
+    half_written: int
     busy: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -45,7 +51,8 @@ class Pruned:
 
 def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pruned:
     """Delete what is older than so many days (now: instead of this moment). Killed anywhere, the next time goes on."""
-    before = (now or datetime.now(UTC)) - timedelta(days=retention_days)
+    now = now or datetime.now(UTC)
+    before = now - timedelta(days=retention_days)
     old = _old_runs(store, before)
     unheard = {run: _not_in_the_ledger(keys) for run, keys in old.items()}
     leased = {_day(key) for key, moment in store.written("leases").items() if _old([moment], before)}
@@ -60,10 +67,12 @@ def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pru
         store.delete([*keys, *(f"{outcomes_path(day, run)}/{ALL}" for day in unheard[run])])
         for folder in {found[0] for key in keys if (found := _FOLDER.match(key))}:
             store.delete_folder(folder)
-    pruned = Pruned(len(gone), sum(map(len, gone.values())), len(leased - busy), tuple(sorted(busy)))
+    half_written = store.sweep(now - _WRITING)
+    pruned = Pruned(len(gone), sum(map(len, gone.values())), len(leased - busy), half_written, tuple(sorted(busy)))
     log.info(
-        "deleted what is older than %d days: %d runs (%d objects), %d leases; %d days are worked on, and wait",
-        retention_days, pruned.runs, pruned.objects, pruned.leases, len(busy),
+        "deleted what is older than %d days: %d runs (%d objects), %d leases; %d half-written files; "
+        "%d days are worked on, and wait",
+        retention_days, pruned.runs, pruned.objects, pruned.leases, half_written, len(busy),
     )  # fmt: skip
     return pruned
 

@@ -117,6 +117,18 @@ class Store:
             with contextlib.suppress(OSError):  # written to meanwhile: it stays
                 Path(folder).rmdir()
 
+    def sweep(self, before: datetime) -> int:
+        """Remove what processes that were killed as they wrote left before then; how much that was. Reads the names of
+        all objects of a folder; on object storage nothing is left."""
+        swept = 0
+        for folder, _, names in os.walk(self._root) if self._local else ():
+            for path in (Path(folder, name) for name in names if name.startswith(_TEMPORARY)):
+                with contextlib.suppress(FileNotFoundError):  # its writer lives, and was faster
+                    if path.stat().st_mtime < before.timestamp():
+                        path.unlink()
+                        swept += 1
+        return swept
+
     def read_json(self, key: str) -> Any:
         return json.loads(self.read(key))
 

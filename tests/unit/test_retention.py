@@ -51,6 +51,18 @@ def test_an_old_run_leaves_no_folder_behind(tmp_path):
     assert list(tmp_path.glob("**/*run=r.1*")) == []
 
 
+@pytest.mark.parametrize("folder", ["captions/ab", "posters/ab", "ledger/day=2026-11-03", "reports"])
+def test_half_written_files_go_after_a_day_wherever_they_are(tmp_path, folder):
+    store = Store.open(Settings.load(store={"url": str(tmp_path)}))
+    store.write(f"{folder}/whole", b"stays")
+    left = tmp_path / folder / ".tmp-0123"
+    left.write_bytes(b"of a task that was killed as it wrote")
+    assert prune(store, DAYS, later(0.9)).half_written == 0
+    assert left.exists()
+    assert prune(store, DAYS, later(1.1)).half_written == 1
+    assert [path.name for path in (tmp_path / folder).iterdir()] == ["whole"]
+
+
 def test_a_run_of_which_something_was_written_lately_stays_whole(store):
     a_run(store)
     before = store.list("")

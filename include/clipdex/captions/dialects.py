@@ -51,8 +51,8 @@ DIALECTS: Mapping[EngineName, Dialect] = {
         load_page="/v1/loads",
         load=sglang_load,
     ),
-    # Without num_frames it picks frames of the proxy, whose frames were picked already. For requests that name a seed its
-    # sampler draws one request after the other, at every token (vllm/v1/sample/ops/topk_topp_sampler.py).
+    # Without num_frames it picks frames of the proxy, whose frames were picked already. Where requests name a seed, its
+    # sampler draws for one after the other, at every token (vllm/v1/sample/ops/topk_topp_sampler.py).
     EngineName.VLLM: Dialect(
         _video_url,
         video_options={"media_io_kwargs": {"video": {"num_frames": -1}}},
