@@ -142,22 +142,28 @@ def run_case(lane: Lane, case: dict[str, Any]) -> None:
 def _run_points(lane: Lane, server: Server, about: dict[str, Any], points: list[dict[str, Any]]) -> None:
     """One after the other; until the server dies."""
     for point in points:
-        _wait_for_clips(lane)
-        if time.time() > lane.until:
-            lane.write({**about, "point": point, "left_out": "no time left"})
-            continue
-        _flush(server)
-        began, cpu_s = time.time(), server.cpu_s()
-        try:
-            found = _POINTS[point.get("kind", "load")](lane, server, point, about)
-        except Exception:  # a point that fails costs only itself: the machine is held for all of them
-            found = {"failed": traceback.format_exc()[-3000:]}
-        log_lines = _log_of(server, began) if server.engine == "sglang" else []
-        lane.write({**about, "point": point, **found, "server_cpu_s": round(server.cpu_s() - cpu_s, 1),
-                    "load_of_log": log_lines})  # fmt: skip
+        _run_point(lane, server, about, point, [server])
         if not server.alive:
             lane.write({**about, "died": server.tail()})
             break
+
+
+def _run_point(lane: Lane, server: Server, about: dict[str, Any], point: dict[str, Any], nodes: list[Server]) -> None:
+    """Ask the server, behind which these nodes are; what it came to is written."""
+    _wait_for_clips(lane)
+    if time.time() > lane.until:
+        lane.write({**about, "point": point, "left_out": "no time left"})
+        return
+    for node in nodes:
+        _flush(node)
+    began, cpu_s = time.time(), server.cpu_s()
+    try:
+        found = _POINTS[point.get("kind", "load")](lane, server, point, about)
+    except Exception:  # a point that fails costs only itself: the machine is held for all of them
+        found = {"failed": traceback.format_exc()[-3000:]}
+    log_lines = _log_of(server, began) if server.engine == "sglang" else []
+    lane.write({**about, "point": point, **found, "server_cpu_s": round(server.cpu_s() - cpu_s, 1),
+                "load_of_log": log_lines})  # fmt: skip
 
 
 def _wait_for_clips(lane: Lane) -> None:
@@ -227,43 +233,36 @@ def _gateway(lane: Lane, case: dict[str, Any]) -> None:
                              case.get("wait_s", 480.0))  # fmt: skip
 
     with ThreadPoolExecutor(len(case["cores"])) as starting:
-        nodes = list(starting.map(start, range(len(case["cores"]))))
-    lane.write({**about, "commands": [node.command for node in nodes], "start_s": [node.start_s for node in nodes]})
+        started = [starting.submit(start, gpu) for gpu in range(len(case["cores"]))]
+    nodes = [one.result() for one in started if not one.exception()]
     try:
+        if died := [str(one.exception())[-3000:] for one in started if one.exception()]:
+            lane.write({**about, "died": died})
+            return
+        lane.write({**about, "commands": [node.command for node in nodes], "start_s": [node.start_s for node in nodes]})
         _through_gateway(lane, nodes, about, case["point"])
         apart = case.get("apart", [])
         with ThreadPoolExecutor(max(1, len(apart))) as going_on:
             list(going_on.map(lambda gpu: _go_on(lane, case, gpu, nodes[gpu]), range(len(apart))))
     finally:
         for node in nodes:
-            node.stop()
+            if node.alive:
+                node.stop()
 
 
 def _through_gateway(lane: Lane, nodes: list[Server], about: dict[str, Any], points: list[dict[str, Any]]) -> None:
     log = lane.work / "logs" / f"{lane.plan}-gateway.log"
+    urls = [node.url for node in nodes]
     try:
-        gateway = servers.start_gateway([node.url for node in nodes], log)
+        gateway = servers.start_gateway(urls, log)
     except ServerDied as error:  # the nodes are worth going on with
         lane.write({**about, "died": str(error)[-3000:]})
         return
-    asked = {"node": nodes[0], "gateway": gateway, "list": nodes[0]}
+    asked = {"node": (nodes[0], urls[:1]), "gateway": (gateway, [gateway.url]), "list": (nodes[0], urls)}
     try:
         for point in points:
-            _wait_for_clips(lane)
-            if time.time() > lane.until:
-                lane.write({**about, "point": point, "left_out": "no time left"})
-                continue
-            for node in nodes:
-                _flush(node)
-            urls = {"gateway": [gateway.url], "list": [node.url for node in nodes]}.get(
-                point["through"], [nodes[0].url]
-            )
-            try:
-                run = _POINTS[point.get("kind", "load")]
-                found = run(lane, asked[point["through"]], {**point, "urls": urls}, about)
-            except Exception:
-                found = {"failed": traceback.format_exc()[-3000:]}
-            lane.write({**about, "point": point, **found})
+            server, addresses = asked[point["through"]]
+            _run_point(lane, server, about, {**point, "urls": addresses}, nodes)
     finally:
         gateway.stop()
 
