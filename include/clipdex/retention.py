@@ -53,6 +53,7 @@ def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pru
     """Delete what is older than so many days (now: instead of this moment). Killed anywhere, the next time goes on."""
     now = now or datetime.now(UTC)
     before = now - timedelta(days=retention_days)
+    half_written = store.sweep(now - _WRITING)  # first, so that folders are empty without them
     old = _old_runs(store, before)
     unheard = {run: _not_in_the_ledger(keys) for run, keys in old.items()}
     leased = {_day(key) for key, moment in store.written("leases").items() if _old([moment], before)}
@@ -67,7 +68,6 @@ def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pru
         store.delete([*keys, *(f"{outcomes_path(day, run)}/{ALL}" for day in unheard[run])])
         for folder in {found[0] for key in keys if (found := _FOLDER.match(key))}:
             store.delete_folder(folder)
-    half_written = store.sweep(now - _WRITING)
     pruned = Pruned(len(gone), sum(map(len, gone.values())), len(leased - busy), half_written, tuple(sorted(busy)))
     log.info(
         "deleted what is older than %d days: %d runs (%d objects), %d leases; %d half-written files; "

@@ -110,11 +110,8 @@ class Store:
         """Remove what is left of a folder whose objects are deleted: on object storage that is nothing."""
         if not self._local:
             return
-        for folder, _, names in os.walk(self._path(prefix), topdown=False):
-            for name in names:
-                if name.startswith(_TEMPORARY):  # of a process that was killed as it wrote
-                    Path(folder, name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # written to meanwhile: it stays
+        for folder, _, _ in os.walk(self._path(prefix), topdown=False):
+            with contextlib.suppress(OSError):  # something is in it: it stays
                 Path(folder).rmdir()
 
     def sweep(self, before: datetime) -> int:
