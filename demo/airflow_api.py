@@ -80,6 +80,13 @@ class AirflowApi:
         body: dict[str, Any] = {"logical_date": None, "conf": conf or {}}
         if day:
             body["partition_key"] = day
+        for _ in range(4):
+            try:
+                return str(self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
+            except ApiError as error:
+                if "Database error" not in str(error):  # SQLite, for a moment locked: nothing was written
+                    raise
+                time.sleep(1.0)
         return str(self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
     def runs(self, dag: str) -> list[dict[str, Any]]:
