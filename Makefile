@@ -1,6 +1,7 @@
 # Everything runs from .venv, made from constraints.txt. `make` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+SGLANG := sglang-0.5.17-cp311-cp311-manylinux_2_34_x86_64.whl
 export CLIPDEX_HOME ?= $(CURDIR)
 
 help:
@@ -18,7 +19,7 @@ celery-demo: .venv/celery ## two Celery workers on Postgres and Redis: one is ki
 down: ## stop what a crashed demo, celery-demo or up left behind
 	$(BIN)/python -m demo.down
 
-test: lint .venv/test ## lint, types, unit tests, DAG tests, a live Airflow
+test: lint .venv/test .venv/wheels/$(SGLANG) ## lint, types, unit tests, DAG tests, a live Airflow
 	$(BIN)/pytest tests/unit tests/dags tests/faults tests/live
 
 lint: .venv/test
@@ -55,6 +56,12 @@ constraints: ## pin what a fresh environment resolves to (constraints.txt)
 	/tmp/clipdex-constraints/bin/pip install --upgrade '.[airflow,embedded,s3,samples,celery-demo,test,lint,browser,bench,transformers]'
 	/tmp/clipdex-constraints/bin/pip freeze --exclude clipdex | sed -E 's/\+cpu//' > constraints.txt
 	rm -rf /tmp/clipdex-constraints
+
+# SGLang's wheel: tests/unit/test_clock.py runs a few of its Python files, on any machine, without its kernels.
+.venv/wheels/$(SGLANG): .venv/test
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.11 \
+	  --platform manylinux_2_34_x86_64 --dest .venv/wheels sglang==0.5.17
+	@touch $@
 
 # An environment is a stamp: made again when what it was made from changes.
 .venv/demo: extras = airflow,embedded,s3,samples

@@ -199,7 +199,7 @@ class _Captioning:
         """Bring a clip to where only the engine is missing, or to its outcome."""
         before = self.answers
         try:
-            if clip.content and (stored := await self._stored(self._key(clip))):
+            if clip.content and (stored := await self._stored(clip.content)):
                 await self._found(clip, stored)
             elif one := await self._read(clip):
                 await ready.put(one)
@@ -255,16 +255,22 @@ class _Captioning:
             self.waiting_for[key].append(clip)
             return True
         self.waiting_for[key] = []
-        stored = await self._stored(key)
+        stored = await self._stored(clip.content)
         if stored is None:
             return False
         for one in [clip, *self.waiting_for.pop(key)]:
             await self._found(one, stored)
         return True
 
-    async def _stored(self, key: str) -> Caption | None:
-        caption = await asyncio.to_thread(self.store.caption, key)
-        return None if caption and self.batch.recaption and caption.run != self.batch.run else caption
+    async def _stored(self, content: str) -> Caption | None:
+        """Return the caption of this content, or None: one of these settings, or of an earlier release for them."""
+        fingerprint = self.captioner.fingerprint
+        earlier = (one for flaw, one in fingerprint.earlier().items() if flaw not in self.batch.recaption_for)
+        for one in (fingerprint, *earlier):
+            caption = await asyncio.to_thread(self.store.caption, one.caption_key(content))
+            if caption and not (self.batch.recaption and caption.run != self.batch.run):
+                return caption
+        return None
 
     async def _found(self, clip: Clip, stored: Caption) -> None:
         """A caption that was there before it was asked for."""

@@ -1,4 +1,4 @@
-"""clipdex search | caption | compare | ingest | plan | reindex: what the DAGs do, from a terminal, without Airflow."""
+"""The command clipdex: what the DAGs do, from a terminal, without Airflow."""
 
 import argparse
 import asyncio
@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from clipdex.captions.caption import Flaw
 from clipdex.config import EngineName, Settings
 from clipdex.errors import ClipdexError, ClipRejected, ConfigurationError, Reason, RunIncomplete
 from clipdex.shown import lines, one_line
@@ -124,7 +125,7 @@ def ingest(args: argparse.Namespace) -> int:
     url = _folder(args.folder)
     settings = Settings.load(source={"url": url, "name": url}, quarantine={"trust_decoder": True})
     started, done = time.monotonic(), 0
-    what = Wanted.under(settings, args.recaption, tuple(args.retry_quarantined))
+    what = Wanted.under(settings, args.recaption, tuple(args.recaption_for), tuple(args.retry_quarantined))
     for event in run(settings, what):
         if isinstance(event, Plan):
             found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
@@ -229,6 +230,31 @@ GPU_CLIPS_PER_SECOND = 1.7
 own with the option."""
 
 
+def captions(args: argparse.Namespace) -> int:
+    """Count the captions of each day by what they were made with."""
+    from clipdex.planning import Wanted, count_captions
+    from clipdex.store import Store
+
+    settings = Settings.load()
+    days = list(count_captions(Store.open(settings), Wanted.under(settings)))
+    if args.json:
+        _print([day.to_json() for day in days])
+        return 0
+    table = Table("day", "with these settings", *(f"flaw: {flaw}" for flaw in Flaw), "with other settings")
+    for day in days:
+        table.add_row(day.day, str(day.current), *(str(day.flawed.get(flaw, 0)) for flaw in Flaw), str(day.other))
+    console.print(table)
+    for flaw in Flaw:
+        if count := sum(day.flawed.get(flaw, 0) for day in days):
+            console.print(
+                f"{count} captions have the flaw {flaw} (docs/operations.md, Flaws of earlier releases). To replace them: "
+                f"clipdex ingest FOLDER --recaption-for {flaw}, or trigger ingest_clips for each day with "
+                f'{{"day": "DAY", "recaption_for": ["{flaw}"]}}',
+                soft_wrap=True, markup=False,
+            )  # fmt: skip
+    return 0
+
+
 def reindex(args: argparse.Namespace) -> int:
     """Make the index anew from what is stored, then let searches read it."""
     from clipdex.embeddings import open_embedder
@@ -321,6 +347,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("folder", help="a folder or an fsspec URL")
     one.add_argument("--recaption", action="store_true", help="ask again even for what has a caption")
     one.add_argument(
+        "--recaption-for", nargs="+", default=[], metavar="FLAW", choices=list(map(str, Flaw)),
+        help=f"ask again for captions with these flaws of earlier releases: {', '.join(Flaw)}",
+    )  # fmt: skip
+    one.add_argument(
         "--retry-quarantined", nargs="+", default=[], metavar="REASON", choices=["all", *map(str, Reason)],
         help='reasons to try again, such as engine_failed, or "all"',
     )  # fmt: skip
@@ -334,6 +364,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--gpus", type=_positive, default=1)
     one.add_argument("--clips-per-second-per-gpu", type=_rate, metavar="RATE")
     one.set_defaults(run=plan)
+
+    one = commands.add_parser("captions", help="count the captions of each day, by what they were made with")
+    one.set_defaults(run=captions)
 
     one = commands.add_parser("reindex", help="make the index anew, for another embedding model or chunking")
     one.set_defaults(run=reindex)

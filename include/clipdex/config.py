@@ -95,6 +95,13 @@ class Strategy(StrEnum):
     FRAMES_MERGE = "frames-merge"
 
 
+class Clock(StrEnum):
+    """How an engine places the frames of a video in time: by their own times, or in whatever way it does by itself."""
+
+    FRAMES = "frames"
+    ENGINE = "engine"
+
+
 class Engine(_Group):
     """What writes captions.
 
@@ -104,6 +111,8 @@ class Engine(_Group):
     options: put into every request as they are, such as {"top_k": 20}; part of a caption's fingerprint.
     server_sampling: what the server applies by its own flags ({"fps": 2, "max_frames": 32}); declared here because
     it is part of a caption's fingerprint, and checked against the server. Times in seconds.
+    clock: frames requires that the model gets the times of the frames, and checks servers for it; engine takes whatever
+    the server does. Part of the fingerprint of captions of videos.
     in_flight: requests that one batch keeps open at all nodes together; 0 means the engine's own default, which for
     servers is 32 for each of base_urls.
     ca_file: a PEM file with the authorities that vouch for https:// addresses; "" for the public ones.
@@ -127,6 +136,7 @@ class Engine(_Group):
     temperature: float = Field(default=0.2, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
     server_sampling: dict[str, float] = Field(default_factory=dict)
+    clock: Clock = Clock.FRAMES
     in_flight: int = Field(default=0, ge=0)
     tries: int = Field(default=4, ge=1)
     connect_timeout_s: float = 5.0

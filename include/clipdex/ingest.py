@@ -35,7 +35,7 @@ def ingest(settings: Settings, what: Wanted, prefix: str = "") -> Iterator[Plan 
     run = run_label(f"ingest-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}", 1)
     found = survey(store, source, [], what, prefix)
     with _leased(settings, store, run, list(found.to_do)):
-        plan = plan_run(settings, store, source, run, found, what.recaption)
+        plan = plan_run(settings, store, source, run, found, what)
         yield plan
         stopped: ClipdexError | None = None
         for batch in plan.batches:

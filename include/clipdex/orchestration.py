@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipExceptio
 from airflow.sdk.observability import stats
 
 from clipdex import metrics
+from clipdex.captions.caption import Flaw
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, LeaseHeld, Reason
 
@@ -62,6 +63,9 @@ PARAMS = {
     "batch_size": Param(None, type=["null", "integer"], minimum=1, maximum=512, description="Clips a batch"),
     "in_flight": Param(None, type=["null", "integer"], minimum=1, maximum=1024, description="Open requests a batch"),
     "recaption": Param(False, type="boolean", description="Ask again even for clips that have a caption"),
+    "recaption_for": Param(
+        [], type="array", items={"enum": [*Flaw]}, description="Ask again for captions with these flaws"
+    ),
     "retry_quarantined": Param(
         [], type="array", items={"enum": ["all", *Reason]}, description="Quarantined clips to try again, by reason"
     ),
@@ -90,7 +94,9 @@ def discover() -> list[dict[str, Any]]:
     tries = [run_label(context["run_id"], number) for number in range(1, context["ti"].try_number + 1)]
     run, seconds = tries[-1], settings.batches.lease_s
     held: list[str] = []
-    what = Wanted.under(settings, params["recaption"], tuple(params["retry_quarantined"]))
+    what = Wanted.under(
+        settings, params["recaption"], tuple(params["recaption_for"]), tuple(params["retry_quarantined"])
+    )
     day, before = _days(context, settings.source.lookback_days)
     try:
         if day:
@@ -99,7 +105,7 @@ def discover() -> list[dict[str, Any]]:
         found = survey(store, source, held, what, prefix=None if day else params["prefix"])
         for one in found.to_do:
             _hold(store, one, tries, seconds, held)
-        plan = plan_run(settings, store, source, run, found, what.recaption)
+        plan = plan_run(settings, store, source, run, found, what)
     except BaseException:
         for one in held:
             leases.release(store, one, run)

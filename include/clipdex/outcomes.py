@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import chain
 from typing import Any, Self
 
 from clipdex.store import Store
@@ -180,6 +181,12 @@ def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
         if not key.endswith(f"/{ALL}"):
             runs.setdefault(key.split("/")[2], []).append(key)
     return _newest([*_each(store, store.list(ledger_path(day))), *(_last(store, parts) for parts in runs.values())])
+
+
+def ledger_days(store: Store) -> list[str]:
+    """Return the days of which any run wrote outcomes, in order."""
+    keys = chain(store.list("ledger"), store.list("outcomes"))
+    return sorted({key.split("/")[1].removeprefix("day=") for key in keys})
 
 
 def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:

@@ -6,17 +6,19 @@ tasks is a BatchRef, a pointer of some hundred bytes.
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from clipdex.captions.caption import Flaw
 from clipdex.captions.engines import open_captioner
 from clipdex.clips import Clip, Source
 from clipdex.config import Batches, Settings
 from clipdex.embeddings import open_embedder
 from clipdex.errors import ConfigurationError
 from clipdex.index import Collection
-from clipdex.outcomes import ClipOutcome, Outcome, ledger
+from clipdex.outcomes import ClipOutcome, Outcome, ledger, ledger_days
 from clipdex.shown import one_line
 from clipdex.store import Store, run_name
 
@@ -27,28 +29,47 @@ log = logging.getLogger(__name__)
 class Wanted:
     """When a clip counts as done, and what is asked for again.
 
-    recaption: ask again even for what has a caption. retry_quarantined: reasons whose clips are tried again
-    ("all" for every reason).
+    earlier: fingerprints of earlier releases for the same settings, whose captions count, too, with their flaw.
+    recaption: ask again even for what has a caption; recaption_for: for what has a caption with one of these flaws.
+    retry_quarantined: reasons whose clips are tried again ("all" for every reason).
     """
 
     fingerprint: str
     collection: str
     recaption: bool = False
+    recaption_for: tuple[str, ...] = ()
     retry_quarantined: tuple[str, ...] = ()
+    earlier: Mapping[str, Flaw] = field(default_factory=dict)
 
     @classmethod
-    def under(cls, settings: Settings, recaption: bool = False, retry_quarantined: tuple[str, ...] = ()) -> Self:
+    def under(
+        cls,
+        settings: Settings,
+        recaption: bool = False,
+        recaption_for: tuple[str, ...] = (),
+        retry_quarantined: tuple[str, ...] = (),
+    ) -> Self:
         """What these settings want: their engine's captions, in the collection of their embedding model."""
+        fingerprint = open_captioner(settings).fingerprint
         return cls(
-            fingerprint=open_captioner(settings).fingerprint.digest(),
+            fingerprint=fingerprint.digest(),
             collection=Collection.name_for(settings, open_embedder(settings.embedding)),
             recaption=recaption,
+            recaption_for=recaption_for,
             retry_quarantined=retry_quarantined,
+            earlier={one.digest(): flaw for flaw, one in fingerprint.earlier().items()},
         )
+
+    def accepts(self, fingerprint: str) -> bool:
+        """Return whether captions with this fingerprint count."""
+        flaw = self.earlier.get(fingerprint)
+        return fingerprint == self.fingerprint or (flaw is not None and flaw not in self.recaption_for)
 
     def done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
         """The final outcome that a clip at this version already has, or None if there is something to do."""
-        if known is None or known.version != clip.version or known.fingerprint != self.fingerprint or self.recaption:
+        if known is None or known.version != clip.version or self.recaption:
+            return None
+        if not self.accepts(known.fingerprint):
             return None
         if known.outcome is Outcome.INDEXED:
             return Outcome.INDEXED if known.collection == self.collection else None
@@ -61,7 +82,7 @@ class Wanted:
 class BatchRef:
     """A pointer to a batch: its manifest in the store, and what a person wants to see of it.
 
-    after: when the last word on a clip of these days was said, before this run.
+    recaption, recaption_for: as in Wanted. after: when the last word on a clip of these days was said, before this run.
     """
 
     run: str
@@ -72,13 +93,14 @@ class BatchRef:
     first: str
     recaption: bool = False
     after: str = ""
+    recaption_for: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
-        return cls(**record)
+        return cls(**{**record, "recaption_for": tuple(record.get("recaption_for", ()))})
 
     @property
     def label(self) -> str:
@@ -124,6 +146,32 @@ class Survey:
     after: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class DayCaptions:
+    """How many clips of a day have a caption, by what it was made with.
+
+    current: these settings; flawed: the same settings in an earlier release, by flaw (recaption_for replaces them);
+    other: another engine, model, prompt or sampling (the next run of the day replaces them).
+    """
+
+    day: str
+    current: int
+    flawed: dict[Flaw, int]
+    other: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def count_captions(store: Store, wanted: Wanted) -> Iterator[DayCaptions]:
+    """Yield the captions of each day of the ledger, in order."""
+    for day in ledger_days(store):
+        made = [known.fingerprint for known in ledger(store, day).values() if known.caption_key]
+        flawed = Counter(wanted.earlier[one] for one in made if one in wanted.earlier)
+        current = made.count(wanted.fingerprint)
+        yield DayCaptions(day, current, dict(flawed), len(made) - current - flawed.total())
+
+
 def survey(store: Store, source: Source, days: Iterable[str], wanted: Wanted, prefix: str | None = None) -> Survey:
     """List the days (or one prefix), and leave out what is done. Writes nothing."""
     listed: dict[str, list[Clip]] = {day: [] for day in days}
@@ -146,15 +194,15 @@ def survey(store: Store, source: Source, days: Iterable[str], wanted: Wanted, pr
 
 
 def plan_run(
-    settings: Settings, store: Store, source: Source, run: str, found: Survey, recaption: bool = False
+    settings: Settings, store: Store, source: Source, run: str, found: Survey, wanted: Wanted | None = None
 ) -> Plan:
     """Write the manifests and the plan of a run. No clips still makes a plan.
 
-    run: the label under which everything is kept, made by run_label().
+    run: the label under which everything is kept, made by run_label(); wanted: whose wishes to recaption go along.
     """
     size = batch_size(settings.batches, [len(clips) for clips in found.to_do.values()])
     batches = tuple(
-        _write_batch(store, run, day, clips, recaption, found.after)
+        _write_batch(store, run, day, clips, wanted, found.after)
         for day in sorted(found.to_do)
         for clips in _cut(found.to_do[day], size)
     )
@@ -218,12 +266,13 @@ def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:
         yield ordered[start : start + size]
 
 
-def _write_batch(store: Store, run: str, day: str, clips: list[Clip], recaption: bool, after: str) -> BatchRef:
+def _write_batch(store: Store, run: str, day: str, clips: list[Clip], wanted: Wanted | None, after: str) -> BatchRef:
     lines = [clip.to_json() for clip in clips]
     batch = hashlib.sha256(repr(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     key = f"manifests/run={run}/{batch}.jsonl"
     store.write_lines(key, lines)
-    return BatchRef(run, day, batch, key, len(clips), clips[0].path, recaption, after)
+    recaption, recaption_for = (wanted.recaption, wanted.recaption_for) if wanted else (False, ())
+    return BatchRef(run, day, batch, key, len(clips), clips[0].path, recaption, after, recaption_for)
 
 
 def _plan_key(run: str) -> str:

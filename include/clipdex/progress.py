@@ -157,6 +157,7 @@ class Progress:
         outcome = replace(
             self._outcome(clip, Outcome.CAPTIONED),
             caption_key=caption.key,
+            fingerprint=caption.fingerprint,
             origin=origin,
             preparing_s=round(preparing_s, 3),
             waiting_s=round(waiting_s, 3),

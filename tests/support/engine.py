@@ -63,7 +63,9 @@ class StandIn:
     latency_s, token_s: how long a request takes once it runs, and how much longer a token of output makes it;
     capacity: how many run at once; queue: how many may wait (None: any number); words: length of a caption; video:
     how the server samples frames by its own flags: what SGLang shows as mm_process_config["video"], TensorRT-LLM's
-    num_frames; gateway: /server_info is not answered; dialect: whose contract it keeps.
+    num_frames; gateway: /server_info and /model_info are not answered; dialect: whose contract it keeps; version,
+    model_type: what the server says of itself; clocked: it gives the model the times of frames, as
+    docker/sglang/serve starts it.
     """
 
     def __init__(
@@ -79,6 +81,9 @@ class StandIn:
         video: dict[str, float] | None = None,
         gateway: bool = False,
         dialect: str = "sglang",
+        version: str = "0.5.17",
+        model_type: str = "qwen2_5_vl",
+        clocked: bool = True,
         api_key: str = "",
         log: str | Path | None = None,
         port: int = 0,
@@ -88,6 +93,7 @@ class StandIn:
         self.model, self.latency_s, self.token_s, self.words = model, latency_s, token_s, words
         self.capacity, self.queue, self.video, self.gateway = capacity, queue, video or {}, gateway
         self.dialect = EngineName(dialect)
+        self.version, self.model_type, self.clocked = version, model_type, clocked
         self.api_key, self.log, self.port = api_key, Path(log) if log else None, port
         self.requests: list[Request] = []
         self.running = self.waiting = self.peak_running = 0
@@ -158,7 +164,8 @@ class StandIn:
             return await self._chat(request, call.body)
         card = {"id": self.model, "object": "model", "owned_by": "sglang", "root": self.model, "max_model_len": 32768}
         load = {"dp_rank": 0, "num_running_reqs": self.running, "num_waiting_reqs": self.waiting}
-        info = {"model_path": self.model, "mm_process_config": {"video": self.video}, "version": "0.5.17"}
+        config = {"video": self.video, **({"clock": {"positions": "frames"}} if self.clocked else {})}
+        info = {"model_path": self.model, "mm_process_config": config, "version": self.version}
         documents: dict[str, tuple[str, Any]] = {
             "/health": ("health", {}),
             "/v1/models": ("models", {"object": "list", "data": [card]}),
@@ -166,7 +173,11 @@ class StandIn:
         if self.dialect is EngineName.SGLANG:
             documents["/v1/loads"] = "loads", {"version": "0.5.17", "loads": [load]}
             documents["/server_info"] = "info", info
-        if call.method != "GET" or call.path not in documents or (self.gateway and call.path == "/server_info"):
+            documents["/model_info"] = "model", {"model_path": self.model, "model_type": self.model_type}
+        if self.dialect is EngineName.VLLM:
+            documents["/version"] = "version", {"version": self.version}
+        hidden = self.gateway and call.path in ("/server_info", "/model_info")
+        if call.method != "GET" or call.path not in documents or hidden:
             return error(404, "Not Found")
         name, document = documents[call.path]
         fault = self.plan.next(name)

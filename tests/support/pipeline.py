@@ -63,7 +63,7 @@ class Pipeline:
     def plan(self, run: str = "r.1", days: Sequence[str] = (DAY,), **wishes: Any) -> Plan:
         what = Wanted.under(self.settings, **wishes)
         found = survey(self.store, Source(self.settings), days, what)
-        return plan_run(self.settings, self.store, Source(self.settings), run, found, what.recaption)
+        return plan_run(self.settings, self.store, Source(self.settings), run, found, what)
 
     def caption(self, batch: BatchRef, try_number: int = 1) -> CaptionTotals:
         async def run() -> CaptionTotals:

@@ -44,6 +44,7 @@ def write_tiny_model(folder: Path, *, seed: int = 0, stop: int | None = None) ->
         vision_config={
             "depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64,
             "fullatt_block_indexes": [1], "initializer_range": 0.2,
+            "tokens_per_second": 2,
         },
         image_token_id=number("<|image_pad|>"),
         video_token_id=number("<|video_pad|>"),

@@ -1,11 +1,13 @@
 """A batch from end to end: nothing lost, nothing twice, one bad clip costs one clip, one bad node costs none."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable
 
 import pytest
 
+from clipdex import cli
 from clipdex.errors import BatchRejected, ConfigurationError, EngineUnavailable, RunIncomplete
 from clipdex.outcomes import Origin, Outcome
 from clipdex.report import check_report, report_run
@@ -281,6 +283,38 @@ def test_recaptioning_asks_again_once_and_a_retry_of_it_does_not(pipeline, engin
     assert len(engine.chats) == 6
     assert {one.origin for one in pipeline.outcomes("r.2").values()} == {Origin.NEW}
     assert pipeline.points().keys() == points.keys()
+
+
+def test_captions_from_before_the_clock_stay_until_somebody_asks_for_new_ones(tmp_path, engine, capsys, monkeypatch):
+    before = Pipeline(tmp_path, [engine.url], engine={"clock": "engine"})  # its fingerprint is that of release 0.1
+    before.put(2)
+    before.run("r.1")
+    now = Pipeline(tmp_path, [engine.url])
+    now.put(1, first=2)
+    assert now.run("r.2").total("asked") == 1
+    assert len(engine.chats) == 3
+
+    for name, value in now.environment().items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["captions", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"day": DAY, "current": 1, "flawed": {"clock": 2}, "other": 0}]
+
+    assert now.run("r.3", recaption_for=("clock",)).total("asked") == 2
+    assert len(engine.chats) == 5
+    assert cli.main(["captions"]) == 0
+    assert "flaw clock" not in capsys.readouterr().out
+
+
+def test_a_copy_of_a_clip_from_before_the_clock_takes_its_caption(tmp_path, engine):
+    before = Pipeline(tmp_path, [engine.url], engine={"clock": "engine"})
+    [path] = before.put(1)
+    before.run("r.1")
+    now = Pipeline(tmp_path, [engine.url])
+    path.with_name("copy.mp4").write_bytes(path.read_bytes())
+    now.run("r.2")
+    assert len(engine.chats) == 1
+    assert now.plan("r.3").to_do == 0
+    assert now.plan("r.4", recaption_for=("clock",)).to_do == 2
 
 
 def test_another_prompt_replaces_the_points_of_the_old_caption(pipeline, engine, tmp_path):

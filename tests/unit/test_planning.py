@@ -7,11 +7,22 @@ from pathlib import Path
 import pytest
 
 from clipdex import cli
+from clipdex.captions.caption import Flaw
 from clipdex.clips import Source
 from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome, compact, ledger, outcomes_path, run_outcomes
-from clipdex.planning import BatchRef, Wanted, batch_size, load_plan, manifest, plan_run, run_label, survey
+from clipdex.planning import (
+    BatchRef,
+    Wanted,
+    batch_size,
+    count_captions,
+    load_plan,
+    manifest,
+    plan_run,
+    run_label,
+    survey,
+)
 from clipdex.store import Store
 
 DAY = "2026-11-03"
@@ -98,6 +109,28 @@ def test_another_prompt_model_index_or_a_wish_plans_it_again(here, tmp_path, cha
     put(tmp_path, "a.mp4")
     said(here, Outcome.INDEXED)
     assert to_do(here, replace(WANTED, **change)) == ["a.mp4"]
+
+
+@pytest.mark.parametrize(("wishes", "planned"), [({}, []), ({"recaption_for": ("clock",)}, ["a.mp4"])])
+def test_a_caption_of_an_earlier_release_counts_until_its_flaw_is_asked_for(here, tmp_path, wishes, planned):
+    put(tmp_path, "a.mp4")
+    said(here, Outcome.INDEXED)
+    now = replace(WANTED, fingerprint="f2", earlier={"f1": Flaw.CLOCK}, **wishes)
+    assert to_do(here, now) == planned
+
+
+def test_captions_are_counted_by_day_and_flaw(here, tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        put(tmp_path, name)
+    said(here, Outcome.INDEXED, caption_key="k")
+    _, store, _ = here
+    for wanted, counted in (
+        (WANTED, (2, {}, 0)),
+        (replace(WANTED, fingerprint="f2", earlier={"f1": Flaw.CLOCK}), (0, {Flaw.CLOCK: 2}, 0)),
+        (replace(WANTED, fingerprint="f3"), (0, {}, 2)),
+    ):
+        [day] = count_captions(store, wanted)
+        assert (day.day, (day.current, day.flawed, day.other)) == (DAY, counted)
 
 
 def test_a_replaced_file_is_planned_again_and_read_again(here, tmp_path):

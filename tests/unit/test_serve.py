@@ -24,7 +24,7 @@ PROFILES = {path.stem: tomllib.loads(path.read_text()) for path in (SERVE.parent
 DEADLINE_S = 20.0
 
 ENGINE = """
-import argparse, json, os, subprocess, sys, time
+import argparse, importlib.util, json, os, subprocess, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 parser = argparse.ArgumentParser()
@@ -42,10 +42,15 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("worker", child.pid, flush=True)
 if mode == "hangs":
     time.sleep(600)
+config = json.loads(options.mm_process_config)
+processors = os.environ.get("SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE")
+if processors and importlib.util.find_spec(processors):
+    config["clock"] = {"positions": "frames"}
 pages = {
     "/health": {},
     "/v1/models": {"data": [{"id": options.model_path}]},
-    "/server_info": {"version": "0.5.17", "mm_process_config": json.loads(options.mm_process_config)},
+    "/server_info": {"version": os.environ.get("ENGINE_VERSION", "0.5.17"), "mm_process_config": config},
+    "/model_info": {"model_type": os.environ.get("ENGINE_MODEL_TYPE", "qwen2_5_vl")},
 }
 
 class Pages(BaseHTTPRequestHandler):
@@ -161,6 +166,29 @@ def test_clipdex_accepts_the_lines_that_a_ready_node_prints(start, monkeypatch, 
     assert settings.engine.in_flight == PROFILES[profile]["in_flight"]
     assert settings.engine.server_sampling == {"fps": 2, "max_frames": 32}
     assert settings.sampling == Sampling(**PROFILES[profile]["sampling"])
+
+
+def test_the_engine_loads_the_processor_with_the_clock_and_says_nothing_of_it(start):
+    said = start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
+    assert "SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE=clipdex_clock" in said
+    assert "warning" not in said
+
+
+def test_a_node_that_loses_the_times_of_frames_is_a_warning(start, monkeypatch):
+    monkeypatch.setenv("SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE", "")
+    assert "qwen2_5_vl gets no frame times" in start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
+
+
+def test_a_model_that_does_not_count_time_needs_no_clock(start, monkeypatch):
+    monkeypatch.setenv("SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE", "")
+    monkeypatch.setenv("ENGINE_MODEL_TYPE", "qwen3_vl")
+    assert "warning" not in start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
+
+
+def test_a_version_that_nobody_checked_is_a_warning(start, monkeypatch):
+    monkeypatch.setenv("ENGINE_VERSION", "0.6.0")
+    said = start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
+    assert "checked with SGLang 0.5.10 to 0.5.23, this is 0.6.0" in said
 
 
 def test_a_ready_node_tells_model_version_and_sampling(start):

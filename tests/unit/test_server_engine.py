@@ -402,15 +402,48 @@ def test_a_gateway_that_does_not_tell_its_sampling_is_warned_of_once(serve, capl
         await captioner.check()
 
     using(work, engine, server_sampling={"fps": 2})
-    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "unchecked" in warning
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2 and all("unchecked" in warning for warning in warnings)
 
 
-@pytest.mark.parametrize("name", ["vllm", "tensorrt-llm"])
-def test_servers_that_tell_nothing_are_asked_for_their_model_only(serve, name):
-    engine = serve()
+def test_a_node_that_loses_the_times_of_frames_stops_the_task_before_a_clip_is_spent(serve, clip):
+    engine = serve(clocked=False)
+    with pytest.raises(ConfigurationError, match=r"qwen2_5_vl no frame times.*docker/sglang/serve"):
+        check(engine)
+    assert not engine.chats
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        ({"clocked": False}, {"clock": "engine"}),
+        ({"clocked": False}, {"strategy": "frames-concat"}),
+        ({"clocked": False, "model_type": "qwen3_vl"}, {}),
+        ({"dialect": "vllm", "version": "0.31.0"}, {"name": "vllm"}),
+    ],
+)
+def test_where_frames_have_no_times_to_lose_the_check_passes(serve, node, told, caplog):
+    check(serve(**node), **told)
+    assert not caplog.records
+
+
+def test_a_version_that_nobody_checked_is_warned_of_once(serve, caplog):
+    check(serve(clocked=False, version="0.6.1"), serve(clocked=False, version="0.6.1"))
+    [record] = caplog.records
+    assert "SGLang 0.6.1 was not checked" in record.getMessage()
+
+
+def test_an_old_vllm_stops_the_task_where_its_model_is_known_to_count_time(serve):
+    with pytest.raises(ConfigurationError, match=r"use vLLM 0\.31\.0 or newer"):
+        check(serve(dialect="vllm", version="0.24.0", model="Qwen/Qwen2.5-VL-7B-Instruct"), name="vllm",
+              model="Qwen/Qwen2.5-VL-7B-Instruct")  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "pages"), [("vllm", ["/v1/models", "/version"]), ("tensorrt-llm", ["/v1/models"])])
+def test_servers_that_tell_nothing_are_asked_for_their_model_and_version_only(serve, name, pages):
+    engine = serve(dialect=name)
     check(engine, name=name, server_sampling={"fps": 2})
-    assert [request.path for request in engine.requests] == ["/v1/models"]
+    assert [request.path for request in engine.requests] == pages
 
 
 def test_a_check_outlasts_a_moment_of_trouble(serve):

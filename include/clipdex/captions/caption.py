@@ -2,11 +2,18 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:  # the store keeps captions, and needs no decoder for it
     from clipdex.video import Prepared
+
+
+class Flaw(StrEnum):
+    """What was wrong with the captions of an earlier release: a reason to caption those clips again."""
+
+    CLOCK = "clock"  # the fingerprint had no clock: Qwen2.5-VL may have got no frame times (docs/gpu.md, The clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,16 @@ class Fingerprint:
     def digest(self) -> str:
         """32 hex digits."""
         return _digest(json.dumps(asdict(self), sort_keys=True, ensure_ascii=True))
+
+    def earlier(self) -> dict[Flaw, "Fingerprint"]:
+        """Return the fingerprints that earlier releases gave to the same settings.
+
+        Their captions stay valid until somebody asks to replace them because of the flaw.
+        """
+        if "clock" not in self.sampling:
+            return {}
+        sampling = {name: value for name, value in self.sampling.items() if name != "clock"}
+        return {Flaw.CLOCK: replace(self, sampling=sampling)}
 
     def caption_key(self, content: str) -> str:
         """The key of the caption of this content, 32 hex digits. content: sha256 of the clip's bytes, hex."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clipdex.captions.clock import ClockFinding, sglang_clock, vllm_clock
 from clipdex.captions.load import Load, sglang_load
 from clipdex.config import EngineName
 
@@ -15,7 +16,8 @@ class Dialect:
 
     server_info: where the server tells its own settings; "" where it does not. served_sampling: what those say about
     frames, None if they do not say. sampling_flag: how a person sets it. load_page, load: where the server tells what
-    it works on, and how that is read; "" where it does not.
+    it works on, and how that is read; "" where it does not. clock_pages: the pages that show whether frames keep their
+    times, of the server and, "" for its card at /v1/models, of the model; clock: how those are read.
     """
 
     video_part: Callable[[str], dict[str, Any]]
@@ -27,6 +29,8 @@ class Dialect:
     sampling_flag: str = ""
     load_page: str = ""
     load: Callable[[Mapping[str, Any]], Load | None] = lambda _: None
+    clock_pages: tuple[str, str] | None = None
+    clock: Callable[[Mapping[str, Any], Mapping[str, Any]], ClockFinding | None] = lambda *_: None
 
 
 def _video_url(url: str) -> dict[str, Any]:
@@ -50,6 +54,8 @@ DIALECTS: Mapping[EngineName, Dialect] = {
         sampling_flag="--mm-process-config",
         load_page="/v1/loads",
         load=sglang_load,
+        clock_pages=("/server_info", "/model_info"),
+        clock=sglang_clock,
     ),
     # Without num_frames it picks frames of the proxy, whose frames were picked already. Where requests name a seed, its
     # sampler draws for one after the other, at every token (vllm/v1/sample/ops/topk_topp_sampler.py).
@@ -57,6 +63,8 @@ DIALECTS: Mapping[EngineName, Dialect] = {
         _video_url,
         video_options={"media_io_kwargs": {"video": {"num_frames": -1}}},
         seeds=False,
+        clock_pages=("/version", ""),
+        clock=vllm_clock,
     ),
     # Refuses a request with a field that it does not know; takes 10 frames unless its flag --media_io_kwargs says more.
     EngineName.TENSORRT_LLM: Dialect(_video_url),

@@ -19,6 +19,7 @@ from typing import Any
 
 from clipdex.captions.caption import Reply
 from clipdex.captions.model import Generation, Question
+from clipdex.captions.positions import keep_frame_times
 from clipdex.captions.processors import Processor, open_processor
 from clipdex.config import Settings
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
@@ -189,6 +190,7 @@ class _Loaded:
             self._processor: Processor = open_processor(folder)
             model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, local_files_only=True)
             self._model = model.to(device).eval()
+            keep_frame_times(self._model)
         except torch.OutOfMemoryError as error:
             raise EngineUnavailable(f"{name}: no room for the weights on the GPU: {_first_line(error)}") from error
         except (OSError, ValueError, KeyError, ImportError) as error:

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from clipdex.captions.caption import Reply
+from clipdex.captions.clock import ClockFinding
 from clipdex.captions.dialects import DIALECTS
 from clipdex.captions.endpoint import Document
 from clipdex.captions.model import Image, Question, Video
 from clipdex.captions.nodes import Node, Nodes
-from clipdex.config import Settings
+from clipdex.config import Clock, Settings, Strategy
 from clipdex.errors import ConfigurationError, EngineUnavailable
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class ServerModel:
         self._engine, self._dialect = engine, DIALECTS[engine.name]
         self._nodes = Nodes(engine, self.in_flight, backoff_s)
         self._slots = asyncio.Semaphore(self.in_flight)
-        self._sampling_unseen = False
+        self._sampling_unseen = self._clock_unseen = False
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -148,6 +149,9 @@ class ServerModel:
             )
         if self._dialect.server_info:
             await self._check_sampling(node)
+        if self._clock_matters:
+            cards = models["data"]
+            await self._check_clock(node, next(card for card in cards if card.get("id") == self._engine.model))
 
     async def _check_sampling(self, node: Node) -> None:
         info = await self._nodes.get(node, self._dialect.server_info, _CHECK_S)
@@ -166,6 +170,28 @@ class ServerModel:
                 f"CLIPDEX_ENGINE__SERVER_SAMPLING to what is served, or start the engine with "
                 f"{self._dialect.sampling_flag} '{json.dumps({'video': declared})}'"
             )
+
+    @property
+    def _clock_matters(self) -> bool:
+        return self._engine.clock is Clock.FRAMES and self._engine.strategy is Strategy.VIDEO
+
+    async def _check_clock(self, node: Node, card: Document) -> None:
+        """Raise ConfigurationError if the node is known to lose the times of frames; warn once if it may."""
+        if self._dialect.clock_pages is None:
+            finding: ClockFinding | None = ClockFinding("the server does not report its clock", certain=False)
+        else:
+            server_page, model_page = self._dialect.clock_pages
+            server = await self._nodes.get(node, server_page, _CHECK_S)
+            model = await self._nodes.get(node, model_page, _CHECK_S) if model_page else card
+            finding = self._dialect.clock(server or {}, model or {})
+        if finding is None:
+            return
+        otherwise = "or set CLIPDEX_ENGINE__CLOCK=engine to caption without (docs/gpu.md, The clock)"
+        if finding.certain:
+            raise ConfigurationError(f"{node.url}: {finding.text}, {otherwise}")
+        if not self._clock_unseen:
+            log.warning("%s: %s; captions are filed as if they had the times of frames", node.url, finding.text)
+        self._clock_unseen = True
 
 
 class _Request:

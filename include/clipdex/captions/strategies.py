@@ -18,7 +18,7 @@ from clipdex.captions.caption import Fingerprint, Gates, Reply, Segment
 from clipdex.captions.languages import language
 from clipdex.captions.model import Generation, Image, Model, Question, Video
 from clipdex.captions.quality import refusal
-from clipdex.config import Settings, Strategy
+from clipdex.config import Clock, Settings, Strategy
 from clipdex.errors import ConfigurationError
 from clipdex.video import Prepared, stills
 
@@ -58,7 +58,11 @@ class ModelCaptioner:
             model=engine.model,
             strategy=str(engine.strategy),
             prompt="\n\n".join(filter(None, (self._prompt, self._system))),
-            sampling={**settings.sampling.model_dump(), **model.traits},
+            sampling={
+                **settings.sampling.model_dump(),
+                **model.traits,
+                **({"clock": str(engine.clock)} if whole and engine.clock is Clock.FRAMES else {}),
+            },
             generation={
                 name: {
                     "answer": asdict(self._generation(attempt, self._answer_tokens)),

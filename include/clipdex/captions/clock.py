@@ -1,0 +1,80 @@
+"""The engine's clock: does a server give the model the times of the frames?
+
+Qwen2.5-VL counts time in token positions. A server that does not pass the frame rate to the model's processor makes all
+frames of a clip simultaneous: captions lose order, direction and speed, and no other number shows it (docs/gpu.md, The
+clock). A server is judged by what it reports: its version, its model and the processor that docker/sglang/serve loads.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ClockFinding:
+    """Why captions may lose the times of frames, and what to do. certain: the server is known to lose them."""
+
+    text: str
+    certain: bool
+
+
+def sglang_clock(server: Mapping[str, Any], model: Mapping[str, Any]) -> ClockFinding | None:
+    """Return what is wrong with the clock of an SGLang node, or None.
+
+    server: GET /server_info; model: GET /model_info, {} where there is none.
+    """
+    model_type = model.get("model_type")
+    if model_type and model_type not in _COUNTS_TIME:
+        return None
+    if (server.get("mm_process_config") or {}).get("clock") == {"positions": "frames"}:
+        return None
+    version = str(server.get("version") or "of unknown version")
+    if not model_type:
+        return ClockFinding(f"SGLang {version} does not report its model type: the clock is unchecked", certain=False)
+    if _numbers(version) and _numbers(version) <= _SGLANG_CHECKED:
+        text = f"SGLang {version} gives {model_type} no frame times: captions lose order, direction and speed"
+        return ClockFinding(f"{text}; start the node with docker/sglang/serve of this release", certain=True)
+    return ClockFinding(
+        f"SGLang {version} was not checked for the times it gives {model_type}; start the node with "
+        "docker/sglang/serve of this release",
+        certain=False,
+    )
+
+
+def vllm_clock(server: Mapping[str, Any], model: Mapping[str, Any]) -> ClockFinding | None:
+    """Return what is wrong with the clock of a vLLM node, or None.
+
+    server: GET /version; model: its card at GET /v1/models, whose "root" is a name on the Hub or a folder.
+    """
+    version = str(server.get("version") or "of unknown version")
+    if _numbers(version) >= _VLLM_RIGHT:
+        return None
+    root = str(model.get("root") or "")
+    right = ".".join(map(str, _VLLM_RIGHT))
+    if _QWEN2_5_VL.search(root):
+        text = f"vLLM {version} gives {root} no frame times: captions lose order, direction and speed"
+        return ClockFinding(f"{text}; use vLLM {right} or newer", certain=True)
+    if re.search(r"qwen-?3|internvl|minicpm|gemma|smolvlm|llava|phi|moondream", root, re.IGNORECASE):
+        return None
+    return ClockFinding(
+        f"vLLM {version} gives Qwen2.5-VL no frame times, vLLM {right} does: if {root or 'the model'} is one, captions "
+        "lose order, direction and speed",
+        certain=False,
+    )
+
+
+_COUNTS_TIME = ("qwen2_5_vl",)
+"""Model types whose positions count time."""
+
+_SGLANG_CHECKED = [0, 5, 23]
+"""The newest version whose source was read: it passes no frame times to these models by itself."""
+
+_VLLM_RIGHT = [0, 31, 0]
+"""The first release with pull request 47736."""
+
+_QWEN2_5_VL = re.compile(r"qwen-?_?2[._-]?5[-_]?vl", re.IGNORECASE)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
