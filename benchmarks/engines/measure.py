@@ -161,7 +161,7 @@ def _run_point(lane: Lane, server: Server, about: dict[str, Any], point: dict[st
         found = _POINTS[point.get("kind", "load")](lane, server, point, about)
     except Exception:  # a point that fails costs only itself: the machine is held for all of them
         found = {"failed": traceback.format_exc()[-3000:]}
-    log_lines = _log_of(server, began) if server.engine == "sglang" else []
+    log_lines = _log_of(server, began) if server.engine in _SGLANG else []
     lane.write({**about, "point": point, **found, "server_cpu_s": round(server.cpu_s() - cpu_s, 1),
                 "load_of_log": log_lines})  # fmt: skip
 
@@ -325,11 +325,12 @@ def _count(lane: Lane, folder: Path | None = None) -> int:
 
 
 _COUNTS: dict[Path, int] = {}
+_SGLANG = ("sglang", "serve")
 
 
 def _flush(server: Server) -> None:
     """Forget what earlier points left in the prefix cache."""
-    if server.engine == "sglang":
+    if server.engine in _SGLANG:
         request = urllib.request.Request(f"{server.url}/flush_cache", method="POST")
         try:
             urllib.request.urlopen(request, timeout=10).close()

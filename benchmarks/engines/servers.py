@@ -30,10 +30,16 @@ class ServerDied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where things lie on the GPU host. sites: by engine, the folder that PYTHONPATH must name; model: its folder."""
+    """Where things lie on the GPU host.
+
+    sites: by engine, the folder that PYTHONPATH must name; model: its folder, which is served under the name served;
+    load_format: dummy draws the weights at random.
+    """
 
     sites: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
+    served: str = SERVED
+    load_format: str = "dummy"
 
 
 @dataclass(slots=True)
@@ -127,18 +133,21 @@ def get(url: str, timeout_s: float = 10.0) -> Any:
 
 
 def _command(engine: str, host: Host, port: int, flags: Sequence[str]) -> list[str]:
-    common = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", SERVED, "--load-format", "dummy"]
+    common = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", host.served]
+    common += ["--load-format", host.load_format]
+    if engine == "serve":
+        return [sys.executable, str(REPOSITORY / "docker/sglang/serve"), "--model", host.model, *common, *flags]
     if engine == "sglang":
         return [sys.executable, "-m", "sglang.launch_server", "--model-path", host.model, *common, *flags]
     if engine == "vllm":
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", host.model, *common, *flags]
     if engine == "stand-in":
-        return [sys.executable, "-m", "tests.support.engine", "--port", str(port), "--model", SERVED, *flags]
-    raise SystemExit(f"engine {engine!r}: sglang, vllm or stand-in")
+        return [sys.executable, "-m", "tests.support.engine", "--port", str(port), "--model", host.served, *flags]
+    raise SystemExit(f"engine {engine!r}: serve, sglang, vllm or stand-in")
 
 
 def _environment(host: Host, engine: str, gpu: int, env: Mapping[str, str]) -> dict[str, str]:
-    site = host.sites.get(engine, "")
+    site = host.sites.get("sglang" if engine == "serve" else engine, "")
     python_path = os.pathsep.join(filter(None, [site, str(REPOSITORY) if engine == "stand-in" else ""]))
     given = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return {**given, "PYTHONPATH": python_path or os.environ.get("PYTHONPATH", ""), "CUDA_VISIBLE_DEVICES": str(gpu),

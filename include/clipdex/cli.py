@@ -247,8 +247,8 @@ def captions(args: argparse.Namespace) -> int:
     for flaw in Flaw:
         if count := sum(day.flawed.get(flaw, 0) for day in days):
             console.print(
-                f"{count} captions have the flaw {flaw} (docs/operations.md, Flaws of earlier releases). To replace them: "
-                f"clipdex ingest FOLDER --recaption-for {flaw}, or trigger ingest_clips for each day with "
+                f"{count} captions have the flaw {flaw} (docs/operations.md, Flaws of earlier releases). To replace "
+                f"them: clipdex ingest FOLDER --recaption-for {flaw}, or trigger ingest_clips for each day with "
                 f'{{"day": "DAY", "recaption_for": ["{flaw}"]}}',
                 soft_wrap=True, markup=False,
             )  # fmt: skip
