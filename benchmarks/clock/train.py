@@ -60,6 +60,7 @@ def main() -> None:
     tokenizer = _tokenizer(args.out)
     model = _model(tokenizer).to(args.device)
     _attend_to_whole_frames(args.side)
+    _lay_out_frames_once()
     _train(model, tokenizer, args)
     model.to(torch.bfloat16).save_pretrained(args.out)
     _write_processor(args.out)
@@ -127,6 +128,25 @@ def _attend_to_whole_frames(side: int) -> None:
         return self.proj(seen.transpose(1, 2).reshape(count, -1))
 
     modeling_qwen2_5_vl.Qwen2_5_VLVisionAttention.forward = forward
+
+
+def _lay_out_frames_once() -> None:
+    """Keep what the vision tower computes of the videos' sizes, in a loop over them: these are always the same."""
+
+    def kept(original: Any) -> Any:
+        results: dict[tuple[int, ...], Any] = {}
+
+        def call(grid: torch.Tensor, *given: Any, **more: Any) -> Any:
+            key = tuple(grid.shape)
+            if key not in results:
+                results[key] = original(grid, *given, **more)
+            return results[key]
+
+        return call
+
+    for name in ("get_vision_position_ids", "get_vision_attention_seqlens", "get_vision_window_index"):
+        if hasattr(modeling_qwen2_5_vl, name):
+            setattr(modeling_qwen2_5_vl, name, kept(getattr(modeling_qwen2_5_vl, name)))
 
 
 def _train(model: Any, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> None:
