@@ -11,7 +11,7 @@ import av
 import numpy as np
 import torch
 
-SIDE = 224
+SIDE = 336  # pixels; SGLang enlarges frames of fewer than 100,352 in all
 FRAMES = 8
 COLOURS = {
     "red": (0.86, 0.1, 0.1), "green": (0.1, 0.63, 0.2), "blue": (0.12, 0.24, 0.86),
@@ -79,9 +79,10 @@ def write_clips(folder: Path, count: int, rates: tuple[float, ...], side: int = 
     generator = torch.Generator().manual_seed(99)
     written = []
     for number, scene in enumerate(scenes):
-        frames = (draw([scene], "cpu", generator, side)[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         back = Scene(scene.colour, scene.shape, REVERSED[scene.direction], scene.background)
-        for rate in rates:
+        for rate in rates:  # drawn anew for each: an engine's cache knows pictures, and not when they are shown
+            frames = (draw([scene], "cpu", generator, side)[0] * 255).round().to(torch.uint8)
+            frames = frames.permute(0, 2, 3, 1).numpy()
             for kind, shown, pictures in (("forward", scene, frames), ("reversed", back, frames[::-1])):
                 path = folder / f"{number:02d}-{kind}-{rate:g}.mp4"
                 _write(path, pictures, rate)
