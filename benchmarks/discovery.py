@@ -15,11 +15,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clipdex.clips import Clip, Source
 from clipdex.config import Settings
 from clipdex.outcomes import ClipOutcome, Journal, Outcome, compact
 from clipdex.planning import Wanted, manifest, plan_run, survey
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
+from clipdex.storage.source import Clip, Source
 
 DAY = "2026-11-03"
 WANTED = Wanted(fingerprint="0" * 32, collection="clips-00000000")

@@ -33,12 +33,12 @@ from typing import Any
 
 from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
-from clipdex.clips import Source
 from clipdex.config import REPOSITORY, Settings
 from clipdex.errors import ClipdexError
 from clipdex.outcomes import Outcome, run_outcomes
 from clipdex.planning import BatchRef, Wanted, plan_run, survey
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
+from clipdex.storage.source import Source
 from clipdex.video import Prepared, prepare
 from demo.samples import write_tiny_clips
 from tests.support.engine import MODEL, StandIn

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.discovery import DAY, WANTED, here, make_clips, outcome_of
-from clipdex.clips import Source
 from clipdex.outcomes import Journal, Outcome
 from clipdex.planning import load_plan, manifest, plan_run, survey
 from clipdex.report import report_run
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
+from clipdex.storage.source import Source
 
 RUN = f"{DAY}.1"
 RESULT = Path(__file__).parent / "results" / "largest_day.json"

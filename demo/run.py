@@ -27,7 +27,7 @@ from clipdex.outcomes import Outcome, run_outcomes
 from clipdex.planning import load_plan, run_label
 from clipdex.report import RunReport, load_report
 from clipdex.search import search
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 from demo.airflow_api import AirflowApi, finished
 from demo.local_airflow import AirflowFailed, LocalAirflow
 from demo.places import DAG, airflow_home, home

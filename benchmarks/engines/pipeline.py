@@ -28,11 +28,11 @@ DAY = "2026-11-03"
 def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any]) -> dict[str, Any]:
     """Caption these clips; rates from the outcomes, totals of the batches, CPU seconds a clip."""
     from clipdex.captions.engines import open_captioner
-    from clipdex.clips import Source
     from clipdex.config import Settings
     from clipdex.outcomes import run_outcomes
     from clipdex.planning import Wanted, plan_run, survey
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
+    from clipdex.storage.source import Source
 
     archive = folder / "archive" / DAY.replace("-", "/")
     archive.mkdir(parents=True)
@@ -71,10 +71,10 @@ def caption(job: Path) -> dict[str, Any]:
     from clipdex.captioning import caption_batch
     from clipdex.captions.caption import Gates
     from clipdex.captions.engines import open_captioner
-    from clipdex.clips import Source
     from clipdex.config import Settings
     from clipdex.planning import BatchRef
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
+    from clipdex.storage.source import Source
 
     told = json.loads(job.read_text())
     settings, batch = Settings.load(**told["settings"]), BatchRef.from_json(told["batch"])

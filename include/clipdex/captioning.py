@@ -17,15 +17,15 @@ from typing import Any, Protocol
 from clipdex import metrics
 from clipdex.captions.caption import Caption, Captioner, Reply
 from clipdex.captions.quality import caption_with_gates
-from clipdex.clips import Clip, Source
 from clipdex.config import Settings
 from clipdex.decoder import DecoderPool
 from clipdex.errors import ClipRejected, EngineUnavailable, Reason, Unavailable
 from clipdex.outcomes import Journal, Origin
 from clipdex.planning import BatchRef, manifest
 from clipdex.progress import CaptionTotals, Progress
-from clipdex.scratch import scratch
-from clipdex.store import Store, poster_path
+from clipdex.storage.artifacts import Store, poster_path
+from clipdex.storage.source import Clip, Source
+from clipdex.storage.tempdir import scratch
 from clipdex.video import Prepared
 
 log = logging.getLogger(__name__)

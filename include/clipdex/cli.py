@@ -233,7 +233,7 @@ own with the option."""
 def captions(args: argparse.Namespace) -> int:
     """Count the captions of each day by what they were made with."""
     from clipdex.planning import Wanted, count_captions
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
 
     settings = Settings.load()
     days = list(count_captions(Store.open(settings), Wanted.under(settings)))
@@ -259,7 +259,7 @@ def reindex(args: argparse.Namespace) -> int:
     """Make the index anew from what is stored, then let searches read it."""
     from clipdex.embeddings import open_embedder
     from clipdex.reindex import days_to_reindex, reindex_day, serve
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
 
     settings, run = Settings.load(), f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     store, embedder = Store.open(settings), open_embedder(settings.embedding)
@@ -285,9 +285,9 @@ def _print(what: Any) -> None:
 
 def _surveyed(settings: Settings, first: date | None, last: date | None) -> tuple[dict[str, int], dict[str, int]]:
     """Clips to do and clips found, by day."""
-    from clipdex.clips import Source
     from clipdex.planning import Wanted, survey
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
+    from clipdex.storage.source import Source
 
     store, source, wanted = Store.open(settings), Source(settings), Wanted.under(settings)
     if first is None and last is None:

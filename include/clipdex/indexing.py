@@ -19,7 +19,7 @@ from clipdex.index import replace as replace_points
 from clipdex.index.points import Point, make_points
 from clipdex.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
 from clipdex.planning import BatchRef
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
 

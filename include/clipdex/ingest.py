@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from clipdex import leases
 from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
-from clipdex.clips import Source
 from clipdex.config import Settings
 from clipdex.embeddings import open_embedder
 from clipdex.errors import BatchRejected, ClipdexError, Unavailable
@@ -18,7 +17,8 @@ from clipdex.outcomes import ClipOutcome, ledger
 from clipdex.planning import BatchRef, Plan, Wanted, plan_run, run_label, survey
 from clipdex.progress import CaptionTotals
 from clipdex.report import RunReport, report_run
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
+from clipdex.storage.source import Source
 
 
 @dataclass(frozen=True, slots=True)

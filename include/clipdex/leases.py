@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clipdex.errors import LeaseHeld
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
 

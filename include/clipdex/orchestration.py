@@ -84,9 +84,9 @@ REINDEX_PARAMS = {
 def discover() -> list[dict[str, Any]]:
     """Plan this run: the batches to expand over, as pointers."""
     from clipdex import leases
-    from clipdex.clips import Source
     from clipdex.planning import Wanted, plan_run, run_label, survey
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
+    from clipdex.storage.source import Source
 
     context = get_current_context()
     params, settings = context["params"], run_settings()
@@ -118,8 +118,8 @@ def caption(batch: dict[str, Any]) -> dict[str, Any]:
     """Caption one batch; returns counts."""
     from clipdex.captioning import caption_batch
     from clipdex.captions.engines import open_captioner
-    from clipdex.clips import Source
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
+    from clipdex.storage.source import Source
 
     ref, settings = _named(batch), run_settings()
     try_number = get_current_context()["ti"].try_number
@@ -139,7 +139,7 @@ def index(batch: dict[str, Any]) -> dict[str, Any]:
     """Make what is captioned of one batch searchable; returns counts."""
     from clipdex.embeddings import open_embedder
     from clipdex.indexing import index_batch
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
 
     ref, settings = _named(batch), run_settings()
     try_number = get_current_context()["ti"].try_number
@@ -149,7 +149,7 @@ def index(batch: dict[str, Any]) -> dict[str, Any]:
 def report() -> int:
     """Tell what the run did; returns how many chunks it wrote. Fails where the run must not look green."""
     from clipdex.report import check_report, report_run
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
 
     settings = run_settings()
     run = get_current_context()["ti"].xcom_pull(task_ids="discover", key="run")
@@ -181,7 +181,7 @@ def publish(chunks: int) -> None:
 def prune() -> dict[str, Any]:
     """Delete from the store what is older than its retention; returns counts."""
     from clipdex import retention
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
 
     settings = server_settings()
     return retention.prune(Store.open(settings), settings.store.retention_days).to_json()
@@ -190,7 +190,7 @@ def prune() -> dict[str, Any]:
 def days_to_reindex() -> list[list[str]]:
     """What to expand over: a day each, or some where there are more days than mapped tasks may be."""
     from clipdex import reindex
-    from clipdex.store import Store
+    from clipdex.storage.artifacts import Store
 
     settings = reindex_settings()
     days = reindex.days_to_reindex(Store.open(settings))
@@ -202,7 +202,7 @@ def reindex(days: list[str]) -> list[dict[str, Any]]:
     """Put some days into the collection of these settings; returns counts of each."""
     from clipdex.embeddings import open_embedder
     from clipdex.reindex import reindex_day
-    from clipdex.store import Store, run_name
+    from clipdex.storage.artifacts import Store, run_name
 
     context, settings = get_current_context(), reindex_settings()
     context["days"] = " … ".join(dict.fromkeys([days[0], days[-1]]))  # type: ignore[typeddict-unknown-key]

@@ -16,7 +16,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any, Self
 
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 
 
 class Outcome(StrEnum):

@@ -13,14 +13,14 @@ from typing import Any, Self
 
 from clipdex.captions.caption import Flaw
 from clipdex.captions.engines import open_captioner
-from clipdex.clips import Clip, Source
 from clipdex.config import Batches, Settings
 from clipdex.embeddings import open_embedder
 from clipdex.errors import ConfigurationError
 from clipdex.index import Collection
 from clipdex.outcomes import ClipOutcome, Outcome, ledger, ledger_days
 from clipdex.shown import one_line
-from clipdex.store import Store, run_name
+from clipdex.storage.artifacts import Store, run_name
+from clipdex.storage.source import Clip, Source
 
 log = logging.getLogger(__name__)
 

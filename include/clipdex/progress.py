@@ -13,14 +13,14 @@ from typing import Any
 
 from clipdex import leases, metrics
 from clipdex.captions.caption import Caption
-from clipdex.clips import Clip
 from clipdex.config import Settings
 from clipdex.credibility import Doubt, nothing_else, too_many
 from clipdex.errors import BatchRejected, ClipRejected, Reason
 from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
 from clipdex.pace import Pace, pace
 from clipdex.planning import BatchRef
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
+from clipdex.storage.source import Clip
 
 log = logging.getLogger(__name__)
 

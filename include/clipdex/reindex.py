@@ -22,7 +22,7 @@ from clipdex.index import Collection, Index, open_index, point_id, replace
 from clipdex.index.points import in_batches
 from clipdex.indexing import CLIPS_AT_ONCE, Described, points_of
 from clipdex.outcomes import ClipOutcome, Journal, Outcome, compact, ledger
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
 

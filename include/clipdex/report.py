@@ -12,7 +12,7 @@ from clipdex.errors import RunIncomplete
 from clipdex.outcomes import ClipOutcome, Origin, Outcome, compact
 from clipdex.pace import Pace, pace
 from clipdex.planning import Plan, load_plan, manifest
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from clipdex import leases
 from clipdex.errors import LeaseHeld
-from clipdex.files import UNKNOWN
 from clipdex.outcomes import ALL, compact, outcomes_path
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
+from clipdex.storage.filesystem import UNKNOWN
 
 log = logging.getLogger(__name__)
 

@@ -49,7 +49,7 @@ def airflow(environment):
 def kept(environment):
     """What runs left behind: points of three clips, a poster, a batch with every kind of outcome."""
     from clipdex.config import Settings
-    from clipdex.store import Store, poster_path
+    from clipdex.storage.artifacts import Store, poster_path
 
     settings = Settings.load(home=environment.home)
     store = Store.open(settings)
@@ -146,9 +146,9 @@ def write_points(settings):
 
 
 def write_batch(settings, store):
-    from clipdex.clips import Source
     from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome
     from clipdex.planning import Wanted, manifest, plan_run, survey
+    from clipdex.storage.source import Source
 
     folder = settings.home / "clips/2026/11/03"
     folder.mkdir(parents=True)

@@ -4,7 +4,7 @@ import os
 import time
 
 from clipdex.config import Settings
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 from tests.dags.conftest import REPOSITORY
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
-from clipdex.clips import Clip, Source
 from clipdex.config import Settings
 from clipdex.embeddings import open_embedder
 from clipdex.index import open_index
@@ -18,7 +17,8 @@ from clipdex.outcomes import ClipOutcome, run_outcomes
 from clipdex.planning import BatchRef, Plan, Wanted, plan_run, survey
 from clipdex.progress import CaptionTotals
 from clipdex.report import RunReport, report_run
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
+from clipdex.storage.source import Clip, Source
 from clipdex.video import prepare
 from demo.samples import write_tiny_clips
 from tests.support.engine import MODEL, Request

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from clipdex.outcomes import Outcome, ledger
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 from clipdex.video import prepare
 from tests.support.engine import CLIENT_LEFT, Request
 from tests.support.pipeline import Pipeline

@@ -2,7 +2,7 @@
 
 with Collector() as collector:
     LocalAirflow(home, collector.options | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags_soon_late(folder))})
-    collector.counters["airflow.clipdex.clips.indexed"]
+    collector.counters["airflow.clipdex.storage.source.indexed"]
 """
 
 import re

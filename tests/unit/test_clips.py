@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from upath import UPath
 
-from clipdex.clips import Source
 from clipdex.config import Settings
 from clipdex.errors import ClipRejected, ConfigurationError, Reason
-from clipdex.files import open_root
+from clipdex.storage.filesystem import open_root
+from clipdex.storage.source import Source
 from tests.support.odd import GOOD
 
 
@@ -181,7 +181,7 @@ def test_odd_names_are_names(tmp_path):
 def test_a_folder_that_may_not_be_read_is_told_instead_of_left_out():
     program = """
 import os, sys
-from clipdex.clips import Source
+from clipdex.storage.source import Source
 from clipdex.config import Settings
 source = Source(Settings.load(source={"url": sys.argv[1]}))
 if os.geteuid() == 0:

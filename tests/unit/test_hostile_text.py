@@ -7,10 +7,10 @@ import os
 import pytest
 
 from clipdex import cli
-from clipdex.clips import Source
 from clipdex.errors import BatchRejected, ClipRejected
 from clipdex.outcomes import Outcome
 from clipdex.planning import run_label
+from clipdex.storage.source import Source
 from tests.support.engine import StandIn
 from tests.support.pipeline import DAY, Pipeline
 

@@ -7,7 +7,7 @@ import pytest
 from clipdex import leases
 from clipdex.config import Settings
 from clipdex.errors import LeaseHeld
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 
 DAY = "2026-11-03"
 

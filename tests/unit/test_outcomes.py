@@ -10,7 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 from clipdex.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
 from clipdex.planning import BatchRef, Plan
 from clipdex.report import report_run
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 
 DAY = "2026-11-03"
 RUN = "r.1"

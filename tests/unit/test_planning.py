@@ -8,7 +8,6 @@ import pytest
 
 from clipdex import cli
 from clipdex.captions.caption import Flaw
-from clipdex.clips import Source
 from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome, compact, ledger, outcomes_path, run_outcomes
@@ -23,7 +22,8 @@ from clipdex.planning import (
     run_label,
     survey,
 )
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
+from clipdex.storage.source import Source
 
 DAY = "2026-11-03"
 WANTED = Wanted(fingerprint="f1", collection="c1")

@@ -13,7 +13,7 @@ from clipdex.errors import ConfigurationError, IndexUnavailable, LeaseHeld, Noth
 from clipdex.index import open_index
 from clipdex.outcomes import Outcome, ledger
 from clipdex.reindex import days_to_reindex, reindex_day, serve
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 from tests.support.engine import StandIn
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.qdrant import QdrantServer

@@ -10,7 +10,7 @@ from clipdex.outcomes import ClipOutcome, Journal, Outcome, ledger
 from clipdex.planning import Plan
 from clipdex.report import report_run
 from clipdex.retention import prune
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 
 DAY = "2026-11-03"
 DAYS = 90

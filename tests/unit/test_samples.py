@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from rapidocr import RapidOCR
 
-from clipdex.clips import Source
 from clipdex.config import Settings, VideoLimits
 from clipdex.errors import ClipRejected
+from clipdex.storage.source import Source
 from clipdex.video import probe
 from demo.samples import CAPTIONED, DAYS, Sample, write_samples, write_tiny_clips
 

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
-from clipdex.scratch import scratch
+from clipdex.storage.tempdir import scratch
 
 HOLD = """
 import sys, time
-from clipdex.scratch import scratch
+from clipdex.storage.tempdir import scratch
 with scratch() as folder:
     (folder / "clip.mp4").write_bytes(b"fetched")
     print(folder, flush=True)

@@ -8,7 +8,7 @@ import pytest
 
 from clipdex.captions.caption import Caption, Segment
 from clipdex.config import Settings
-from clipdex.store import Store, caption_path, run_name
+from clipdex.storage.artifacts import Store, caption_path, run_name
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from clipdex.config import Settings
 from clipdex.embeddings import open_embedder
 from clipdex.errors import ConfigurationError
 from clipdex.search import ClipHit, ask
-from clipdex.store import Store
+from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
 

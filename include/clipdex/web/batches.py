@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 
-from clipdex.clips import Clip
 from clipdex.outcomes import ClipOutcome, Outcome, batch_outcomes
 from clipdex.planning import load_plan, manifest
-from clipdex.store import Store, poster_path
+from clipdex.storage.artifacts import Store, poster_path
+from clipdex.storage.source import Clip
 from clipdex.web.backend import Backend, TheBackend
 from clipdex.web.rendering import page
 from clipdex.web.search import poster_url

@@ -10,7 +10,7 @@ from fastapi import APIRouter, BackgroundTasks, HTTPException, Path, Query, Requ
 from pydantic import AfterValidator, BaseModel, Field
 
 from clipdex.search import ClipHit
-from clipdex.store import poster_path
+from clipdex.storage.artifacts import poster_path
 from clipdex.web.backend import TheBackend
 from clipdex.web.rendering import page, url
 

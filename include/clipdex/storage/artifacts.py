@@ -28,7 +28,7 @@ from typing import Any
 
 from clipdex.captions.caption import Caption
 from clipdex.config import Settings
-from clipdex.files import files_below, is_local, modified, open_root
+from clipdex.storage.filesystem import files_below, is_local, modified, open_root
 
 log = logging.getLogger(__name__)
 
