@@ -32,9 +32,9 @@ import numpy as np
 from av.video.frame import PictureType, VideoFrame
 
 from clipdex.config import Sampling, VideoLimits
-from clipdex.footage import opened
-from clipdex.pictures import Studio, encode_poster, encode_proxy
 from clipdex.video import prepare, schedule
+from clipdex.video.decoding import opened
+from clipdex.video.encoding import Studio, encode_poster, encode_proxy
 
 RESULT = Path(__file__).parent / "results" / "decode.json"
 LIMITS, SAMPLING = VideoLimits(), Sampling()

@@ -18,7 +18,6 @@ from clipdex import metrics
 from clipdex.captions.caption import Caption, Captioner, Reply
 from clipdex.captions.quality import caption_with_gates
 from clipdex.config import Settings
-from clipdex.decoder import DecoderPool
 from clipdex.errors import ClipRejected, EngineUnavailable, Reason, Unavailable
 from clipdex.outcomes import Journal, Origin
 from clipdex.planning import BatchRef, manifest
@@ -27,6 +26,7 @@ from clipdex.storage.artifacts import Store, poster_path
 from clipdex.storage.source import Clip, Source
 from clipdex.storage.tempdir import scratch
 from clipdex.video import Prepared
+from clipdex.video.sandbox.pool import DecoderPool
 
 log = logging.getLogger(__name__)
 

@@ -67,7 +67,7 @@ def caption(args: argparse.Namespace) -> int:
     from clipdex.captions.caption import Reply
     from clipdex.captions.engines import open_captioner
     from clipdex.captions.quality import caption_with_gates
-    from clipdex.decoder import DecoderPool
+    from clipdex.video.sandbox.pool import DecoderPool
 
     settings = Settings.load()
     if not args.file.is_file():

@@ -17,9 +17,9 @@ from pathlib import Path
 import av
 
 from clipdex.config import Sampling, VideoLimits
-from clipdex.decoder import DecoderPool
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared, read_proxy
+from clipdex.video.sandbox.pool import DecoderPool
 from tests.support.odd import PREPARED, Clips, Specimen
 from tests.support.player import Player, Shown
 

@@ -137,7 +137,7 @@ def left_behind() -> list[str]:
     return [
         f"process {child.pid}: {child.name()}"
         for child in psutil.process_iter(["pid", "name", "cmdline"])
-        if "clipdex.decoder_process" in (child.info["cmdline"] or []) and _orphaned(child)
+        if "clipdex.video.sandbox.worker" in (child.info["cmdline"] or []) and _orphaned(child)
     ]
 
 

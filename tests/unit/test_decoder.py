@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from clipdex.config import Sampling, VideoLimits
-from clipdex.decoder import DecoderPool
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import prepare, read_proxy
+from clipdex.video.sandbox.pool import DecoderPool
 from tests.support.clips import number_of, numbered, write_clip
 
 
@@ -212,7 +212,7 @@ def test_no_process_outlives_a_killed_parent(clip: Path) -> None:
     script = (
         "import asyncio, sys\n"
         "from clipdex.config import Sampling, VideoLimits\n"
-        "from clipdex.decoder import DecoderPool\n"
+        "from clipdex.video.sandbox.pool import DecoderPool\n"
         "async def main():\n"
         "    decoders = DecoderPool(VideoLimits(), Sampling(), 2)\n"
         "    await asyncio.gather(*(decoders.prepare(sys.argv[1]) for _ in range(2)))\n"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from clipdex.config import VideoLimits
-from clipdex.footage import opened
+from clipdex.video.decoding import opened
 from tests.support.clips import film, write_clip
 
 TIMES = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5)

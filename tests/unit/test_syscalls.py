@@ -7,9 +7,9 @@ import pytest
 
 PROGRAM = """
 import ctypes, os, socket, subprocess, sys, threading
-from clipdex import syscalls
+from clipdex.video.sandbox import seccomp
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
-assert syscalls.refuse()
+assert seccomp.refuse()
 read, write = os.pipe()
 threading.Thread(target=os.write, args=(write, b"threads still run")).start()
 assert os.read(read, 99) == b"threads still run"

@@ -24,9 +24,9 @@ from clipdex.captions.engines import open_captioner
 from clipdex.captions.quality import GATES, caption_with_gates, cleaned, verdicts
 from clipdex.compare.comparison import Column, Comparison, Subject, Written
 from clipdex.config import Settings
-from clipdex.decoder import DecoderPool
 from clipdex.errors import ClipdexError, ClipRejected, ConfigurationError
 from clipdex.video import Prepared
+from clipdex.video.sandbox.pool import DecoderPool
 
 log = logging.getLogger(__name__)
 

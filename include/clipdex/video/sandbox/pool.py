@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from clipdex.config import Sampling, VideoLimits
-from clipdex.decoder_process import MOST_HEADER_BYTES, framed, parsed, prepared_from
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared
+from clipdex.video.sandbox.worker import MOST_HEADER_BYTES, framed, parsed, prepared_from
 
 _START_S = 60.0
 _MOST_BYTES = 64 * 2**20
@@ -105,7 +105,7 @@ class _Decoder:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "clipdex.decoder_process",
+            "clipdex.video.sandbox.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=_environment(),
@@ -173,5 +173,5 @@ def _absolute(path: str | Path) -> str:
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    package = str(Path(__file__).resolve().parents[1])
+    package = str(Path(__file__).resolve().parents[3])
     return {**kept, "PYTHONPATH": package, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -12,8 +12,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from clipdex.config import Sampling, VideoLimits
-from clipdex.footage import Footage, opened
-from clipdex.pictures import Studio, encode_poster, encode_proxy, encode_stills, fitted
+from clipdex.video.decoding import Footage, opened
+from clipdex.video.encoding import Studio, encode_poster, encode_proxy, encode_stills, fitted
 
 
 @dataclass(frozen=True, slots=True)

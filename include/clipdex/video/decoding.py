@@ -24,8 +24,8 @@ from av.video.stream import VideoStream
 
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.timeline import ROUNDING_S, Step, Timeline, first_stamp, packets
-from clipdex.truncation import missing_end
+from clipdex.video.packets import ROUNDING_S, Step, Timeline, first_stamp, packets
+from clipdex.video.truncation import missing_end
 
 # Formats that hold their pictures themselves: a playlist or a concat script would open other files.
 _OPTIONS = {

@@ -1,8 +1,8 @@
-"""The process in which clips are decoded: python -m clipdex.decoder_process, started by decoder.py alone.
+"""The process in which clips are decoded: python -m clipdex.video.sandbox.worker, started by decoder.py alone.
 
 Reads questions on stdin and writes answers on stdout, each a length, a JSON header, and bytes. Ends when stdin does or
 when its parent dies, however that comes about. Its limits hold before the first clip: memory, CPU time a clip, no core
-dump, no file written, a handful of files open, no new privileges, no network, no other program (syscalls.py); and the
+dump, no file written, a handful of files open, no new privileges, no network, no other program (seccomp.py); and the
 kernel takes it first when memory runs out.
 """
 
@@ -22,10 +22,10 @@ from typing import Any, BinaryIO
 
 import av
 
-from clipdex import syscalls
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared, VideoInfo, Window, prepare
+from clipdex.video.sandbox import seccomp
 
 MOST_HEADER_BYTES = 2**20
 _OPEN_FILES = 32
@@ -158,7 +158,7 @@ def _confine(limits: VideoLimits, parent: int) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
-    syscalls.refuse()
+    seccomp.refuse()
     os.dup2(1, 2)  # from here on, stderr is what a hostile file makes libraries say
 
 

@@ -1,0 +1,1 @@
+"""The sandbox: a pool of decoder processes, the worker that runs in one, and its seccomp filter."""
