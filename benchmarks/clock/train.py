@@ -21,7 +21,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2_5_VLCo
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 
 from benchmarks.clock.drawing import FRAMES, SCENES, SIDE, draw
-from clipdex.captions.positions import rope_index
+from clipdex.captions.local.positions import rope_index
 from clipdex.captions.strategies import prompt_text
 
 MAX_TOKENS = 64

@@ -32,8 +32,8 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
     import torch
     import transformers
 
+    from clipdex.captions.local.model import TransformersModel
     from clipdex.captions.model import Generation, Question, Video
-    from clipdex.captions.pytorch import TransformersModel
     from clipdex.config import Settings
 
     settings = Settings.load(

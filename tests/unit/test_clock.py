@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from clipdex.captions.clock import sglang_clock, vllm_clock
+from clipdex.captions.http.clock import sglang_clock, vllm_clock
+from clipdex.captions.local.positions import keep_frame_times
+from clipdex.captions.local.processors import open_processor
 from clipdex.captions.model import Generation, Question, Video
-from clipdex.captions.positions import keep_frame_times
-from clipdex.captions.processors import open_processor
 from clipdex.config import Sampling, VideoLimits
 from clipdex.video import Prepared, prepare
 from tests.support import sglang

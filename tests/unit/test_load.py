@@ -6,7 +6,7 @@ import time
 import pytest
 
 from clipdex.captions.engines import open_captioner
-from clipdex.captions.load import Load, Meter, next_room, sglang_load
+from clipdex.captions.http.load_control import Load, Meter, next_room, sglang_load
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.video import prepare
 from tests.support.clips import write_clip

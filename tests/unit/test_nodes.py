@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from clipdex.captions.nodes import Answer, Nodes
+from clipdex.captions.http.node_pool import Answer, Nodes
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected
 from clipdex.video import prepare

@@ -15,9 +15,9 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from clipdex.captions.caption import Reply
 from clipdex.captions.engines import open_captioner
+from clipdex.captions.local.model import TransformersModel, identity
+from clipdex.captions.local.processors import open_processor
 from clipdex.captions.model import Generation, Image, Question, Video
-from clipdex.captions.processors import open_processor
-from clipdex.captions.pytorch import TransformersModel, identity
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 from clipdex.video import Prepared, prepare, stills

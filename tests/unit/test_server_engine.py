@@ -17,7 +17,7 @@ import pytest
 
 from clipdex.captions.caption import Reply
 from clipdex.captions.engines import open_captioner
-from clipdex.captions.server import ServerModel
+from clipdex.captions.http.model import ServerModel
 from clipdex.captions.strategies import ModelCaptioner
 from clipdex.config import REPOSITORY, Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason

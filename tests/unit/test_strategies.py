@@ -14,8 +14,8 @@ import pytest
 from clipdex.captions.caption import Reply, Segment
 from clipdex.captions.detectors import describe
 from clipdex.captions.engines import open_captioner
+from clipdex.captions.http.model import ServerModel
 from clipdex.captions.quality import caption_with_gates
-from clipdex.captions.server import ServerModel
 from clipdex.captions.strategies import ModelCaptioner, timed
 from clipdex.config import Sampling, Settings, Strategy, VideoLimits
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason

@@ -18,9 +18,9 @@ def open_captioner(settings: Settings) -> Captioner:
 
 def _model(settings: Settings) -> Model:
     if settings.engine.name is EngineName.TRANSFORMERS:
-        from clipdex.captions.pytorch import TransformersModel
+        from clipdex.captions.local.model import TransformersModel
 
         return TransformersModel(settings)
-    from clipdex.captions.server import ServerModel
+    from clipdex.captions.http.model import ServerModel
 
     return ServerModel(settings)

@@ -17,8 +17,8 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipdex.captions.endpoint import Absent, Document, Endpoint, Refused, endpoints
-from clipdex.captions.load import Load, Meter, next_room
+from clipdex.captions.http.client import Absent, Document, Endpoint, Refused, endpoints
+from clipdex.captions.http.load_control import Load, Meter, next_room
 from clipdex.config import Engine
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 

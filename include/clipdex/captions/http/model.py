@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from clipdex.captions.caption import Reply
-from clipdex.captions.clock import ClockFinding
-from clipdex.captions.dialects import DIALECTS
-from clipdex.captions.endpoint import Document
+from clipdex.captions.http.client import Document
+from clipdex.captions.http.clock import ClockFinding
+from clipdex.captions.http.dialects import DIALECTS
+from clipdex.captions.http.node_pool import Node, Nodes
 from clipdex.captions.model import Image, Question, Video
-from clipdex.captions.nodes import Node, Nodes
 from clipdex.config import Clock, Settings, Strategy
 from clipdex.errors import ConfigurationError, EngineUnavailable
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipdex.captions.clock import ClockFinding, sglang_clock, vllm_clock
-from clipdex.captions.load import Load, sglang_load
+from clipdex.captions.http.clock import ClockFinding, sglang_clock, vllm_clock
+from clipdex.captions.http.load_control import Load, sglang_load
 from clipdex.config import EngineName
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from clipdex.captions.caption import Reply
+from clipdex.captions.local.positions import keep_frame_times
+from clipdex.captions.local.processors import Processor, open_processor
 from clipdex.captions.model import Generation, Question
-from clipdex.captions.positions import keep_frame_times
-from clipdex.captions.processors import Processor, open_processor
 from clipdex.config import Settings
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 
