@@ -11,8 +11,9 @@ from typing import Self
 import numpy as np
 
 from benchmarks.fleet import Ready
-from clipdex import captioning, embeddings
+from clipdex import captioning
 from clipdex.config import Settings
+from clipdex.index import embeddings
 
 
 class Embedder:

@@ -31,10 +31,10 @@ import qdrant_edge
 
 from benchmarks.cheap import Embedder
 from clipdex.captions.caption import Caption
-from clipdex.chunks import Chunk
 from clipdex.config import Settings
 from clipdex.index import Collection, Point, Query, edge, make_points, open_index, point_id, replace, sparse_query
-from clipdex.search import search
+from clipdex.index.chunking import Chunk
+from clipdex.index.search import search
 
 STEPS = (10_000, 100_000, 300_000, 1_000_000)
 CLIPS_AT_ONCE, CHUNKS, BATCHES = 128, 3, 5

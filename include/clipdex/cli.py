@@ -41,9 +41,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def search(args: argparse.Namespace) -> int:
     """Ask the index, and show the clips that answer."""
-    from clipdex.embeddings import open_embedder
     from clipdex.index import open_index
-    from clipdex.search import search as find
+    from clipdex.index.embeddings import open_embedder
+    from clipdex.index.search import search as find
 
     settings = Settings.load()
     with open_index(settings) as index:
@@ -257,7 +257,7 @@ def captions(args: argparse.Namespace) -> int:
 
 def reindex(args: argparse.Namespace) -> int:
     """Make the index anew from what is stored, then let searches read it."""
-    from clipdex.embeddings import open_embedder
+    from clipdex.index.embeddings import open_embedder
     from clipdex.reindex import days_to_reindex, reindex_day, serve
     from clipdex.storage.artifacts import Store
 

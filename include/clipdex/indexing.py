@@ -11,11 +11,11 @@ from typing import Any, Self
 
 from clipdex import metrics
 from clipdex.captions.caption import Caption
-from clipdex.chunks import split
 from clipdex.config import Settings
-from clipdex.embeddings import Embedder
 from clipdex.index import Collection, open_index
 from clipdex.index import replace as replace_points
+from clipdex.index.chunking import split
+from clipdex.index.embeddings import Embedder
 from clipdex.index.points import Point, make_points
 from clipdex.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
 from clipdex.planning import BatchRef

@@ -10,8 +10,8 @@ from clipdex import leases
 from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
 from clipdex.config import Settings
-from clipdex.embeddings import open_embedder
 from clipdex.errors import BatchRejected, ClipdexError, Unavailable
+from clipdex.index.embeddings import open_embedder
 from clipdex.indexing import index_batch
 from clipdex.outcomes import ClipOutcome, ledger
 from clipdex.planning import BatchRef, Plan, Wanted, plan_run, run_label, survey

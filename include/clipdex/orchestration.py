@@ -137,7 +137,7 @@ def caption(batch: dict[str, Any]) -> dict[str, Any]:
 
 def index(batch: dict[str, Any]) -> dict[str, Any]:
     """Make what is captioned of one batch searchable; returns counts."""
-    from clipdex.embeddings import open_embedder
+    from clipdex.index.embeddings import open_embedder
     from clipdex.indexing import index_batch
     from clipdex.storage.artifacts import Store
 
@@ -200,7 +200,7 @@ def days_to_reindex() -> list[list[str]]:
 
 def reindex(days: list[str]) -> list[dict[str, Any]]:
     """Put some days into the collection of these settings; returns counts of each."""
-    from clipdex.embeddings import open_embedder
+    from clipdex.index.embeddings import open_embedder
     from clipdex.reindex import reindex_day
     from clipdex.storage.artifacts import Store, run_name
 
@@ -214,7 +214,7 @@ def reindex(days: list[str]) -> list[dict[str, Any]]:
 def serve(reindexed: Any) -> dict[str, Any]:
     """Let searches read what was reindexed."""
     from clipdex import reindex
-    from clipdex.embeddings import open_embedder
+    from clipdex.index.embeddings import open_embedder
 
     settings = reindex_settings()
     days = [reindex.DayTotals(**day) for days in reindexed for day in days]

@@ -14,9 +14,9 @@ from typing import Any, Self
 from clipdex.captions.caption import Flaw
 from clipdex.captions.engines import open_captioner
 from clipdex.config import Batches, Settings
-from clipdex.embeddings import open_embedder
 from clipdex.errors import ConfigurationError
 from clipdex.index import Collection
+from clipdex.index.embeddings import open_embedder
 from clipdex.outcomes import ClipOutcome, Outcome, ledger, ledger_days
 from clipdex.shown import one_line
 from clipdex.storage.artifacts import Store, run_name

@@ -14,11 +14,11 @@ from itertools import chain
 from typing import Any
 
 from clipdex import leases
-from clipdex.chunks import split
 from clipdex.config import Settings
-from clipdex.embeddings import Embedder
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed, RunIncomplete
 from clipdex.index import Collection, Index, open_index, point_id, replace
+from clipdex.index.chunking import split
+from clipdex.index.embeddings import Embedder
 from clipdex.index.points import in_batches
 from clipdex.indexing import CLIPS_AT_ONCE, Described, points_of
 from clipdex.outcomes import ClipOutcome, Journal, Outcome, compact, ledger

@@ -107,8 +107,8 @@ def plugin_app():
 
 
 def write_points(settings):
-    from clipdex.embeddings import open_embedder
     from clipdex.index import Collection, Point, open_index, point_id, sparse_document
+    from clipdex.index.embeddings import open_embedder
 
     said = {
         "street.mp4": f"Two people ride bicycles along a street. {HOSTILE}",

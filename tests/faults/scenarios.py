@@ -60,7 +60,7 @@ KILLS = [
      False),
     ("writing a poster", "caption", ["open:posters/:1", "os.rename:posters/:3"], False),
     ("telling outcomes", "caption", ["open:outcomes/:1", "os.rename:outcomes/:1"], False),
-    ("chunking", "index", ["call:clipdex.chunks.split$:1", "call:clipdex.chunks.split$:4"], False),
+    ("chunking", "index", ["call:clipdex.index.chunking.split$:1", "call:clipdex.index.chunking.split$:4"], False),
     ("embedding", "index", ["call:_SentenceTransformers._encoded:1", "call:BertLayer.forward:3",
                             "return:_SentenceTransformers._encoded:1"], False),
     ("making the collection", "index", ["open:rebuild/:1", "os.rename:\\.new-:1", "open:\\.alias:1"], False),
@@ -379,7 +379,7 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
 def _(drill: Drill, chance: random.Random, state: State) -> None:
     from qdrant_client import models
 
-    from clipdex.embeddings import open_embedder
+    from clipdex.index.embeddings import open_embedder
     from clipdex.index.points import DENSE
 
     settings, client = drill.pipeline.settings, drill.qdrant.client

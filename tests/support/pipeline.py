@@ -10,8 +10,8 @@ from typing import Any
 from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
 from clipdex.config import Settings
-from clipdex.embeddings import open_embedder
 from clipdex.index import open_index
+from clipdex.index.embeddings import open_embedder
 from clipdex.indexing import IndexTotals, index_batch
 from clipdex.outcomes import ClipOutcome, run_outcomes
 from clipdex.planning import BatchRef, Plan, Wanted, plan_run, survey

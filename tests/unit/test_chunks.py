@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 
 from clipdex.captions.caption import Segment
-from clipdex.chunks import split
 from clipdex.config import Chunking, Embedding
-from clipdex.embeddings import open_embedder
+from clipdex.index.chunking import split
+from clipdex.index.embeddings import open_embedder
 from tests.support.indexes import caption
 
 WORDS = ["a", "the", "red", "car", "rider", "turns", "slowly", "left", "towards", "street", "camera", "bicycles"]

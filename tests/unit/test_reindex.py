@@ -8,9 +8,9 @@ import pytest
 from clipdex import leases
 from clipdex.cli import main
 from clipdex.config import Settings
-from clipdex.embeddings import open_embedder
 from clipdex.errors import ConfigurationError, IndexUnavailable, LeaseHeld, NothingIndexed, RunIncomplete
 from clipdex.index import open_index
+from clipdex.index.embeddings import open_embedder
 from clipdex.outcomes import Outcome, ledger
 from clipdex.reindex import days_to_reindex, reindex_day, serve
 from clipdex.storage.artifacts import Store

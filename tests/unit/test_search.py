@@ -4,12 +4,12 @@ import pytest
 from qdrant_client import QdrantClient
 
 from clipdex.captions.caption import Segment
-from clipdex.chunks import Chunk, split
 from clipdex.config import Chunking, Embedding, Settings
-from clipdex.embeddings import open_embedder
 from clipdex.errors import ConfigurationError, NothingIndexed
 from clipdex.index import Collection, Range, make_points, replace
-from clipdex.search import EmptyQuery, ask, search
+from clipdex.index.chunking import Chunk, split
+from clipdex.index.embeddings import open_embedder
+from clipdex.index.search import EmptyQuery, ask, search
 from tests.support.indexes import SMALL, caption, clip_points, edge_opener, server_opener
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")

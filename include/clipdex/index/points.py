@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipdex.captions.caption import Caption
-from clipdex.chunks import Chunk
 from clipdex.config import Settings
-from clipdex.embeddings import Embedder
 from clipdex.errors import ConfigurationError
+from clipdex.index.chunking import Chunk
+from clipdex.index.embeddings import Embedder
 
 if TYPE_CHECKING:
     from qdrant_edge import Bm25

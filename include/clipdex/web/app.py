@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from clipdex.config import Settings
 from clipdex.errors import ClipdexError, NothingIndexed, Unavailable
-from clipdex.search import EmptyQuery
+from clipdex.index.search import EmptyQuery
 from clipdex.web import assets, batches, search
 from clipdex.web.backend import Backend
 from clipdex.web.rendering import page, route_path

@@ -15,9 +15,9 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from clipdex.config import Settings
-from clipdex.embeddings import open_embedder
 from clipdex.errors import ConfigurationError
-from clipdex.search import ClipHit, ask
+from clipdex.index.embeddings import open_embedder
+from clipdex.index.search import ClipHit, ask
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)

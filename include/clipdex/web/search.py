@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, BackgroundTasks, HTTPException, Path, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 
-from clipdex.search import ClipHit
+from clipdex.index.search import ClipHit
 from clipdex.storage.artifacts import poster_path
 from clipdex.web.backend import TheBackend
 from clipdex.web.rendering import page, url

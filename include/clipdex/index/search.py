@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clipdex.config import Settings
-from clipdex.embeddings import Embedder, open_embedder
 from clipdex.errors import ClipdexError
 from clipdex.index import Filters, Hit, Index, Query, open_index, sparse_query
+from clipdex.index.embeddings import Embedder, open_embedder
 
 _DEPTH = 100
 _CHUNKS_A_CLIP = 4
