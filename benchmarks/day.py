@@ -28,7 +28,7 @@ import sqlalchemy
 from benchmarks.fleet import DAY, QUICK, Ready, Serving, busy_s, nodes
 from benchmarks.footprint import files, rss_mb
 from clipdex.config import REPOSITORY
-from clipdex.report import load_report
+from clipdex.runs.report import load_report
 from demo.airflow_api import AirflowApi, finished, seconds_of
 from demo.local_airflow import LocalAirflow
 from demo.local_celery import postgres

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from clipdex.config import Settings
-from clipdex.outcomes import ClipOutcome, Journal, Outcome, compact
-from clipdex.planning import Wanted, manifest, plan_run, survey
+from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact
+from clipdex.runs.planning import Wanted, manifest, plan_run, survey
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Clip, Source
 

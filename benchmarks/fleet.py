@@ -35,8 +35,8 @@ from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
 from clipdex.config import REPOSITORY, Settings
 from clipdex.errors import ClipdexError
-from clipdex.outcomes import Outcome, run_outcomes
-from clipdex.planning import BatchRef, Wanted, plan_run, survey
+from clipdex.runs.outcomes import Outcome, run_outcomes
+from clipdex.runs.planning import BatchRef, Wanted, plan_run, survey
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Source
 from clipdex.video import Prepared, prepare

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.discovery import DAY, WANTED, here, make_clips, outcome_of
-from clipdex.outcomes import Journal, Outcome
-from clipdex.planning import load_plan, manifest, plan_run, survey
-from clipdex.report import report_run
+from clipdex.runs.outcomes import Journal, Outcome
+from clipdex.runs.planning import load_plan, manifest, plan_run, survey
+from clipdex.runs.report import report_run
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Source
 

@@ -36,7 +36,7 @@ import psutil
 from benchmarks.footprint import files
 from benchmarks.slopes import Slope, slope
 from clipdex.config import REPOSITORY
-from clipdex.report import report_run
+from clipdex.runs.report import report_run
 from demo.airflow_api import AirflowApi, ApiError, finished
 from demo.local_airflow import LocalAirflow
 from demo.places import DAG

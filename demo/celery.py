@@ -23,7 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
-from clipdex.report import report_run
+from clipdex.runs.report import report_run
 from demo.airflow_api import AirflowApi, finished
 from demo.local_airflow import AirflowFailed, die_with_parent, stop_leftovers
 from demo.local_celery import HEARTBEAT_TIMEOUT_S, LocalCelery

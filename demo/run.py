@@ -24,9 +24,9 @@ from clipdex.config import Settings
 from clipdex.index import open_index
 from clipdex.index.embeddings import open_embedder
 from clipdex.index.search import search
-from clipdex.outcomes import Outcome, run_outcomes
-from clipdex.planning import load_plan, run_label
-from clipdex.report import RunReport, load_report
+from clipdex.runs.outcomes import Outcome, run_outcomes
+from clipdex.runs.planning import load_plan, run_label
+from clipdex.runs.report import RunReport, load_report
 from clipdex.storage.artifacts import Store
 from demo.airflow_api import AirflowApi, finished
 from demo.local_airflow import AirflowFailed, LocalAirflow

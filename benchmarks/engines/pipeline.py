@@ -29,8 +29,8 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
     """Caption these clips; rates from the outcomes, totals of the batches, CPU seconds a clip."""
     from clipdex.captions.engines import open_captioner
     from clipdex.config import Settings
-    from clipdex.outcomes import run_outcomes
-    from clipdex.planning import Wanted, plan_run, survey
+    from clipdex.runs.outcomes import run_outcomes
+    from clipdex.runs.planning import Wanted, plan_run, survey
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
 
@@ -72,7 +72,7 @@ def caption(job: Path) -> dict[str, Any]:
     from clipdex.captions.caption import Gates
     from clipdex.captions.engines import open_captioner
     from clipdex.config import Settings
-    from clipdex.planning import BatchRef
+    from clipdex.runs.planning import BatchRef
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
 

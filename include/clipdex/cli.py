@@ -119,8 +119,8 @@ def ingest(args: argparse.Namespace) -> int:
     """Make one folder searchable; 0 when every file is captioned or quarantined."""
     from clipdex.ingest import Ingested
     from clipdex.ingest import ingest as run
-    from clipdex.planning import Plan, Wanted
     from clipdex.progress import CaptionTotals
+    from clipdex.runs.planning import Plan, Wanted
 
     url = _folder(args.folder)
     settings = Settings.load(source={"url": url, "name": url}, quarantine={"trust_decoder": True})
@@ -201,7 +201,7 @@ def plan(args: argparse.Namespace) -> int:
 
 def estimate(settings: Settings, by_day: dict[str, int], gpus: int, rate: float | None) -> dict[str, Any]:
     """Batches and hours. rate: clips/s of one GPU, or of one core for the detectors; None takes a rough default."""
-    from clipdex.planning import batch_size
+    from clipdex.runs.planning import batch_size
 
     embedded = settings.engine.name is EngineName.DETECTORS and rate is None
     workers = (os.cpu_count() or 1) if embedded else gpus
@@ -232,7 +232,7 @@ own with the option."""
 
 def captions(args: argparse.Namespace) -> int:
     """Count the captions of each day by what they were made with."""
-    from clipdex.planning import Wanted, count_captions
+    from clipdex.runs.planning import Wanted, count_captions
     from clipdex.storage.artifacts import Store
 
     settings = Settings.load()
@@ -285,7 +285,7 @@ def _print(what: Any) -> None:
 
 def _surveyed(settings: Settings, first: date | None, last: date | None) -> tuple[dict[str, int], dict[str, int]]:
     """Clips to do and clips found, by day."""
-    from clipdex.planning import Wanted, survey
+    from clipdex.runs.planning import Wanted, survey
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
 

@@ -17,8 +17,8 @@ from clipdex.index import replace as replace_points
 from clipdex.index.chunking import split
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import Point, make_points
-from clipdex.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
-from clipdex.planning import BatchRef
+from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
+from clipdex.runs.planning import BatchRef
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)

@@ -83,8 +83,8 @@ REINDEX_PARAMS = {
 
 def discover() -> list[dict[str, Any]]:
     """Plan this run: the batches to expand over, as pointers."""
-    from clipdex import leases
-    from clipdex.planning import Wanted, plan_run, run_label, survey
+    from clipdex.runs import leases
+    from clipdex.runs.planning import Wanted, plan_run, run_label, survey
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
 
@@ -148,7 +148,7 @@ def index(batch: dict[str, Any]) -> dict[str, Any]:
 
 def report() -> int:
     """Tell what the run did; returns how many chunks it wrote. Fails where the run must not look green."""
-    from clipdex.report import check_report, report_run
+    from clipdex.runs.report import check_report, report_run
     from clipdex.storage.artifacts import Store
 
     settings = run_settings()
@@ -180,7 +180,7 @@ def publish(chunks: int) -> None:
 
 def prune() -> dict[str, Any]:
     """Delete from the store what is older than its retention; returns counts."""
-    from clipdex import retention
+    from clipdex.runs import retention
     from clipdex.storage.artifacts import Store
 
     settings = server_settings()
@@ -298,7 +298,7 @@ def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
 
 def _hold(store: Any, day: str, tries: list[str], seconds: float, held: list[str]) -> None:
     """Take the lease of a day, also from a try of this run that was killed. tries: the last one is now."""
-    from clipdex import leases
+    from clipdex.runs import leases
 
     if day in held:
         return
@@ -319,7 +319,7 @@ def _hold_what_is_free(store: Any, days: list[str], tries: list[str], seconds: f
 
 def _named(batch: dict[str, Any]) -> Any:
     """The pointer, its label shown as the map index, its outcomes linked."""
-    from clipdex.planning import BatchRef
+    from clipdex.runs.planning import BatchRef
 
     ref, context = BatchRef.from_json(batch), get_current_context()
     context["batch_label"] = ref.label  # type: ignore[typeddict-unknown-key]

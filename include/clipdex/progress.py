@@ -11,14 +11,15 @@ from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from clipdex import leases, metrics
+from clipdex import metrics
 from clipdex.captions.caption import Caption
 from clipdex.config import Settings
 from clipdex.credibility import Doubt, nothing_else, too_many
 from clipdex.errors import BatchRejected, ClipRejected, Reason
-from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
-from clipdex.pace import Pace, pace
-from clipdex.planning import BatchRef
+from clipdex.runs import leases
+from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
+from clipdex.runs.planning import BatchRef
+from clipdex.runs.throughput import Pace, pace
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Clip
 

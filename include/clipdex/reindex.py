@@ -13,7 +13,6 @@ from dataclasses import replace as changed
 from itertools import chain
 from typing import Any
 
-from clipdex import leases
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed, RunIncomplete
 from clipdex.index import Collection, Index, open_index, point_id, replace
@@ -21,7 +20,8 @@ from clipdex.index.chunking import split
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import in_batches
 from clipdex.indexing import CLIPS_AT_ONCE, Described, points_of
-from clipdex.outcomes import ClipOutcome, Journal, Outcome, compact, ledger
+from clipdex.runs import leases
+from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, ledger
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from clipdex.outcomes import Outcome
-from clipdex.planning import load_plan, run_label
-from clipdex.report import load_report
+from clipdex.runs.outcomes import Outcome
+from clipdex.runs.planning import load_plan, run_label
+from clipdex.runs.report import load_report
 from tests.dags.conftest import loaded_dag
 from tests.support.engine import MODEL, StandIn
 from tests.support.pipeline import DAY, Pipeline

@@ -146,8 +146,8 @@ def write_points(settings):
 
 
 def write_batch(settings, store):
-    from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome
-    from clipdex.planning import Wanted, manifest, plan_run, survey
+    from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome
+    from clipdex.runs.planning import Wanted, manifest, plan_run, survey
     from clipdex.storage.source import Source
 
     folder = settings.home / "clips/2026/11/03"
@@ -346,7 +346,7 @@ def test_a_batch_shows_each_clip_those_first_that_need_a_person(viewer, kept):
 
 
 def test_the_report_takes_no_batch_out_of_sight(viewer, kept):
-    from clipdex.outcomes import compact
+    from clipdex.runs.outcomes import compact
 
     address = f"/clipdex/api/batches/{RUN}/{DAY}/{kept.batch.batch}"
     before = viewer.get(address).json()

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipdex import leases
 from clipdex.errors import LeaseHeld
 from clipdex.index import Collection
+from clipdex.runs import leases
 from tests.support.chaos import BATCH, CLIPS, IN_FLIGHT, WORDS, Drill, held, small_disk
 from tests.support.engine import StandIn
 from tests.support.killed import LATER, NOBODY, PERSON

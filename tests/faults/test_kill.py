@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from clipdex.planning import load_plan
-from clipdex.report import RunReport, check_report, report_run
+from clipdex.runs.planning import load_plan
+from clipdex.runs.report import RunReport, check_report, report_run
 from tests.support.engine import StandIn
 from tests.support.killed import Task
 from tests.support.pipeline import Pipeline

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from clipdex import leases
-from clipdex.planning import load_plan, run_label
-from clipdex.report import load_report
+from clipdex.runs import leases
+from clipdex.runs.planning import load_plan, run_label
+from clipdex.runs.report import load_report
 from demo.airflow_api import AirflowApi, ApiError, finished
 from demo.local_airflow import LocalAirflow
 from tests.support.engine import StandIn

@@ -20,8 +20,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from clipdex.planning import Plan, load_plan
-from clipdex.report import load_report
+from clipdex.runs.planning import Plan, load_plan
+from clipdex.runs.report import load_report
 from tests.support.engine import StandIn
 from tests.support.killed import PERSON, Task
 from tests.support.pipeline import DAY, Pipeline

@@ -13,10 +13,10 @@ from clipdex.config import Settings
 from clipdex.index import open_index
 from clipdex.index.embeddings import open_embedder
 from clipdex.indexing import IndexTotals, index_batch
-from clipdex.outcomes import ClipOutcome, run_outcomes
-from clipdex.planning import BatchRef, Plan, Wanted, plan_run, survey
 from clipdex.progress import CaptionTotals
-from clipdex.report import RunReport, report_run
+from clipdex.runs.outcomes import ClipOutcome, run_outcomes
+from clipdex.runs.planning import BatchRef, Plan, Wanted, plan_run, survey
+from clipdex.runs.report import RunReport, report_run
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Clip, Source
 from clipdex.video import prepare

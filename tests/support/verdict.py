@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from clipdex.outcomes import Outcome, ledger
+from clipdex.runs.outcomes import Outcome, ledger
 from clipdex.storage.artifacts import Store
 from clipdex.video import prepare
 from tests.support.engine import CLIENT_LEFT, Request

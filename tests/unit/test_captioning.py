@@ -9,8 +9,8 @@ import pytest
 
 from clipdex import cli
 from clipdex.errors import BatchRejected, ConfigurationError, EngineUnavailable, RunIncomplete
-from clipdex.outcomes import Origin, Outcome
-from clipdex.report import check_report, report_run
+from clipdex.runs.outcomes import Origin, Outcome
+from clipdex.runs.report import check_report, report_run
 from tests.support.engine import CLIENT_LEFT, StandIn
 from tests.support.faults import Fault
 from tests.support.gateway import Gateway

@@ -31,7 +31,7 @@ def model():
 
 
 def test_importing_loads_no_model_and_no_framework():
-    code = "import sys, clipdex.index.embeddings, clipdex.index, clipdex.index.search, clipdex.index.chunking; print(*sys.modules)"
+    code = "import sys; from clipdex.index import chunking, embeddings, search; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"torch", "transformers", "sentence_transformers", "langchain_core", "qdrant_client", "qdrant_edge"}
     assert heavy.isdisjoint(loaded)

@@ -8,8 +8,8 @@ import pytest
 
 from clipdex import cli
 from clipdex.errors import BatchRejected, ClipRejected
-from clipdex.outcomes import Outcome
-from clipdex.planning import run_label
+from clipdex.runs.outcomes import Outcome
+from clipdex.runs.planning import run_label
 from clipdex.storage.source import Source
 from tests.support.engine import StandIn
 from tests.support.pipeline import DAY, Pipeline

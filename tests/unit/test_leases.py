@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from clipdex import leases
 from clipdex.config import Settings
 from clipdex.errors import LeaseHeld
+from clipdex.runs import leases
 from clipdex.storage.artifacts import Store
 
 DAY = "2026-11-03"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from clipdex.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
-from clipdex.planning import BatchRef, Plan
-from clipdex.report import report_run
+from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
+from clipdex.runs.planning import BatchRef, Plan
+from clipdex.runs.report import report_run
 from clipdex.storage.artifacts import Store
 
 DAY = "2026-11-03"

@@ -10,8 +10,8 @@ from clipdex import cli
 from clipdex.captions.caption import Flaw
 from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError
-from clipdex.outcomes import ClipOutcome, Journal, Origin, Outcome, compact, ledger, outcomes_path, run_outcomes
-from clipdex.planning import (
+from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, compact, ledger, outcomes_path, run_outcomes
+from clipdex.runs.planning import (
     BatchRef,
     Wanted,
     batch_size,

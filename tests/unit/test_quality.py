@@ -13,7 +13,7 @@ from clipdex.captions.engines import open_captioner
 from clipdex.captions.quality import caption_with_gates, check, clean
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.outcomes import Outcome
+from clipdex.runs.outcomes import Outcome
 from clipdex.video import Prepared, prepare
 from tests.support.clips import write_clip
 from tests.support.engine import MODEL, StandIn

@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from clipdex import leases
 from clipdex.config import Settings
-from clipdex.outcomes import ClipOutcome, Journal, Outcome, ledger
-from clipdex.planning import Plan
-from clipdex.report import report_run
-from clipdex.retention import prune
+from clipdex.runs import leases
+from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, ledger
+from clipdex.runs.planning import Plan
+from clipdex.runs.report import report_run
+from clipdex.runs.retention import prune
 from clipdex.storage.artifacts import Store
 
 DAY = "2026-11-03"

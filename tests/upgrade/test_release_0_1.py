@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clipdex import cli
-from clipdex.planning import BatchRef, load_plan, manifest
+from clipdex.runs.planning import BatchRef, load_plan, manifest
 from tests.support.engine import StandIn
 from tests.support.pipeline import DAY, Pipeline
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 
-from clipdex.outcomes import ClipOutcome, Outcome, batch_outcomes
-from clipdex.planning import load_plan, manifest
+from clipdex.runs.outcomes import ClipOutcome, Outcome, batch_outcomes
+from clipdex.runs.planning import load_plan, manifest
 from clipdex.storage.artifacts import Store, poster_path
 from clipdex.storage.source import Clip
 from clipdex.web.backend import Backend, TheBackend

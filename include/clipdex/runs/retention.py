@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from clipdex import leases
 from clipdex.errors import LeaseHeld
-from clipdex.outcomes import ALL, compact, outcomes_path
+from clipdex.runs import leases
+from clipdex.runs.outcomes import ALL, compact, outcomes_path
 from clipdex.storage.artifacts import Store
 from clipdex.storage.filesystem import UNKNOWN
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from clipdex import leases, metrics
+from clipdex import metrics
 from clipdex.config import Quarantine
 from clipdex.errors import RunIncomplete
-from clipdex.outcomes import ClipOutcome, Origin, Outcome, compact
-from clipdex.pace import Pace, pace
-from clipdex.planning import Plan, load_plan, manifest
+from clipdex.runs import leases
+from clipdex.runs.outcomes import ClipOutcome, Origin, Outcome, compact
+from clipdex.runs.planning import Plan, load_plan, manifest
+from clipdex.runs.throughput import Pace, pace
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)

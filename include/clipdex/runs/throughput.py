@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from clipdex.outcomes import ClipOutcome, Origin
+from clipdex.runs.outcomes import ClipOutcome, Origin
 
 
 @dataclass(frozen=True, slots=True)
