@@ -11,9 +11,9 @@ from typing import Self
 import numpy as np
 
 from benchmarks.fleet import Ready
-from clipdex import captioning
 from clipdex.config import Settings
 from clipdex.index import embeddings
+from clipdex.stages import caption
 
 
 class Embedder:
@@ -50,4 +50,4 @@ class Decoders(Ready):
 def install() -> None:
     """From now on, in this process."""
     embeddings._embedder = lambda *_: Embedder()  # type: ignore[assignment]
-    captioning.DecoderPool = Decoders  # type: ignore[misc, assignment]
+    caption.DecoderPool = Decoders  # type: ignore[misc, assignment]

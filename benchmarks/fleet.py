@@ -31,12 +31,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
 from clipdex.config import REPOSITORY, Settings
 from clipdex.errors import ClipdexError
 from clipdex.runs.outcomes import Outcome, run_outcomes
 from clipdex.runs.planning import BatchRef, Wanted, plan_run, survey
+from clipdex.stages.caption import caption_batch
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Source
 from clipdex.video import Prepared, prepare

@@ -68,11 +68,11 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
 
 def caption(job: Path) -> dict[str, Any]:
     """One batch, in this process."""
-    from clipdex.captioning import caption_batch
     from clipdex.captions.caption import Gates
     from clipdex.captions.engines import open_captioner
     from clipdex.config import Settings
     from clipdex.runs.planning import BatchRef
+    from clipdex.stages.caption import caption_batch
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
 

@@ -119,8 +119,8 @@ def ingest(args: argparse.Namespace) -> int:
     """Make one folder searchable; 0 when every file is captioned or quarantined."""
     from clipdex.ingest import Ingested
     from clipdex.ingest import ingest as run
-    from clipdex.progress import CaptionTotals
     from clipdex.runs.planning import Plan, Wanted
+    from clipdex.stages.batch_state import CaptionTotals
 
     url = _folder(args.folder)
     settings = Settings.load(source={"url": url, "name": url}, quarantine={"trust_decoder": True})
@@ -258,7 +258,7 @@ def captions(args: argparse.Namespace) -> int:
 def reindex(args: argparse.Namespace) -> int:
     """Make the index anew from what is stored, then let searches read it."""
     from clipdex.index.embeddings import open_embedder
-    from clipdex.reindex import days_to_reindex, reindex_day, serve
+    from clipdex.stages.reindex import days_to_reindex, reindex_day, serve
     from clipdex.storage.artifacts import Store
 
     settings, run = Settings.load(), f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"

@@ -6,17 +6,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
 from clipdex.config import Settings
 from clipdex.errors import BatchRejected, ClipdexError, Unavailable
 from clipdex.index.embeddings import open_embedder
-from clipdex.indexing import index_batch
-from clipdex.progress import CaptionTotals
 from clipdex.runs import leases
 from clipdex.runs.outcomes import ClipOutcome, ledger
 from clipdex.runs.planning import BatchRef, Plan, Wanted, plan_run, run_label, survey
 from clipdex.runs.report import RunReport, report_run
+from clipdex.stages.batch_state import CaptionTotals
+from clipdex.stages.caption import caption_batch
+from clipdex.stages.index import index_batch
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Source
 

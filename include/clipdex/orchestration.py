@@ -116,8 +116,8 @@ def discover() -> list[dict[str, Any]]:
 
 def caption(batch: dict[str, Any]) -> dict[str, Any]:
     """Caption one batch; returns counts."""
-    from clipdex.captioning import caption_batch
     from clipdex.captions.engines import open_captioner
+    from clipdex.stages.caption import caption_batch
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
 
@@ -138,7 +138,7 @@ def caption(batch: dict[str, Any]) -> dict[str, Any]:
 def index(batch: dict[str, Any]) -> dict[str, Any]:
     """Make what is captioned of one batch searchable; returns counts."""
     from clipdex.index.embeddings import open_embedder
-    from clipdex.indexing import index_batch
+    from clipdex.stages.index import index_batch
     from clipdex.storage.artifacts import Store
 
     ref, settings = _named(batch), run_settings()
@@ -189,7 +189,7 @@ def prune() -> dict[str, Any]:
 
 def days_to_reindex() -> list[list[str]]:
     """What to expand over: a day each, or some where there are more days than mapped tasks may be."""
-    from clipdex import reindex
+    from clipdex.stages import reindex
     from clipdex.storage.artifacts import Store
 
     settings = reindex_settings()
@@ -201,7 +201,7 @@ def days_to_reindex() -> list[list[str]]:
 def reindex(days: list[str]) -> list[dict[str, Any]]:
     """Put some days into the collection of these settings; returns counts of each."""
     from clipdex.index.embeddings import open_embedder
-    from clipdex.reindex import reindex_day
+    from clipdex.stages.reindex import reindex_day
     from clipdex.storage.artifacts import Store, run_name
 
     context, settings = get_current_context(), reindex_settings()
@@ -213,8 +213,8 @@ def reindex(days: list[str]) -> list[dict[str, Any]]:
 
 def serve(reindexed: Any) -> dict[str, Any]:
     """Let searches read what was reindexed."""
-    from clipdex import reindex
     from clipdex.index.embeddings import open_embedder
+    from clipdex.stages import reindex
 
     settings = reindex_settings()
     days = [reindex.DayTotals(**day) for days in reindexed for day in days]

@@ -31,12 +31,12 @@ import time_machine
 # Imported for the processes that are forked: these take seconds, and are the same for every task.
 import clipdex.index.edge
 import clipdex.index.server  # noqa: F401
-from clipdex.captioning import DecoderPool  # noqa: F401
 from clipdex.config import Settings
 from clipdex.errors import BatchRejected, ConfigurationError, RunIncomplete, Unavailable
 from clipdex.runs import leases
 from clipdex.runs.planning import load_plan, run_label
 from clipdex.runs.report import check_report, report_run
+from clipdex.stages.caption import DecoderPool  # noqa: F401
 from tests.support.pipeline import DAY, Pipeline
 
 LATER, REJECTED, INCOMPLETE, PERSON = 75, 65, 66, 78

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clipdex.captioning import caption_batch
 from clipdex.captions.engines import open_captioner
 from clipdex.config import Settings
 from clipdex.index import open_index
 from clipdex.index.embeddings import open_embedder
-from clipdex.indexing import IndexTotals, index_batch
-from clipdex.progress import CaptionTotals
 from clipdex.runs.outcomes import ClipOutcome, run_outcomes
 from clipdex.runs.planning import BatchRef, Plan, Wanted, plan_run, survey
 from clipdex.runs.report import RunReport, report_run
+from clipdex.stages.batch_state import CaptionTotals
+from clipdex.stages.caption import caption_batch
+from clipdex.stages.index import IndexTotals, index_batch
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Clip, Source
 from clipdex.video import prepare

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from clipdex.config import Quarantine
-from clipdex.credibility import nothing_else, too_many
 from clipdex.errors import Reason
+from clipdex.stages.rejection_policy import nothing_else, too_many
 
 RULE = Quarantine(max_share=0.2, floor=4)
 REFUSED, EMPTY = Reason.REJECTED_BY_ENGINE, Reason.EMPTY_FILE

@@ -10,9 +10,9 @@ from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, IndexUnavailable, LeaseHeld, NothingIndexed, RunIncomplete
 from clipdex.index import open_index
 from clipdex.index.embeddings import open_embedder
-from clipdex.reindex import days_to_reindex, reindex_day, serve
 from clipdex.runs import leases
 from clipdex.runs.outcomes import Outcome, ledger
+from clipdex.stages.reindex import days_to_reindex, reindex_day, serve
 from clipdex.storage.artifacts import Store
 from tests.support.engine import StandIn
 from tests.support.pipeline import DAY, Pipeline

@@ -19,9 +19,9 @@ from clipdex.captions.caption import Caption, Captioner, Reply
 from clipdex.captions.quality import caption_with_gates
 from clipdex.config import Settings
 from clipdex.errors import ClipRejected, EngineUnavailable, Reason, Unavailable
-from clipdex.progress import CaptionTotals, Progress
 from clipdex.runs.outcomes import Journal, Origin
 from clipdex.runs.planning import BatchRef, manifest
+from clipdex.stages.batch_state import CaptionTotals, Progress
 from clipdex.storage.artifacts import Store, poster_path
 from clipdex.storage.source import Clip, Source
 from clipdex.storage.tempdir import scratch

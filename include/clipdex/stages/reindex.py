@@ -19,9 +19,9 @@ from clipdex.index import Collection, Index, open_index, point_id, replace
 from clipdex.index.chunking import split
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import in_batches
-from clipdex.indexing import CLIPS_AT_ONCE, Described, points_of
 from clipdex.runs import leases
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, ledger
+from clipdex.stages.index import CLIPS_AT_ONCE, Described, points_of
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ from typing import Any
 from clipdex import metrics
 from clipdex.captions.caption import Caption
 from clipdex.config import Settings
-from clipdex.credibility import Doubt, nothing_else, too_many
 from clipdex.errors import BatchRejected, ClipRejected, Reason
 from clipdex.runs import leases
 from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
 from clipdex.runs.planning import BatchRef
 from clipdex.runs.throughput import Pace, pace
+from clipdex.stages.rejection_policy import Doubt, nothing_else, too_many
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Clip
 
