@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import AsyncCallback, CronPartitionTimetable, DeadlineAlert, DeadlineReference, dag, task, task_group
 
-from clipdex import orchestration as clipdex
+from clipdex import airflow_tasks as clipdex
 
 NIGHTLY = CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import dag, task
 
-from clipdex import orchestration as clipdex
+from clipdex import airflow_tasks as clipdex
 
 NIGHTLY = "0 6 * * *"
 

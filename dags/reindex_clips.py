@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import dag, task
 
-from clipdex import orchestration as clipdex
+from clipdex import airflow_tasks as clipdex
 
 DEFAULTS = clipdex.DEFAULTS | {"execution_timeout": timedelta(hours=3)}
 

@@ -41,7 +41,7 @@ def _app():
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.core_api.security import requires_authenticated
 
-    from clipdex.orchestration import server_settings
+    from clipdex.airflow_tasks import server_settings
     from clipdex.web.app import create_app
 
     return create_app(
@@ -73,7 +73,7 @@ def _batch_of(ti_key) -> str:
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 
-    from clipdex.orchestration import OUTCOMES
+    from clipdex.airflow_tasks import OUTCOMES
 
     said = XComModel.get_many(
         key=OUTCOMES,

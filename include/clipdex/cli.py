@@ -19,7 +19,7 @@ from rich.table import Table
 from clipdex.captions.caption import Flaw
 from clipdex.config import EngineName, Settings
 from clipdex.errors import ClipdexError, ClipRejected, ConfigurationError, Reason, RunIncomplete
-from clipdex.shown import lines, one_line
+from clipdex.sanitize import lines, one_line
 
 console = Console(highlight=False)
 

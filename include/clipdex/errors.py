@@ -14,7 +14,7 @@ ClipdexError
 
 from enum import StrEnum
 
-from clipdex.shown import one_line
+from clipdex.sanitize import one_line
 
 
 class Reason(StrEnum):

@@ -161,6 +161,6 @@ def test_a_run_that_is_late_is_an_error_in_the_log_if_it_is_the_nightly_one(a_da
 
     with caplog.at_level(logging.INFO, logger="clipdex"):
         assert asyncio.run(called())[-1]["state"] == "success"
-    (record,) = [record for record in caplog.records if record.name == "clipdex.orchestration"]
+    (record,) = [record for record in caplog.records if record.name == "clipdex.airflow_tasks"]
     assert record.levelno == level
     assert f"{run_type}__late of {DAY}: not searchable by" in record.message and "queued now" in record.message

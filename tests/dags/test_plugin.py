@@ -301,7 +301,7 @@ def test_the_server_searches_where_the_connections_say(airflow):
     from airflow.models import Connection
     from airflow.utils.session import create_session
 
-    from clipdex.orchestration import server_settings
+    from clipdex.airflow_tasks import server_settings
 
     with create_session() as session:
         session.add(Connection("clipdex_index", "generic", host="http://qdrant:6333", password="a key"))

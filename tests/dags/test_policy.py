@@ -38,7 +38,7 @@ def test_it_never_catches_up_by_itself(a_dag):
 
 
 def test_every_task_is_retried_with_the_policy_and_ends_in_time(a_dag):
-    from clipdex.orchestration import RETRY_POLICY
+    from clipdex.airflow_tasks import RETRY_POLICY
 
     for task in a_dag.tasks:
         assert task.retries >= 1, task.task_id
@@ -91,7 +91,7 @@ def test_parsing_loads_no_model_and_takes_milliseconds():
 import sys, time
 import airflow.sdk, airflow.sdk.exceptions
 started = time.perf_counter()
-import clipdex.orchestration
+import clipdex.airflow_tasks
 print(time.perf_counter() - started)
 print(sorted({"torch", "av", "cv2", "sentence_transformers", "qdrant_edge", "onnxruntime"} & set(sys.modules)))
 """

@@ -18,7 +18,7 @@ from clipdex.errors import ConfigurationError
 from clipdex.index import Collection
 from clipdex.index.embeddings import open_embedder
 from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
-from clipdex.shown import one_line
+from clipdex.sanitize import one_line
 from clipdex.storage.artifacts import Store, run_name
 from clipdex.storage.source import Clip, Source
 

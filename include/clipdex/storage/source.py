@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from clipdex import config
 from clipdex.errors import ClipRejected, ConfigurationError, Reason, Unavailable
-from clipdex.shown import in_address, one_line
+from clipdex.sanitize import in_address, one_line
 from clipdex.storage.filesystem import files_below, is_local, modified, open_root
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from clipdex import tls
 from clipdex.config import Engine
 from clipdex.errors import ConfigurationError, EngineUnavailable
-from clipdex.shown import one_line
+from clipdex.sanitize import one_line
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes a line a request into a task's log
 
