@@ -34,7 +34,7 @@ from av.video.frame import PictureType, VideoFrame
 from clipdex.config import Sampling, VideoLimits
 from clipdex.video import prepare, schedule
 from clipdex.video.decoding import opened
-from clipdex.video.encoding import Studio, encode_poster, encode_proxy
+from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy
 
 RESULT = Path(__file__).parent / "results" / "decode.json"
 LIMITS, SAMPLING = VideoLimits(), Sampling()
@@ -92,8 +92,8 @@ def plain(path: Path, times: Sequence[float]) -> list[VideoFrame]:
 
 
 def ours(path: Path, times: Sequence[float]) -> list[VideoFrame]:
-    with opened(path, LIMITS) as footage:
-        return list(footage.pictures(times))
+    with opened(path, LIMITS) as reader:
+        return list(reader.pictures(times))
 
 
 def rgb(frames: Sequence[VideoFrame], size: tuple[int, int]) -> list[np.ndarray]:
@@ -101,8 +101,8 @@ def rgb(frames: Sequence[VideoFrame], size: tuple[int, int]) -> list[np.ndarray]
 
 
 def products(frames: Sequence[VideoFrame], fps: Fraction) -> tuple[bytes, bytes]:
-    studio = Studio(frames[0], 1.0, SAMPLING.short_side)
-    pictures = [studio.picture(frame) for frame in frames]
+    converter = FrameConverter(frames[0], 1.0, SAMPLING.short_side)
+    pictures = [converter.picture(frame) for frame in frames]
     return encode_poster(pictures), encode_proxy(pictures, fps)
 
 

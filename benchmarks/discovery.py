@@ -17,12 +17,12 @@ from pathlib import Path
 
 from clipdex.config import Settings
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact
-from clipdex.runs.planning import Wanted, manifest, plan_run, survey
+from clipdex.runs.planning import CompletionCriteria, manifest, plan_run, survey
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Clip, Source
 
 DAY = "2026-11-03"
-WANTED = Wanted(fingerprint="0" * 32, collection="clips-00000000")
+WANTED = CompletionCriteria(fingerprint="0" * 32, collection="clips-00000000")
 RESULT = Path(__file__).parent / "results" / "discovery.json"
 
 

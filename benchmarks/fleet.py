@@ -35,7 +35,7 @@ from clipdex.captions.engines import open_captioner
 from clipdex.config import REPOSITORY, Settings
 from clipdex.errors import ClipdexError
 from clipdex.runs.outcomes import Outcome, run_outcomes
-from clipdex.runs.planning import BatchRef, Wanted, plan_run, survey
+from clipdex.runs.planning import BatchRef, CompletionCriteria, plan_run, survey
 from clipdex.stages.caption import caption_batch
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Source
@@ -107,7 +107,7 @@ def measure(name: str, clips: int, smg: Path | None) -> dict[str, Any]:
             ready = Ready(settings)
             ready.write(clips)
             store, source = Store.open(settings), Source(settings)
-            wanted = Wanted(open_captioner(settings).fingerprint.digest(), collection="none")
+            wanted = CompletionCriteria(open_captioner(settings).fingerprint.digest(), collection="none")
             [batch] = plan_run(settings, store, source, RUN, survey(store, source, [DAY], wanted)).batches
             serving.begin()
             began, own, all_of_it = time.perf_counter(), time.process_time(), busy_s()

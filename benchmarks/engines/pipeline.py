@@ -30,7 +30,7 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
     from clipdex.captions.engines import open_captioner
     from clipdex.config import Settings
     from clipdex.runs.outcomes import run_outcomes
-    from clipdex.runs.planning import Wanted, plan_run, survey
+    from clipdex.runs.planning import CompletionCriteria, plan_run, survey
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
 
@@ -43,7 +43,7 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
     store, source = Store.open(settings), Source(settings)
     began = time.time()
     # There is no embedding model on a GPU host, and nothing is indexed here.
-    found = survey(store, source, [DAY], Wanted(open_captioner(settings).fingerprint.digest(), "none"))
+    found = survey(store, source, [DAY], CompletionCriteria(open_captioner(settings).fingerprint.digest(), "none"))
     plan = plan_run(settings, store, source, "bench.1", found)
     jobs = []
     for number, batch in enumerate(plan.batches):

@@ -33,7 +33,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
     import transformers
 
     from clipdex.captions.local.model import TransformersModel
-    from clipdex.captions.model import Generation, Question, Video
+    from clipdex.captions.model import Generation, ModelRequest, Video
     from clipdex.config import Settings
 
     settings = Settings.load(
@@ -50,7 +50,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     async def ask(video: Video, tokens: int, since: float) -> None:
         start = time.monotonic() - since
-        question = Question(PROMPT, Generation(tokens, temperature=0.2), video)
+        question = ModelRequest(PROMPT, Generation(tokens, temperature=0.2), video)
         reply = await model.ask(question)
         samples.append(Sample(start, time.monotonic() - since, reply.prompt_tokens, reply.completion_tokens))
 

@@ -84,7 +84,7 @@ REINDEX_PARAMS = {
 def discover() -> list[dict[str, Any]]:
     """Plan this run: the batches to expand over, as pointers."""
     from clipdex.runs import leases
-    from clipdex.runs.planning import Wanted, plan_run, run_label, survey
+    from clipdex.runs.planning import CompletionCriteria, plan_run, run_label, survey
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
 
@@ -94,7 +94,7 @@ def discover() -> list[dict[str, Any]]:
     tries = [run_label(context["run_id"], number) for number in range(1, context["ti"].try_number + 1)]
     run, seconds = tries[-1], settings.batches.lease_s
     held: list[str] = []
-    what = Wanted.under(
+    what = CompletionCriteria.under(
         settings, params["recaption"], tuple(params["recaption_for"]), tuple(params["retry_quarantined"])
     )
     day, before = _days(context, settings.source.lookback_days)

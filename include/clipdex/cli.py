@@ -19,7 +19,7 @@ from rich.table import Table
 from clipdex.captions.caption import Flaw
 from clipdex.config import EngineName, Settings
 from clipdex.errors import ClipdexError, ClipRejected, ConfigurationError, Reason, RunIncomplete
-from clipdex.sanitize import lines, one_line
+from clipdex.sanitize import escape_line, escape_text
 
 console = Console(highlight=False)
 
@@ -53,9 +53,9 @@ def search(args: argparse.Namespace) -> int:
         return 0
     for number, hit in enumerate(hits, 1):
         best = hit.hits[0]
-        title = one_line(f"{number}. {hit.uri}  {hit.day}  score {hit.score:.3f}")
+        title = escape_line(f"{number}. {hit.uri}  {hit.day}  score {hit.score:.3f}")
         console.print(title, style="bold", markup=False, soft_wrap=True)
-        text = lines(f"   [{best.start_s:.1f}-{best.end_s:.1f} s] {best.text}")
+        text = escape_text(f"   [{best.start_s:.1f}-{best.end_s:.1f} s] {best.text}")
         console.print(text, markup=False, soft_wrap=True)
     if not hits:
         console.print("no clip answers; try other words, or leave --day away")
@@ -105,7 +105,7 @@ def compare(args: argparse.Namespace) -> int:
     def tell(column: Column) -> None:
         done = column.summary()
         said = f"{done['captions']} captions of {done['clips']} clips in {column.seconds:.1f} s, {done['passed']} pass"
-        print(one_line(f"{column.variant}: {column.error or said}"), file=sys.stderr)
+        print(escape_line(f"{column.variant}: {column.error or said}"), file=sys.stderr)
 
     comparison = run(args.files, [Variant.parsed(text) for text in args.variants], tell)
     out = args.out or (None if args.json else Path("compare.html"))
@@ -119,13 +119,13 @@ def ingest(args: argparse.Namespace) -> int:
     """Make one folder searchable; 0 when every file is captioned or quarantined."""
     from clipdex.ingest import Ingested
     from clipdex.ingest import ingest as run
-    from clipdex.runs.planning import Plan, Wanted
+    from clipdex.runs.planning import CompletionCriteria, Plan
     from clipdex.stages.batch_state import CaptionTotals
 
     url = _folder(args.folder)
     settings = Settings.load(source={"url": url, "name": url}, quarantine={"trust_decoder": True})
     started, done = time.monotonic(), 0
-    what = Wanted.under(settings, args.recaption, tuple(args.recaption_for), tuple(args.retry_quarantined))
+    what = CompletionCriteria.under(settings, args.recaption, tuple(args.recaption_for), tuple(args.retry_quarantined))
     for event in run(settings, what):
         if isinstance(event, Plan):
             found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
@@ -164,7 +164,7 @@ def _show_ingested(event: Any, seconds: float, as_json: bool) -> None:
         return
     for clip in event.clips:
         if clip.reason:
-            said = one_line(f"{clip.uri}: {clip.outcome}, {clip.reason} ({clip.detail})")
+            said = escape_line(f"{clip.uri}: {clip.outcome}, {clip.reason} ({clip.detail})")
             console.print(said, markup=False, soft_wrap=True)
     said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items())
     console.print(said, markup=False, soft_wrap=True)
@@ -232,11 +232,11 @@ own with the option."""
 
 def captions(args: argparse.Namespace) -> int:
     """Count the captions of each day by what they were made with."""
-    from clipdex.runs.planning import Wanted, count_captions
+    from clipdex.runs.planning import CompletionCriteria, count_captions
     from clipdex.storage.artifacts import Store
 
     settings = Settings.load()
-    days = list(count_captions(Store.open(settings), Wanted.under(settings)))
+    days = list(count_captions(Store.open(settings), CompletionCriteria.under(settings)))
     if args.json:
         _print([day.to_json() for day in days])
         return 0
@@ -280,16 +280,16 @@ def reindex(args: argparse.Namespace) -> int:
 
 def _print(what: Any) -> None:
     """Text as text, anything else as JSON; nothing in it steers the terminal."""
-    print(lines(what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)))
+    print(escape_text(what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)))
 
 
 def _surveyed(settings: Settings, first: date | None, last: date | None) -> tuple[dict[str, int], dict[str, int]]:
     """Clips to do and clips found, by day."""
-    from clipdex.runs.planning import Wanted, survey
+    from clipdex.runs.planning import CompletionCriteria, survey
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
 
-    store, source, wanted = Store.open(settings), Source(settings), Wanted.under(settings)
+    store, source, wanted = Store.open(settings), Source(settings), CompletionCriteria.under(settings)
     if first is None and last is None:
         surveys = iter([survey(store, source, [], wanted, "")])
     elif first is None or last is None or last < first:

@@ -1,7 +1,7 @@
 """Settings: one frozen object, read once from CLIPDEX_* variables, validated, printable without secrets.
 
 A nested field is spelled with two underscores: CLIPDEX_ENGINE__NAME=sglang. Under Airflow, Connections are laid
-over these (orchestration.py); secrets are SecretStr, so that no repr, log line or report shows them.
+over these (airflow_tasks.py); secrets are SecretStr, so that no repr, log line or report shows them.
 """
 
 from enum import StrEnum
@@ -279,7 +279,7 @@ class Settings(BaseSettings):
         try:
             return cls(**overrides)
         except ValidationError as error:
-            raise ConfigurationError(_told(error)) from None
+            raise ConfigurationError(_validation_message(error)) from None
 
 
 class _Preset(PydanticBaseSettingsSource):
@@ -300,7 +300,7 @@ class _Preset(PydanticBaseSettingsSource):
         return None, field_name, False  # demanded by the base class; __call__ says it all
 
 
-def _told(error: ValidationError) -> str:
+def _validation_message(error: ValidationError) -> str:
     """Each mistake with its variable; never the input, which may be a secret."""
     lines = []
     for mistake in error.errors(include_input=False, include_url=False):

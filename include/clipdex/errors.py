@@ -14,7 +14,7 @@ ClipdexError
 
 from enum import StrEnum
 
-from clipdex.sanitize import one_line
+from clipdex.sanitize import escape_line
 
 
 class Reason(StrEnum):
@@ -57,7 +57,7 @@ class ClipdexError(Exception):
     """Anything clipdex raises on purpose. What it says is one line, whatever file names and servers put into it."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(one_line(message))
+        super().__init__(escape_line(message))
 
 
 class ConfigurationError(ClipdexError):
@@ -109,5 +109,5 @@ class ClipRejected(ClipdexError):
     def __init__(self, reason: Reason, detail: str, text: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.detail = one_line(detail)
+        self.detail = escape_line(detail)
         self.text = text

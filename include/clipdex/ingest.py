@@ -12,7 +12,7 @@ from clipdex.errors import BatchRejected, ClipdexError, Unavailable
 from clipdex.index.embeddings import open_embedder
 from clipdex.runs import leases
 from clipdex.runs.outcomes import ClipOutcome, ledger
-from clipdex.runs.planning import BatchRef, Plan, Wanted, plan_run, run_label, survey
+from clipdex.runs.planning import BatchRef, CompletionCriteria, Plan, plan_run, run_label, survey
 from clipdex.runs.report import RunReport, report_run
 from clipdex.stages.batch_state import CaptionTotals
 from clipdex.stages.caption import caption_batch
@@ -29,7 +29,7 @@ class Ingested:
     clips: tuple[ClipOutcome, ...]
 
 
-def ingest(settings: Settings, what: Wanted, prefix: str = "") -> Iterator[Plan | CaptionTotals | Ingested]:
+def ingest(settings: Settings, what: CompletionCriteria, prefix: str = "") -> Iterator[Plan | CaptionTotals | Ingested]:
     """Yields the plan, each batch's totals, then what became of every clip; raises what stopped it after that."""
     store, source = Store.open(settings), Source(settings)
     run = run_label(f"ingest-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}", 1)

@@ -1,7 +1,7 @@
 """Metrics: what a run does, as numbers for whoever watches it. Every name is told in docs/observability.md.
 
 Counters only grow, and are counted when something happens, so that a killed task takes nothing with it. They go to
-Airflow's own StatsD or OpenTelemetry (orchestration.py); without it, as on the command line, nothing is sent. A name
+Airflow's own StatsD or OpenTelemetry (airflow_tasks.py); without it, as on the command line, nothing is sent. A name
 carries all that tells one number from another, since plain StatsD has no tags.
 """
 

@@ -11,17 +11,17 @@ _LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud
 _LINES = re.compile("(?![\n\t])" + _LINE.pattern)
 
 
-def one_line(text: str) -> str:
+def escape_line(text: str) -> str:
     """In one line: a file's name cannot write a line of its own into a log."""
     return _LINE.sub(_escaped, text)
 
 
-def lines(text: str) -> str:
+def escape_text(text: str) -> str:
     """The same where new lines and tabs are welcome. JSON stays the JSON that it was."""
     return _LINES.sub(_escaped, text)
 
 
-def in_address(text: str) -> str:
+def percent_encode(text: str) -> str:
     """As a part of a URI, which has no such characters: percent-encoded, byte by byte."""
     return _LINE.sub(lambda found: quote(found[0], errors="surrogateescape"), text)
 

@@ -17,7 +17,7 @@ def certificates(ca_file: str, setting: str) -> ssl.SSLContext:
         raise ConfigurationError(f"{setting}={ca_file}: no certificates can be read there ({error})") from None
 
 
-def distrust(error: BaseException | None) -> str:
+def certificate_error(error: BaseException | None) -> str:
     """Why a certificate was not believed, where that is at the bottom of an error; else ""."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

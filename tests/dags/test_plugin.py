@@ -147,7 +147,7 @@ def write_points(settings):
 
 def write_batch(settings, store):
     from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome
-    from clipdex.runs.planning import Wanted, manifest, plan_run, survey
+    from clipdex.runs.planning import CompletionCriteria, manifest, plan_run, survey
     from clipdex.storage.source import Source
 
     folder = settings.home / "clips/2026/11/03"
@@ -157,7 +157,7 @@ def write_batch(settings, store):
     source = Source(
         settings.model_copy(update={"source": settings.source.model_copy(update={"url": str(folder.parents[2])})})
     )
-    plan = plan_run(settings, store, source, RUN, survey(store, source, [DAY], Wanted("f", "c")))
+    plan = plan_run(settings, store, source, RUN, survey(store, source, [DAY], CompletionCriteria("f", "c")))
     (batch,) = plan.batches
     a, b, c, _ = manifest(store, batch)
     journal = Journal(store, DAY, RUN, batch.batch, "caption", 1)

@@ -12,7 +12,7 @@ from clipdex.config import Settings
 from clipdex.index import open_index
 from clipdex.index.embeddings import open_embedder
 from clipdex.runs.outcomes import ClipOutcome, run_outcomes
-from clipdex.runs.planning import BatchRef, Plan, Wanted, plan_run, survey
+from clipdex.runs.planning import BatchRef, CompletionCriteria, Plan, plan_run, survey
 from clipdex.runs.report import RunReport, report_run
 from clipdex.stages.batch_state import CaptionTotals
 from clipdex.stages.caption import caption_batch
@@ -61,7 +61,7 @@ class Pipeline:
         return write_tiny_clips(self.clips, count, day, first)
 
     def plan(self, run: str = "r.1", days: Sequence[str] = (DAY,), **wishes: Any) -> Plan:
-        what = Wanted.under(self.settings, **wishes)
+        what = CompletionCriteria.under(self.settings, **wishes)
         found = survey(self.store, Source(self.settings), days, what)
         return plan_run(self.settings, self.store, Source(self.settings), run, found, what)
 

@@ -10,7 +10,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from clipdex.captions.http.clock import sglang_clock, vllm_clock
 from clipdex.captions.local.positions import keep_frame_times
 from clipdex.captions.local.processors import open_processor
-from clipdex.captions.model import Generation, Question, Video
+from clipdex.captions.model import Generation, ModelRequest, Video
 from clipdex.config import Sampling, VideoLimits
 from clipdex.video import Prepared, prepare
 from tests.support import sglang
@@ -65,8 +65,8 @@ def model(tmp_path_factory) -> tuple[Path, Qwen2_5_VLForConditionalGeneration]:
 def test_transformers_gives_frames_their_times(clip, model):
     folder, loaded = model
     for window in clip.windows:
-        question = Question("What?", Generation(8), Video(window.proxy, clip.proxy_fps))
-        inputs = open_processor(folder).inputs([question])
+        request = ModelRequest("What?", Generation(8), Video(window.proxy, clip.proxy_fps))
+        inputs = open_processor(folder).inputs([request])
         given = ("input_ids", "mm_token_type_ids", "video_grid_thw", "second_per_grid_ts", "attention_mask")
         positions, _ = loaded.model.get_rope_index(**{name: inputs[name] for name in given})
         times = positions[0, 0][inputs["mm_token_type_ids"][0] == 2]

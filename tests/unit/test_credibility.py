@@ -6,7 +6,7 @@ import pytest
 
 from clipdex.config import Quarantine
 from clipdex.errors import Reason
-from clipdex.stages.rejection_policy import nothing_else, too_many
+from clipdex.stages.rejection_policy import all_rejected, over_share
 
 RULE = Quarantine(max_share=0.2, floor=4)
 REFUSED, EMPTY = Reason.REJECTED_BY_ENGINE, Reason.EMPTY_FILE
@@ -16,7 +16,7 @@ REFUSED, EMPTY = Reason.REJECTED_BY_ENGINE, Reason.EMPTY_FILE
     ("refused", "clips", "doubted"), [(4, 4, False), (5, 5, True), (12, 64, False), (13, 64, True)]
 )
 def test_a_few_are_believed_and_a_large_share_is_not(refused, clips, doubted):
-    doubt = too_many(Counter({REFUSED: refused}), clips, RULE)
+    doubt = over_share(Counter({REFUSED: refused}), clips, RULE)
     assert (doubt is not None) is doubted
     if doubt:
         assert doubt.reason == REFUSED
@@ -24,17 +24,17 @@ def test_a_few_are_believed_and_a_large_share_is_not(refused, clips, doubted):
 
 
 def test_each_reason_counts_by_itself():
-    assert too_many(Counter({REFUSED: 10, EMPTY: 10}), 64, RULE) is None
+    assert over_share(Counter({REFUSED: 10, EMPTY: 10}), 64, RULE) is None
 
 
 def test_our_own_decoder_may_be_believed_about_any_number():
     trusting = RULE.model_copy(update={"trust_decoder": True})
-    assert too_many(Counter({EMPTY: 64}), 64, trusting) is None
-    assert too_many(Counter({EMPTY: 51, REFUSED: 13}), 64, trusting).reason == REFUSED
+    assert over_share(Counter({EMPTY: 64}), 64, trusting) is None
+    assert over_share(Counter({EMPTY: 51, REFUSED: 13}), 64, trusting).reason == REFUSED
 
 
 def test_an_engine_that_captions_nothing_is_doubted_whatever_the_share():
-    doubt = nothing_else(Counter({REFUSED: 2}), 0, RULE)
+    doubt = all_rejected(Counter({REFUSED: 2}), 0, RULE)
     assert doubt.reason == REFUSED
     assert "refused 2 clips as rejected_by_engine and captioned none" in doubt.why
     assert "20%" not in doubt.why
@@ -52,4 +52,4 @@ def test_an_engine_that_captions_nothing_is_doubted_whatever_the_share():
 def test_one_refusal_and_those_among_captions_are_believed_and_all_of_them_if_a_person_says_so(
     refused, captioned, rule
 ):
-    assert nothing_else(refused, captioned, rule) is None
+    assert all_rejected(refused, captioned, rule) is None

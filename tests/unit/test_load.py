@@ -6,7 +6,7 @@ import time
 import pytest
 
 from clipdex.captions.engines import open_captioner
-from clipdex.captions.http.load_control import Load, Meter, next_room, sglang_load
+from clipdex.captions.http.load_control import Load, Meter, adjust_concurrency, sglang_load
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.video import prepare
 from tests.support.clips import write_clip
@@ -14,20 +14,20 @@ from tests.support.engine import MODEL, StandIn
 
 
 def test_a_node_with_nothing_waiting_gets_more_up_to_its_share():
-    room, seen = 8, []
+    capacity, seen = 8, []
     for _ in range(12):
-        room = next_room(room, 64, Load(running=room, waiting=0))
-        seen.append(room)
+        capacity = adjust_concurrency(capacity, 64, Load(running=capacity, waiting=0))
+        seen.append(capacity)
     assert seen == sorted(seen) and seen[-1] == 64
 
 
 def test_clients_that_share_a_node_come_to_what_it_takes_and_a_short_queue():
-    capacity, rooms = 128, [96, 64, 8, 96]
+    capacity, capacities = 128, [96, 64, 8, 96]
     for _ in range(60):
-        total = sum(rooms)
+        total = sum(capacities)
         load = Load(min(capacity, total), max(0, total - capacity))
-        rooms = [next_room(room, 96, load) for room in rooms]
-    assert capacity <= sum(rooms) <= 1.35 * capacity
+        capacities = [adjust_concurrency(one, 96, load) for one in capacities]
+    assert capacity <= sum(capacities) <= 1.35 * capacity
 
 
 @pytest.mark.parametrize("said", [{}, {"loads": []}, {"loads": [{"num_running_reqs": None}]}, {"loads": "none"}])

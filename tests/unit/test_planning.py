@@ -13,7 +13,7 @@ from clipdex.errors import ConfigurationError
 from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, compact, ledger, outcomes_path, run_outcomes
 from clipdex.runs.planning import (
     BatchRef,
-    Wanted,
+    CompletionCriteria,
     batch_size,
     count_captions,
     load_plan,
@@ -26,7 +26,7 @@ from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Source
 
 DAY = "2026-11-03"
-WANTED = Wanted(fingerprint="f1", collection="c1")
+WANTED = CompletionCriteria(fingerprint="f1", collection="c1")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def put(tmp_path: Path, name: str, data: bytes = b"clip", day: str = DAY) -> Non
     path.write_bytes(data)
 
 
-def to_do(here, wanted: Wanted = WANTED, day: str = DAY) -> list[str]:
+def to_do(here, wanted: CompletionCriteria = WANTED, day: str = DAY) -> list[str]:
     _, store, source = here
     return [clip.path.rpartition("/")[2] for clip in survey(store, source, [day], wanted).to_do[day]]
 

@@ -17,7 +17,7 @@ from clipdex.captions.caption import Reply
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.local.model import TransformersModel, identity
 from clipdex.captions.local.processors import open_processor
-from clipdex.captions.model import Generation, Image, Question, Video
+from clipdex.captions.model import Generation, Image, ModelRequest, Video
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 from clipdex.video import Prepared, prepare, stills
@@ -66,11 +66,11 @@ def using(what: Callable[[TransformersModel], Awaitable[T]], folder: Path | str,
     return asyncio.run(work())
 
 
-def answers(folder: Path, *questions: Question, **engine: Any) -> list[Reply]:
+def answers(folder: Path, *requests: ModelRequest, **engine: Any) -> list[Reply]:
     """All asked at once."""
 
     async def ask(model: TransformersModel) -> list[Reply]:
-        return await asyncio.gather(*map(model.ask, questions))
+        return await asyncio.gather(*map(model.ask, requests))
 
     return using(ask, folder, **engine)
 
@@ -107,7 +107,7 @@ def test_frames_are_merged_by_a_question_without_a_picture(folder, clips):
 
 
 def test_every_frame_of_the_proxy_is_seen_and_counted(folder, clips, videos):
-    seen, blind = answers(folder, Question(PROMPT, GREEDY, videos[1]), Question(PROMPT, GREEDY))
+    seen, blind = answers(folder, ModelRequest(PROMPT, GREEDY, videos[1]), ModelRequest(PROMPT, GREEDY))
     pairs = len(clips[1].times) // 2
     a_pair = (clips[1].width // 28) * (clips[1].height // 28)
     marks = 2
@@ -115,13 +115,13 @@ def test_every_frame_of_the_proxy_is_seen_and_counted(folder, clips, videos):
 
 
 def test_time_runs_as_in_the_clip(folder, videos):
-    questions = [Question(PROMPT, GREEDY, Video(videos[0].mp4, fps)) for fps in (2.0, 0.5)]
-    seconds_a_pair = open_processor(folder).inputs(questions)["second_per_grid_ts"].tolist()
+    requests = [ModelRequest(PROMPT, GREEDY, Video(videos[0].mp4, fps)) for fps in (2.0, 0.5)]
+    seconds_a_pair = open_processor(folder).inputs(requests)["second_per_grid_ts"].tolist()
     assert seconds_a_pair == [1.0, 4.0]
 
 
 def test_what_is_seen_changes_the_answer(folder, videos):
-    one, other = answers(folder, *(Question(PROMPT, GREEDY, video) for video in videos[1:]))
+    one, other = answers(folder, *(ModelRequest(PROMPT, GREEDY, video) for video in videos[1:]))
     assert one.text != other.text
 
 
@@ -132,51 +132,51 @@ def test_a_batch_answers_as_one_by_one(folder, clips, videos, media):
         "image": [Image(stills(clip.windows[0].proxy)[-1]) for clip in clips],
         "none": [None, None, None],
     }[media]
-    questions = [Question(PROMPT + " Say it." * n, GREEDY, one) for n, one in enumerate(seen)]
-    together = answers(folder, *questions, batch_size=3)
-    alone = [answers(folder, question)[0] for question in questions]
+    requests = [ModelRequest(PROMPT + " Say it." * n, GREEDY, one) for n, one in enumerate(seen)]
+    together = answers(folder, *requests, batch_size=3)
+    alone = [answers(folder, request)[0] for request in requests]
     assert len({reply.seconds for reply in together}) == 1
     assert [(one.text, one.prompt_tokens) for one in together] == [(one.text, one.prompt_tokens) for one in alone]
 
 
 def test_no_more_than_a_batch_at_once(folder):
-    replies = answers(folder, *[Question(PROMPT, GREEDY)] * 5, batch_size=2)
+    replies = answers(folder, *[ModelRequest(PROMPT, GREEDY)] * 5, batch_size=2)
     assert len({reply.seconds for reply in replies}) == 3
 
 
 def test_questions_of_each_kind_are_answered_side_by_side(folder, clips, videos):
     picture = Image(stills(clips[0].windows[0].proxy)[0])
-    questions = [Question(PROMPT, GREEDY, media) for media in (videos[0], None, picture, videos[1], None)]
-    replies = answers(folder, *questions)
-    assert [reply.text for reply in replies] == [answers(folder, question)[0].text for question in questions]
+    requests = [ModelRequest(PROMPT, GREEDY, media) for media in (videos[0], None, picture, videos[1], None)]
+    replies = answers(folder, *requests)
+    assert [reply.text for reply in replies] == [answers(folder, request)[0].text for request in requests]
 
 
 def test_an_answer_ends_where_the_model_ends_it(folder, tmp_path):
-    [endless] = answers(folder, Question(PROMPT, GREEDY))
+    [endless] = answers(folder, ModelRequest(PROMPT, GREEDY))
     last = next(letter for letter in endless.text if letter.isascii())
     [token] = open_processor(folder).tokenizer.encode(last)
-    [ended] = answers(write_tiny_model(tmp_path, stop=token), Question(PROMPT, GREEDY))
+    [ended] = answers(write_tiny_model(tmp_path, stop=token), ModelRequest(PROMPT, GREEDY))
     assert (ended.finish_reason, ended.text) == ("stop", endless.text.partition(last)[0] + last)
     assert ended.completion_tokens < endless.completion_tokens
 
 
 def test_a_seed_gives_the_same_answer_and_another_seed_another(folder):
     warm = [Generation(max_tokens=16, temperature=1.5, seed=seed) for seed in (1, 1, 2)]
-    one, again, other = (answers(folder, Question(PROMPT, generation))[0].text for generation in warm)
+    one, again, other = (answers(folder, ModelRequest(PROMPT, generation))[0].text for generation in warm)
     assert one == again != other
 
 
 @pytest.mark.parametrize("penalty", [{"frequency_penalty": 50.0}, {"repetition_penalty": 50.0}])
 def test_repeating_costs(folder, penalty):
-    [free] = answers(folder, Question(PROMPT, Generation(max_tokens=80)))
-    [dear] = answers(folder, Question(PROMPT, Generation(max_tokens=80, **penalty)))
+    [free] = answers(folder, ModelRequest(PROMPT, Generation(max_tokens=80)))
+    [dear] = answers(folder, ModelRequest(PROMPT, Generation(max_tokens=80, **penalty)))
     assert len(set(dear.text)) > len(set(free.text))
 
 
 def test_a_question_longer_than_the_context_costs_itself_alone(folder):
     async def ask(model: TransformersModel) -> list[Any]:
-        questions = [Question(PROMPT, GREEDY), Question(PROMPT * LONGEST, GREEDY), Question(PROMPT, GREEDY)]
-        return await asyncio.gather(*map(model.ask, questions), return_exceptions=True)
+        requests = [ModelRequest(PROMPT, GREEDY), ModelRequest(PROMPT * LONGEST, GREEDY), ModelRequest(PROMPT, GREEDY)]
+        return await asyncio.gather(*map(model.ask, requests), return_exceptions=True)
 
     first, long, last = using(ask, folder)
     assert isinstance(long, ClipRejected)
@@ -187,7 +187,7 @@ def test_a_question_longer_than_the_context_costs_itself_alone(folder):
 
 def test_a_batch_too_large_for_the_gpu_is_halved(folder, monkeypatch):
     sizes = _room_for(2, monkeypatch)
-    replies = answers(folder, *[Question(PROMPT, GREEDY)] * 8, batch_size=4)
+    replies = answers(folder, *[ModelRequest(PROMPT, GREEDY)] * 8, batch_size=4)
     assert len({reply.text for reply in replies}) == 1
     assert sizes == [4, 2, 2, 2, 2]
 
@@ -195,13 +195,13 @@ def test_a_batch_too_large_for_the_gpu_is_halved(folder, monkeypatch):
 def test_no_room_for_a_single_clip_is_no_fault_of_the_clip(folder, monkeypatch):
     _room_for(0, monkeypatch)
     with pytest.raises(EngineUnavailable, match="no room for one clip"):
-        answers(folder, Question(PROMPT, GREEDY))
+        answers(folder, ModelRequest(PROMPT, GREEDY))
 
 
 def test_others_run_while_the_model_writes(folder, videos):
     async def ask(model: TransformersModel) -> tuple[int, float]:
         await model.check()
-        answer = asyncio.create_task(model.ask(Question(PROMPT, Generation(max_tokens=200), videos[2])))
+        answer = asyncio.create_task(model.ask(ModelRequest(PROMPT, Generation(max_tokens=200), videos[2])))
         turns, started = 0, time.monotonic()
         while not answer.done():
             await asyncio.sleep(0.01)
@@ -215,12 +215,12 @@ def test_others_run_while_the_model_writes(folder, videos):
 def test_a_cancelled_question_is_given_up(folder):
     async def ask(model: TransformersModel) -> Reply:
         await model.check()
-        long = asyncio.create_task(model.ask(Question(PROMPT, Generation(max_tokens=LONGEST - 200))))
+        long = asyncio.create_task(model.ask(ModelRequest(PROMPT, Generation(max_tokens=LONGEST - 200))))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await long
         started = time.monotonic()
-        reply = await model.ask(Question(PROMPT, GREEDY))
+        reply = await model.ask(ModelRequest(PROMPT, GREEDY))
         assert time.monotonic() - started < 3
         return reply
 

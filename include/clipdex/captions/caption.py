@@ -63,7 +63,7 @@ class Segment:
 class Reply:
     """What an engine answered for one clip, before the gates.
 
-    answers: the texts that text was put together from, where it took several questions; notes: what was said of single
+    answers: the texts that text was put together from, where it took several requests; notes: what was said of single
     frames, where text is made of them but does not hold them. seconds: wall time from request to last token [s], of
     requests side by side the longest; gpu_s: what it took of the engine's GPUs [GPU-seconds], 0 where the engine does
     not tell its load; tokens as the engine counted them (0 where it has none): what was paid for, and

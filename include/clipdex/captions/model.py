@@ -1,6 +1,6 @@
-"""A model: what answers one question about a video, about one picture, or about words alone.
+"""A model: what answers one request about a video, about one picture, or about words alone.
 
-How a clip becomes questions, and answers a caption, is told in strategies.py; every model serves every strategy.
+How a clip becomes requests, and answers a caption, is told in strategies.py; every model serves every strategy.
 """
 
 from collections.abc import Mapping
@@ -37,11 +37,11 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One request. In this order, so that what all questions share comes first and a prefix cache serves it: system,
+class ModelRequest:
+    """One request. In this order, so that what all requests share comes first and a prefix cache serves it: system,
     prompt, media, remark.
 
-    system: the system prompt, or ""; remark: what holds for this question alone ("part 2 of 3"), or "".
+    system: the system prompt, or ""; remark: what holds for this request alone ("part 2 of 3"), or "".
     """
 
     prompt: str
@@ -52,9 +52,9 @@ class Question:
 
 
 class Model(Protocol):
-    """Answers questions; one object takes many at once, in one event loop. Nothing connects or loads before the first.
+    """Answers requests; one object takes many at once, in one event loop. Nothing connects or loads before the first.
 
-    in_flight: how many questions keep it busy; more than that wait. traits: what else decides its answers, as JSON, for
+    in_flight: how many requests keep it busy; more than that wait. traits: what else decides its answers, as JSON, for
     the fingerprint: what the server does to frames, the precision of the weights.
     """
 
@@ -66,7 +66,7 @@ class Model(Protocol):
     async def check(self) -> None:
         """Is it what the settings say? ConfigurationError if not, EngineUnavailable if it cannot be reached."""
 
-    async def ask(self, question: Question) -> Reply:
+    async def ask(self, request: ModelRequest) -> Reply:
         """The answer, as it was given: text, finish_reason, tokens, seconds, attempts.
 
         finish_reason: "stop", or "length" where max_tokens cut the text. Raises ClipRejected, EngineUnavailable or

@@ -1,8 +1,8 @@
-"""Strategies: how a clip becomes questions to a model, and their answers one caption.
+"""Strategies: how a clip becomes requests to a model, and their answers one caption.
 
 video           each window as one video; mostly the clip is one window
 frames-concat   each sampled frame by itself; the texts one after the other, each with its times
-frames-merge    the same, and then a question without a picture, which makes one description of these texts
+frames-merge    the same, and then a request without a picture, which makes one description of these texts
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any
 
 from clipdex.captions.caption import Fingerprint, Gates, Reply, Segment
 from clipdex.captions.languages import language
-from clipdex.captions.model import Generation, Image, Model, Question, Video
+from clipdex.captions.model import Generation, Image, Model, ModelRequest, Video
 from clipdex.captions.quality import refusal
 from clipdex.config import Clock, Settings, Strategy
 from clipdex.errors import ConfigurationError
@@ -26,7 +26,7 @@ from clipdex.video import Prepared, stills
 class ModelCaptioner:
     """A Captioner (caption.py) that asks a model, in the strategy that the settings name.
 
-    in_flight: so many clips that the model is busy; how many questions are open at once is the model's to bound.
+    in_flight: so many clips that the model is busy; how many requests are open at once is the model's to bound.
     """
 
     def __init__(self, settings: Settings, model: Model) -> None:
@@ -76,7 +76,7 @@ class ModelCaptioner:
         await self._model.check()
 
     async def caption(self, clip: Prepared, attempt: int = 1) -> Reply:
-        """As many questions as the strategy takes, side by side; the first failure gives up the others."""
+        """As many requests as the strategy takes, side by side; the first failure gives up the others."""
         return await self._write(clip, attempt)
 
     async def aclose(self) -> None:
@@ -84,11 +84,11 @@ class ModelCaptioner:
 
     async def _video(self, clip: Prepared, attempt: int) -> Reply:
         generation = self._generation(attempt, self._answer_tokens)
-        questions = [
-            Question(self._prompt, generation, Video(window.proxy, clip.proxy_fps), remark=remark)
+        requests = [
+            ModelRequest(self._prompt, generation, Video(window.proxy, clip.proxy_fps), remark=remark)
             for window, remark in zip(clip.windows, _remarks(clip), strict=True)
         ]
-        replies = await _together(self._model.ask(question) for question in questions)
+        replies = await _together(self._model.ask(request) for request in requests)
         if len(replies) == 1:
             return replies[0]
         return _joined(
@@ -104,7 +104,7 @@ class ModelCaptioner:
         replies = await self._frames(clip, attempt)
         notes = _joined(_distinct(clip, replies))
         generation = self._generation(attempt, self._engine.max_tokens)
-        merged = await self._model.ask(Question(notes.text, generation, system=self._system))
+        merged = await self._model.ask(ModelRequest(notes.text, generation, system=self._system))
         return replace(
             _costing(merged, [*replies, merged]),
             segments=timed(merged.text, clip.info.duration_s),
@@ -116,8 +116,8 @@ class ModelCaptioner:
         """What the model says of each frame, in order, cut back to whole sentences."""
         pictures = await asyncio.to_thread(lambda: [jpeg for window in clip.windows for jpeg in stills(window.proxy)])
         generation = self._generation(attempt, self._answer_tokens)
-        questions = [Question(self._prompt, generation, Image(jpeg)) for jpeg in pictures]
-        return list(map(_whole, await _together(self._model.ask(question) for question in questions)))
+        requests = [ModelRequest(self._prompt, generation, Image(jpeg)) for jpeg in pictures]
+        return list(map(_whole, await _together(self._model.ask(request) for request in requests)))
 
     def _generation(self, attempt: int, max_tokens: int) -> Generation:
         """The second attempt comes after a gate failed, mostly for a loop: warmer, and repeating costs."""
@@ -188,11 +188,11 @@ def _remarks(clip: Prepared) -> list[str]:
     ]
 
 
-async def _together(questions: Iterable[Coroutine[Any, Any, Reply]]) -> list[Reply]:
-    """The answers, in the order of the questions."""
+async def _together(requests: Iterable[Coroutine[Any, Any, Reply]]) -> list[Reply]:
+    """The answers, in the order of the requests."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(question) for question in questions]
+            tasks = [group.create_task(request) for request in requests]
     except BaseExceptionGroup as raised:
         raise raised.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -155,7 +155,7 @@ def _errors(collection: str = "") -> Iterator[None]:
     except ResourceExhaustedResponse as error:
         raise IndexUnavailable(f"Qdrant asks to come back later: {error}", float(error.retry_after_s)) from error
     except ResponseHandlingException as error:
-        if why := tls.distrust(error):
+        if why := tls.certificate_error(error):
             raise ConfigurationError(
                 f"Qdrant's certificate is not trusted ({why}): if a private authority signed it, name that authority's "
                 f"file in {_CA_FILE}"

@@ -18,7 +18,7 @@ from clipdex.errors import ConfigurationError
 from clipdex.index import Collection
 from clipdex.index.embeddings import open_embedder
 from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
-from clipdex.sanitize import one_line
+from clipdex.sanitize import escape_line
 from clipdex.storage.artifacts import Store, run_name
 from clipdex.storage.source import Clip, Source
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CompletionCriteria:
     """When a clip counts as done, and what is asked for again.
 
     earlier: fingerprints of earlier releases for the same settings, whose captions count, too, with their flaw.
@@ -82,7 +82,7 @@ class Wanted:
 class BatchRef:
     """A pointer to a batch: its manifest in the store, and what a person wants to see of it.
 
-    recaption, recaption_for: as in Wanted. after: when the last word on a clip of these days was said, before this run.
+    recaption, recaption_for: as in CompletionCriteria. after: time of the latest outcome of these days before this run.
     """
 
     run: str
@@ -104,7 +104,7 @@ class BatchRef:
 
     @property
     def label(self) -> str:
-        first = one_line(self.first)
+        first = escape_line(self.first)
         return f"{first} +{self.clips - 1}" if self.clips > 1 else first
 
 
@@ -163,7 +163,7 @@ class DayCaptions:
         return asdict(self)
 
 
-def count_captions(store: Store, wanted: Wanted) -> Iterator[DayCaptions]:
+def count_captions(store: Store, wanted: CompletionCriteria) -> Iterator[DayCaptions]:
     """Yield the captions of each day of the ledger, in order."""
     for day in ledger_days(store):
         made = [known.fingerprint for known in ledger(store, day).values() if known.caption_key]
@@ -172,7 +172,9 @@ def count_captions(store: Store, wanted: Wanted) -> Iterator[DayCaptions]:
         yield DayCaptions(day, current, dict(flawed), len(made) - current - flawed.total())
 
 
-def survey(store: Store, source: Source, days: Iterable[str], wanted: Wanted, prefix: str | None = None) -> Survey:
+def survey(
+    store: Store, source: Source, days: Iterable[str], wanted: CompletionCriteria, prefix: str | None = None
+) -> Survey:
     """List the days (or one prefix), and leave out what is done. Writes nothing."""
     listed: dict[str, list[Clip]] = {day: [] for day in days}
     for clip in source.prefix(prefix) if prefix is not None else (clip for day in listed for clip in source.day(day)):
@@ -194,7 +196,7 @@ def survey(store: Store, source: Source, days: Iterable[str], wanted: Wanted, pr
 
 
 def plan_run(
-    settings: Settings, store: Store, source: Source, run: str, found: Survey, wanted: Wanted | None = None
+    settings: Settings, store: Store, source: Source, run: str, found: Survey, wanted: CompletionCriteria | None = None
 ) -> Plan:
     """Write the manifests and the plan of a run. No clips still makes a plan.
 
@@ -266,7 +268,9 @@ def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:
         yield ordered[start : start + size]
 
 
-def _write_batch(store: Store, run: str, day: str, clips: list[Clip], wanted: Wanted | None, after: str) -> BatchRef:
+def _write_batch(
+    store: Store, run: str, day: str, clips: list[Clip], wanted: CompletionCriteria | None, after: str
+) -> BatchRef:
     lines = [clip.to_json() for clip in clips]
     batch = hashlib.sha256(repr(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     key = f"manifests/run={run}/{batch}.jsonl"

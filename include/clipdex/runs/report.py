@@ -12,7 +12,7 @@ from clipdex.errors import RunIncomplete
 from clipdex.runs import leases
 from clipdex.runs.outcomes import ClipOutcome, Origin, Outcome, compact
 from clipdex.runs.planning import Plan, load_plan, manifest
-from clipdex.runs.throughput import Pace, pace
+from clipdex.runs.throughput import Throughput, throughput
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class DayReport:
     chunks: int
     prompt_tokens: int
     completion_tokens: int
-    pace: Pace
+    pace: Throughput
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class RunReport:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
-        days = tuple(DayReport(**{**day, "pace": Pace(**day["pace"])}) for day in record["days"])
+        days = tuple(DayReport(**{**day, "pace": Throughput(**day["pace"])}) for day in record["days"])
         return cls(**{**record, "days": days, **{name: tuple(record[name]) for name in ("quarantine", "unfinished")}})
 
 
@@ -152,7 +152,7 @@ def _day_report(day: str, discovered: int, planned: int, unfinished: int, outcom
         chunks=sum(one.chunks for one in said),
         prompt_tokens=sum(one.prompt_tokens for one in said),
         completion_tokens=sum(one.completion_tokens for one in said),
-        pace=pace(said),
+        pace=throughput(said),
     )
 
 

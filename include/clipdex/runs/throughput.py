@@ -1,4 +1,4 @@
-"""Pace: how fast clips were captioned, and what they waited for; figures of a batch or a run, for logs and reports."""
+"""Throughput: clips and tokens per second of a batch or a run, and what clips waited for."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from clipdex.runs.outcomes import ClipOutcome, Origin
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Throughput:
     """What asking the engine came to. Times in seconds.
 
     clips: that the engine was asked for; wall_s: from the first request to the last answer; p50_s, p95_s: of one clip
@@ -43,15 +43,15 @@ class Pace:
         )
 
 
-def pace(outcomes: Iterable[ClipOutcome]) -> Pace:
+def throughput(outcomes: Iterable[ClipOutcome]) -> Throughput:
     """The pace of those clips that the engine was asked for."""
     asked = [one for one in outcomes if one.origin == Origin.NEW and one.answered_at]
     if not asked:
-        return Pace()
+        return Throughput()
     ends = [datetime.fromisoformat(one.answered_at).timestamp() for one in asked]
     starts = [end - one.seconds for end, one in zip(ends, asked, strict=True)]
     seconds = sorted(one.seconds for one in asked)
-    return Pace(
+    return Throughput(
         clips=len(asked),
         wall_s=round(max(ends) - min(starts), 3),
         output_tokens=sum(one.completion_tokens for one in asked),

@@ -1,4 +1,4 @@
-"""Progress: what one try at captioning a batch has said of its clips, and what that comes to.
+"""BatchState: what one try at captioning a batch has said of its clips, and what that comes to.
 
 What is said goes to the journal as it happens, so that a killed try loses little. Refusals are said as `rejected`, and
 become quarantine when the batch is seen to its end, if they are credible (credibility.py).
@@ -18,8 +18,8 @@ from clipdex.errors import BatchRejected, ClipRejected, Reason
 from clipdex.runs import leases
 from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
 from clipdex.runs.planning import BatchRef
-from clipdex.runs.throughput import Pace, pace
-from clipdex.stages.rejection_policy import Doubt, nothing_else, too_many
+from clipdex.runs.throughput import Throughput, throughput
+from clipdex.stages.rejection_policy import PolicyViolation, all_rejected, over_share
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Clip
 
@@ -43,13 +43,13 @@ class CaptionTotals:
     completion_tokens: int
     seconds: float
     idle: float
-    pace: Pace
+    pace: Throughput
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-class Progress:
+class BatchState:
     """One object a try. settled: the clips, by clip_id, that nothing is left to do for."""
 
     def __init__(self, settings: Settings, store: Store, batch: BatchRef, journal: Journal, fingerprint: str) -> None:
@@ -67,7 +67,7 @@ class Progress:
         """Clips of this batch that the engine has captioned in this run."""
         return self._captioned_before + self._origins[Origin.NEW]
 
-    async def recall(self, clips: list[Clip]) -> list[Clip]:
+    async def load(self, clips: list[Clip]) -> list[Clip]:
         """The clips that earlier tries have not finished; what they refused stays refused."""
         batch = self._batch
         said = await asyncio.to_thread(batch_outcomes, self._store, batch.day, batch.run, batch.batch)
@@ -85,15 +85,15 @@ class Progress:
             )  # fmt: skip
         return todo
 
-    async def answered(self, clip: Clip, caption: Caption, preparing_s: float, waiting_s: float) -> None:
+    async def record_new(self, clip: Clip, caption: Caption, preparing_s: float, waiting_s: float) -> None:
         """The engine wrote this caption just now."""
         self._answered.append(await self._captioned(clip, caption, Origin.NEW, preparing_s, waiting_s))
 
-    async def found(self, clip: Clip, caption: Caption, origin: Origin) -> None:
+    async def record_existing(self, clip: Clip, caption: Caption, origin: Origin) -> None:
         """The caption was there already. NEW: asked for by a try of this run that was killed before it could say so."""
         await self._captioned(clip, caption, origin)
 
-    async def refused(self, clip: Clip, refusal: ClipRejected) -> Doubt | None:
+    async def record_rejection(self, clip: Clip, refusal: ClipRejected) -> PolicyViolation | None:
         """A refusal, not believed yet. Returns a doubt where there are too many by now."""
         said = self._outcome(clip, Outcome.REJECTED)
         said = replace(said, reason=refusal.reason, detail=refusal.detail, text=refusal.text)
@@ -102,7 +102,7 @@ class Progress:
         log.warning("%s: %s (%s)", clip.uri, refusal.reason, refusal.detail)
         return self._too_many()
 
-    def take_back(self) -> bool:
+    def reset_rejections(self) -> bool:
         """Forget what the engine refused while it captioned others, to ask again; False where it refused nothing."""
         if not self.captioned:
             return False
@@ -116,13 +116,13 @@ class Progress:
             self.settled.remove(clip_id)
         return bool(refused)
 
-    async def believe(self, to_its_end: bool) -> None:
+    async def finalize(self, to_its_end: bool) -> None:
         """Refusals become quarantine; raises BatchRejected where they are doubted, and says that those have failed.
 
         Called when no clip is under way any more, so that none is refused beside it. to_its_end: no clip is left;
         where some are, refusals wait for the next try.
         """
-        doubt = self._too_many() or nothing_else(self._reasons(), self.captioned, self._settings.quarantine)
+        doubt = self._too_many() or all_rejected(self._reasons(), self.captioned, self._settings.quarantine)
         if doubt:
             for said in self._refused.values():
                 if said.reason == doubt.reason:
@@ -136,7 +136,7 @@ class Progress:
     def totals(self, left: int, idle: float) -> CaptionTotals:
         """What this try comes to, also told in the log. left: clips without an outcome; idle: see CaptionTotals."""
         new, copies, stored = len(self._answered), self._origins[Origin.COPY], self._origins[Origin.STORED]
-        of_it = pace(self._answered)
+        of_it = throughput(self._answered)
         totals = CaptionTotals(
             clips=self._clips,
             before=self._clips - left - new - copies - stored - self._quarantined,
@@ -196,8 +196,8 @@ class Progress:
             seconds = self._settings.batches.lease_s
             await asyncio.to_thread(leases.renew, self._store, self._batch.day, self._batch.run, seconds)
 
-    def _too_many(self) -> Doubt | None:
-        return too_many(self._reasons(), self._clips, self._settings.quarantine)
+    def _too_many(self) -> PolicyViolation | None:
+        return over_share(self._reasons(), self._clips, self._settings.quarantine)
 
     def _reasons(self) -> Counter[str]:
         return Counter(said.reason for said in self._refused.values())

@@ -21,7 +21,7 @@ from clipdex.config import Settings
 from clipdex.errors import ClipRejected, EngineUnavailable, Reason, Unavailable
 from clipdex.runs.outcomes import Journal, Origin
 from clipdex.runs.planning import BatchRef, manifest
-from clipdex.stages.batch_state import CaptionTotals, Progress
+from clipdex.stages.batch_state import BatchState, CaptionTotals
 from clipdex.storage.artifacts import Store, poster_path
 from clipdex.storage.source import Clip, Source
 from clipdex.storage.tempdir import scratch
@@ -104,21 +104,21 @@ class _Captioning:
         self.settings, self.store, self.source, self.captioner = settings, store, source, captioner
         self.batch, self.decoders, self.folder = batch, decoders, folder
         self.fingerprint = captioner.fingerprint.digest()
-        self.progress = Progress(settings, store, batch, journal, self.fingerprint)
+        self.state = BatchState(settings, store, batch, journal, self.fingerprint)
         self.failures: dict[str, _Failure] = {}
         self.waiting_for: dict[str, list[Clip]] = {}
         self.answers = self.unanswered = self.in_flight = 0
         self.starved_s = self.open_s = 0.0
 
     async def run(self, clips: list[Clip]) -> CaptionTotals:
-        todo = await self.progress.recall(clips)
+        todo = await self.state.load(clips)
         if todo:
             await self.captioner.check()
             await self._caption(todo)
         await self._ask_again(clips)
         left = self._left(clips)
-        await self.progress.believe(to_its_end=not left)
-        totals = self.progress.totals(len(left), round(self.starved_s / self.open_s, 4) if self.open_s else 0.0)
+        await self.state.finalize(to_its_end=not left)
+        totals = self.state.totals(len(left), round(self.starved_s / self.open_s, 4) if self.open_s else 0.0)
         if left:
             raise self._unfinished(left, len(clips))
         return totals
@@ -148,11 +148,11 @@ class _Captioning:
         takes two rounds in a row to believe the rest.
         """
         rounds = 1
-        while rounds and not self._left(clips) and self.progress.take_back():
-            before = self.progress.captioned
+        while rounds and not self._left(clips) and self.state.reset_rejections():
+            before = self.state.captioned
             await self.captioner.check()
             await self._round(self._left(clips))
-            rounds = 2 if self.progress.captioned > before else rounds - 1
+            rounds = 2 if self.state.captioned > before else rounds - 1
 
     async def _round(self, clips: list[Clip]) -> bool:
         """Bring clips to an answer or into self.failures; False if it was given up."""
@@ -275,7 +275,7 @@ class _Captioning:
     async def _found(self, clip: Clip, stored: Caption) -> None:
         """A caption that was there before it was asked for."""
         asked = Origin.NEW if stored.clip_id == clip.clip_id else Origin.COPY
-        await self.progress.found(clip, stored, asked if stored.run == self.batch.run else Origin.STORED)
+        await self.state.record_existing(clip, stored, asked if stored.run == self.batch.run else Origin.STORED)
 
     def _key(self, clip: Clip) -> str:
         return self.captioner.fingerprint.caption_key(clip.content)
@@ -299,9 +299,9 @@ class _Captioning:
 
     async def _keep(self, one: _Ready, reply: Reply, waited_s: float) -> None:
         caption = await self._store(one, reply)
-        await self.progress.answered(one.clip, caption, one.preparing_s, waited_s)
+        await self.state.record_new(one.clip, caption, one.preparing_s, waited_s)
         for clip in self.waiting_for.pop(one.key, []):
-            await self.progress.found(clip, caption, Origin.COPY)
+            await self.state.record_existing(clip, caption, Origin.COPY)
 
     @contextmanager
     def _with_the_engine(self) -> Iterator[None]:
@@ -357,11 +357,11 @@ class _Captioning:
         return caption
 
     async def _reject(self, clip: Clip, refusal: ClipRejected) -> None:
-        if await self.progress.refused(clip, refusal):
+        if await self.state.record_rejection(clip, refusal):
             raise _GivenUp
 
     def _left(self, clips: list[Clip]) -> list[Clip]:
-        return [clip for clip in clips if clip.clip_id not in self.progress.settled]
+        return [clip for clip in clips if clip.clip_id not in self.state.settled]
 
     def _unfinished(self, left: list[Clip], clips: int) -> Unavailable:
         failure = next((self.failures[clip.clip_id] for clip in left if clip.clip_id in self.failures), None)

@@ -42,7 +42,7 @@ class IndexTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class CaptionedClip:
     """A clip, and what is said of it: all that its points are made of, but for the vectors."""
 
     clip_id: str
@@ -70,7 +70,7 @@ def index_batch(
     clips = chunks = stale = 0
     for start in range(0, len(todo), CLIPS_AT_ONCE):
         captioned = _with_captions(store, journal, todo[start : start + CLIPS_AT_ONCE])
-        described = [Described(one.clip_id, one.uri, one.day, own) for one, own in captioned]
+        described = [CaptionedClip(one.clip_id, one.uri, one.day, own) for one, own in captioned]
         # What an index can be rebuilt from (reindex.py) without listing captions one by one.
         store.write_lines(
             f"rebuild/day={batch.day}/run={batch.run}/{batch.batch}-{try_number:03d}-{start:05d}.jsonl",
@@ -99,7 +99,7 @@ def index_batch(
     return totals
 
 
-def points_of(settings: Settings, embedder: Embedder, clips: Sequence[Described]) -> dict[str, list[Point]]:
+def points_of(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedClip]) -> dict[str, list[Point]]:
     """The points of these clips, by clip_id; all their chunks are embedded together."""
     chunks = [split(clip.caption, embedder, settings.chunking) for clip in clips]
     vectors = embedder.embed_documents([chunk.text for of_clip in chunks for chunk in of_clip])

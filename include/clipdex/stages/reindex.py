@@ -21,7 +21,7 @@ from clipdex.index.embeddings import Embedder
 from clipdex.index.points import in_batches
 from clipdex.runs import leases
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, ledger
-from clipdex.stages.index import CLIPS_AT_ONCE, Described, points_of
+from clipdex.stages.index import CLIPS_AT_ONCE, CaptionedClip, points_of
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def _reindex_day(
     return totals
 
 
-def _described(store: Store, day: str, known: dict[str, ClipOutcome]) -> Iterator[list[Described]]:
+def _described(store: Store, day: str, known: dict[str, ClipOutcome]) -> Iterator[list[CaptionedClip]]:
     """The clips of a day with what was indexed of each last, some at a time. Read twice, since a clip may be in several
     objects, and a day's captions need not fit into memory. Who is in none is looked up caption by caption."""
     written = store.written(f"rebuild/day={day}")
@@ -145,19 +145,21 @@ def _described(store: Store, day: str, known: dict[str, ClipOutcome]) -> Iterato
     last = {record["clip_id"]: key for key in keys for record in store.read_lines(key)}
     for key in keys:
         lines = {record["clip_id"]: record for record in store.read_lines(key) if last[record["clip_id"]] == key}
-        yield [Described.from_json(record) for record in lines.values()]
+        yield [CaptionedClip.from_json(record) for record in lines.values()]
     elsewhere = [said for said in known.values() if said.outcome is Outcome.INDEXED and said.clip_id not in last]
     for some in in_batches(elsewhere, CLIPS_AT_ONCE):
         both = zip(some, store.captions(said.caption_key for said in some), strict=True)
-        yield [Described(said.clip_id, said.uri, said.day, caption) for said, caption in both if caption is not None]
+        yield [
+            CaptionedClip(said.clip_id, said.uri, said.day, caption) for said, caption in both if caption is not None
+        ]
 
 
-def _tells(said: ClipOutcome, clip: Described) -> bool:
+def _tells(said: ClipOutcome, clip: CaptionedClip) -> bool:
     """Whether the last word on a clip is that this caption of it is indexed."""
     return said.outcome is Outcome.INDEXED and said.caption_key == clip.caption.key
 
 
-def _ids(settings: Settings, embedder: Embedder, clips: Sequence[Described]) -> dict[str, set[str]]:
+def _ids(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedClip]) -> dict[str, set[str]]:
     """The ids that the points of each clip have."""
     return {
         clip.clip_id: {
@@ -168,7 +170,7 @@ def _ids(settings: Settings, embedder: Embedder, clips: Sequence[Described]) -> 
     }
 
 
-def _missing(index: Index, clips: Sequence[Described], ids: dict[str, set[str]]) -> list[Described]:
+def _missing(index: Index, clips: Sequence[CaptionedClip], ids: dict[str, set[str]]) -> list[CaptionedClip]:
     """The clips whose points are not just these; all of them where there are others, since nobody says whose."""
     there = index.point_ids([clip.clip_id for clip in clips])
     if there - set().union(*ids.values()):

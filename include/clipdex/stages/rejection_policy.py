@@ -12,14 +12,14 @@ from clipdex.errors import Reason
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class PolicyViolation:
     """A reason that is not believed; and why, with what a person can do."""
 
     reason: str
     why: str
 
 
-def too_many(refused: Counter[str], clips: int, rule: Quarantine) -> Doubt | None:
+def over_share(refused: Counter[str], clips: int, rule: Quarantine) -> PolicyViolation | None:
     """A reason that more clips of a batch have than can be believed; also to be asked while others are under way.
 
     refused: how many, by reason; clips: of the whole batch.
@@ -28,7 +28,7 @@ def too_many(refused: Counter[str], clips: int, rule: Quarantine) -> Doubt | Non
         if rule.trust_decoder and Reason(reason).seen_by_decoder:
             continue
         if count > rule.floor and count > rule.max_share * clips:
-            return Doubt(
+            return PolicyViolation(
                 reason,
                 f"{count} of {clips} clips were refused as {reason}, more than the credible share of "
                 f"{rule.max_share:.0%}: look at the engine and the source; if the clips really are bad, raise "
@@ -37,7 +37,7 @@ def too_many(refused: Counter[str], clips: int, rule: Quarantine) -> Doubt | Non
     return None
 
 
-def nothing_else(refused: Counter[str], captioned: int, rule: Quarantine) -> Doubt | None:
+def all_rejected(refused: Counter[str], captioned: int, rule: Quarantine) -> PolicyViolation | None:
     """An engine that has refused several clips of a batch and captioned none, when no clip is under way any more.
 
     However few they are: it refuses everything, more likely than not.
@@ -45,7 +45,7 @@ def nothing_else(refused: Counter[str], captioned: int, rule: Quarantine) -> Dou
     count = refused[Reason.REJECTED_BY_ENGINE]
     if count < 2 or captioned or rule.max_share == 1:
         return None
-    return Doubt(
+    return PolicyViolation(
         Reason.REJECTED_BY_ENGINE,
         f"the engine refused {count} clips as {Reason.REJECTED_BY_ENGINE} and captioned none: look at what it says in "
         "their outcomes; if the clips really are bad, set CLIPDEX_QUARANTINE__MAX_SHARE=1 and run the day again",

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from clipdex import config
 from clipdex.errors import ClipRejected, ConfigurationError, Reason, Unavailable
-from clipdex.sanitize import in_address, one_line
+from clipdex.sanitize import escape_line, percent_encode
 from clipdex.storage.filesystem import files_below, is_local, modified, open_root
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Source:
     def _below(self, folder: str) -> Iterator[Clip]:
         top = f"{self._root}/{folder}".rstrip("/")
         if not self._inside(top):
-            log.warning("%s: a link that leaves %s, left out", one_line(top), self._root)
+            log.warning("%s: a link that leaves %s, left out", escape_line(top), self._root)
             return
         try:
             found = files_below(self._fs, top)
@@ -145,7 +145,7 @@ class Source:
             return bool(info["type"] == "file")
         inside = self._inside(path)
         if not inside:
-            log.warning("%s: a link that leaves %s, left out", one_line(path), self._root)
+            log.warning("%s: a link that leaves %s, left out", escape_line(path), self._root)
         return inside and Path(path).is_file()
 
     def _inside(self, path: str) -> bool:
@@ -155,7 +155,7 @@ class Source:
     def _clip(self, path: str, info: dict[str, Any]) -> Clip:
         return Clip(
             clip_id=_clip_id(self._settings.name, path),
-            uri=in_address(self._fs.unstrip_protocol(f"{self._root}/{path}")),
+            uri=percent_encode(self._fs.unstrip_protocol(f"{self._root}/{path}")),
             path=path,
             version=_version(info),
             bytes=info["size"],

@@ -1,6 +1,6 @@
-"""Footage: a file that may be anything, opened with care, and the pictures that it shows at given times.
+"""VideoReader: a file that may be anything, opened with care, and the pictures that it shows at given times.
 
-A picture that is picked is exactly the one on screen at that time. Only what it takes is decoded (timeline.py). Where a
+A picture that is picked is exactly the one on screen at that time. Only what it takes is decoded (index.py). Where a
 clip spends enough bits on its pictures, they stand without the loop filter, and it is left out but for keyframes: with
 fewer bits, what the filter would smooth adds up from picture to picture, and decoding costs little anyway.
 """
@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.video.packets import ROUNDING_S, Step, Timeline, first_stamp, packets
+from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, first_stamp, packets
 from clipdex.video.truncation import missing_end
 
 # Formats that hold their pictures themselves: a playlist or a concat script would open other files.
@@ -38,7 +38,7 @@ _MARKED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
 _RICH_BITS = 0.04  # bits a pixel; measured: likeness stays above SSIM 0.95 (benchmarks/results/decode.json)
 
 
-class Footage:
+class VideoReader:
     """One opened clip. Times are seconds from its first picture.
 
     duration_s [s]; fps: average pictures a second; pixel_aspect: width of a pixel over its height; size: in square
@@ -56,12 +56,12 @@ class Footage:
         self._check = _budget(limits.decode_timeout_s)
         self._refuse_large(limits)
         self._refuse_long(_least_s(container, stream), limits)
-        self._timeline = Timeline.read(container, stream, self._check)
-        self.duration_s = self._timeline.duration_s
-        self.fps = len(self._timeline.stamps) / self.duration_s
+        self._index = PacketIndex.read(container, stream, self._check)
+        self.duration_s = self._index.duration_s
+        self.fps = len(self._index.stamps) / self.duration_s
         self._reached_s = 0.0  # when the last packet that gave a picture is shown
         self._refuse_long(self.duration_s, limits)
-        self._refuse_cut(_declared_s(container), self._timeline.covered_s)
+        self._refuse_cut(_declared_s(container), self._index.covered_s)
 
     def pictures(self, times: Sequence[float]) -> Iterator[VideoFrame]:
         """The picture on screen at each of the times, which ascend. Raises ClipRejected."""
@@ -74,8 +74,8 @@ class Footage:
                 yield on_screen
             on_screen, on_screen_s = frame, start_s
         if on_screen is None:
-            raise ClipRejected(Reason.UNDECODABLE, f"{len(self._timeline.stamps)} pictures, none could be decoded")
-        self._refuse_cut(self._expected_s(times), self._reached_s if self._timeline.counted else on_screen_s)
+            raise ClipRejected(Reason.UNDECODABLE, f"{len(self._index.stamps)} pictures, none could be decoded")
+        self._refuse_cut(self._expected_s(times), self._reached_s if self._index.counted else on_screen_s)
         for _ in waiting:
             yield on_screen
 
@@ -85,29 +85,29 @@ class Footage:
         Where damage took those that were picked, the rest is looked at, too: only what shows nothing more was cut off.
         """
         latest_s = -1.0
-        for start_s, frame in self._decoded(self._timeline.plan(times), self._packets_again()):
+        for start_s, frame in self._decoded(self._index.plan(times), self._packets_again()):
             latest_s = max(latest_s, start_s)
             yield start_s, frame
-        if self._cut(self._expected_s(times), latest_s) and not self._timeline.counted:
+        if self._cut(self._expected_s(times), latest_s) and not self._index.counted:
             self._stream.codec_context.flush_buffers()
-            for start_s, frame in self._decoded([Step.SHOW] * len(self._timeline.stamps), self._packets_anew()):
+            for start_s, frame in self._decoded([Step.SHOW] * len(self._index.stamps), self._packets_anew()):
                 if start_s > latest_s:
                     yield start_s, frame
 
     def _expected_s(self, times: Sequence[float]) -> float:
         """When the last picture starts that these times ask for."""
-        return self._timeline.start_s(self._timeline.shown_at(times[-1]))
+        return self._index.start_s(self._index.shown_at(times[-1]))
 
     def _decoded(self, plan: list[Step], source: Iterator[Packet[Stream]]) -> Iterator[tuple[float, VideoFrame]]:
-        timeline, context = self._timeline, self._stream.codec_context
+        index, context = self._index, self._stream.codec_context
         frames = self._frames(context, plan, source)
-        if timeline.counted:
+        if index.counted:
             for number, frame in enumerate(frames):
-                yield timeline.start_s(timeline.shown[min(number, len(timeline.shown) - 1)]), frame
+                yield index.start_s(index.shown[min(number, len(index.shown) - 1)]), frame
             return
         for frame in frames:
             if frame.pts is not None:
-                yield timeline.start_s(frame.pts), frame
+                yield index.start_s(frame.pts), frame
 
     def _frames(
         self, context: VideoCodecContext, plan: list[Step], source: Iterator[Packet[Stream]]
@@ -121,7 +121,7 @@ class Footage:
                     context.skip_frame = "DEFAULT" if step is Step.SHOW else "NONREF"
                 frames = _decode(context, packet)
                 if frames:
-                    self._reached_s = self._timeline.start_s(self._timeline.shown[number])
+                    self._reached_s = self._index.start_s(self._index.shown[number])
                 yield from frames
                 held = True
             elif held:
@@ -134,12 +134,12 @@ class Footage:
     def _packets_again(self) -> Iterator[Packet[Stream]]:
         """By seeking, or where that does not lead to the first packet, by opening the file anew."""
         # Where the clock goes back, two packets may bear the same stamp; in FLV, it goes on counting from the end.
-        if not self._timeline.counted and self._container.format.name != "flv":
+        if not self._index.counted and self._container.format.name != "flv":
             with contextlib.suppress(av.FFmpegError):
-                self._container.seek(self._timeline.first, stream=self._stream)
+                self._container.seek(self._index.first, stream=self._stream)
             again = packets(self._container, self._stream)
             first = next(again, None)
-            if first is not None and first_stamp(first) == self._timeline.first:
+            if first is not None and first_stamp(first) == self._index.first:
                 yield first
                 yield from again
                 return
@@ -150,8 +150,8 @@ class Footage:
             yield from packets(container, container.streams[self._stream.index])
 
     def _open_decoder(self, context: VideoCodecContext) -> None:
-        pixels = context.width * context.height * len(self._timeline.stamps)
-        if 8 * self._timeline.bytes > _RICH_BITS * pixels:
+        pixels = context.width * context.height * len(self._index.stamps)
+        if 8 * self._index.bytes > _RICH_BITS * pixels:
             context.options = {**context.options, "skip_loop_filter": "nokey"}
 
     def _refuse_large(self, limits: VideoLimits) -> None:
@@ -178,7 +178,7 @@ class Footage:
 
 
 @contextlib.contextmanager
-def opened(path: Path, limits: VideoLimits) -> Iterator[Footage]:
+def opened(path: Path, limits: VideoLimits) -> Iterator[VideoReader]:
     """The clip at path. Raises ClipRejected for what is no clip, or more than the limits allow."""
     size = _readable_bytes(path)
     if size == 0:
@@ -190,7 +190,7 @@ def opened(path: Path, limits: VideoLimits) -> Iterator[Footage]:
             stream = _film(container)
             stream.codec_context.thread_count = 1
             stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-            yield Footage(path, container, stream, limits)
+            yield VideoReader(path, container, stream, limits)
     except ClipRejected as refusal:
         cut = missing_end(path) if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO) else None
         if cut:

@@ -32,7 +32,7 @@ _FRAME_BYTES = 64 * 1024  # of a proxy, on average: 32 frames stay below 2 MiB
 _PLAIN_LUMA = 12  # standard deviation below which a picture shows nothing: black, a flash, a fade
 
 
-class Studio:
+class FrameConverter:
     """Turns the decoded frames of one clip into small upright pictures.
 
     shown: the clip's size as a player shows it; size: that of the pictures (fitted) [pixels].

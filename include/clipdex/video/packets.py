@@ -36,7 +36,7 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class PacketIndex:
     """The packets of one stream.
 
     stamps: the pts of each in decoding order, in units of clock [s]; shown: the same in showing order; groups: where
@@ -57,7 +57,7 @@ class Timeline:
     counted: bool
 
     @classmethod
-    def read(cls, container: InputContainer, stream: VideoStream, check: Callable[[], None]) -> Timeline:
+    def read(cls, container: InputContainer, stream: VideoStream, check: Callable[[], None]) -> PacketIndex:
         """Read every packet of the file; check is called at each, and may raise."""
         stamps: list[int | None] = []
         groups: list[int] = []

@@ -12,8 +12,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from clipdex.config import Sampling, VideoLimits
-from clipdex.video.decoding import Footage, opened
-from clipdex.video.encoding import Studio, encode_poster, encode_proxy, encode_stills, fitted
+from clipdex.video.decoding import VideoReader, opened
+from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy, encode_stills, fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +76,38 @@ class Schedule:
 
 def probe(path: str | Path, limits: VideoLimits) -> VideoInfo:
     """What the clip is, with its first picture decoded. Raises ClipRejected."""
-    with opened(Path(path), limits) as footage:
-        first = next(footage.pictures([0.0]))
-        return _info(footage, Studio(first, footage.pixel_aspect, 2))
+    with opened(Path(path), limits) as reader:
+        first = next(reader.pictures([0.0]))
+        return _info(reader, FrameConverter(first, reader.pixel_aspect, 2))
 
 
 def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling) -> Prepared:
     """Sample the clip, and make its proxies and poster. Raises ClipRejected."""
-    with opened(Path(path), limits) as footage:
-        plan = schedule(footage.duration_s, footage.size, sampling)
-        length_s = footage.duration_s / plan.windows
+    with opened(Path(path), limits) as reader:
+        plan = schedule(reader.duration_s, reader.size, sampling)
+        length_s = reader.duration_s / plan.windows
         times = tuple(
             window * length_s + float(k / plan.fps) for window in range(plan.windows) for k in range(plan.count)
         )
-        studio: Studio | None = None
+        converter: FrameConverter | None = None
         pictures = []
-        for frame in footage.pictures(times):
-            studio = studio or Studio(frame, footage.pixel_aspect, sampling.short_side, sampling.multiple_of)
-            pictures.append(studio.picture(frame))
-        assert studio is not None
+        for frame in reader.pictures(times):
+            converter = converter or FrameConverter(
+                frame, reader.pixel_aspect, sampling.short_side, sampling.multiple_of
+            )
+            pictures.append(converter.picture(frame))
+        assert converter is not None
         spans = [slice(first, first + plan.count) for first in range(0, len(times), plan.count)]
         return Prepared(
-            info=_info(footage, studio),
+            info=_info(reader, converter),
             poster=encode_poster(pictures),
             windows=tuple(
                 Window(n * length_s, (n + 1) * length_s, times[span], encode_proxy(pictures[span], plan.fps))
                 for n, span in enumerate(spans)
             ),
             proxy_fps=float(plan.fps),
-            width=studio.size[0],
-            height=studio.size[1],
+            width=converter.size[0],
+            height=converter.size[1],
         )
 
 
@@ -155,6 +157,6 @@ def _frames(proxy: bytes) -> Iterator[VideoFrame]:
         yield from container.decode(video=0)
 
 
-def _info(footage: Footage, studio: Studio) -> VideoInfo:
-    width, height = studio.shown
-    return VideoInfo(footage.duration_s, width, height, footage.fps, footage.codec, footage.bytes)
+def _info(reader: VideoReader, converter: FrameConverter) -> VideoInfo:
+    width, height = converter.shown
+    return VideoInfo(reader.duration_s, width, height, reader.fps, reader.codec, reader.bytes)

@@ -44,7 +44,7 @@ def create_app(
         app.include_router(part.router)
     app.middleware("http")(_with_headers)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _misspelled)
+    app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ClipdexError, _failed)
     return app
 
@@ -61,30 +61,30 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code in (401, 403) and not _is_api(request):
         return page(request, "login.html", status=error.status_code, login_url=request.app.state.login_url(request))
-    return _told(request, error.status_code, str(error.detail), dict(error.headers or {}))
+    return _error_response(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
 
-async def _misspelled(request: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     said = [f"{mistake['loc'][-1]}: {mistake['msg'].removeprefix('Value error, ')}" for mistake in error.errors()]
-    return _told(request, 422, "; ".join(said))
+    return _error_response(request, 422, "; ".join(said))
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     match error:
         case NothingIndexed():
-            return _told(request, 404, "Nothing is indexed yet: run the DAG ingest_clips, or wait for its first batch.")
+            return _error_response(request, 404, "Nothing is indexed yet: run the DAG ingest_clips.")
         case EmptyQuery():
-            return _told(request, 422, str(error))
+            return _error_response(request, 422, str(error))
         case Unavailable():
             log.warning("%s: %s", route_path(request), error)
-            return _told(request, 503, str(error), {"Retry-After": str(int(error.retry_after_s or 5))})
+            return _error_response(request, 503, str(error), {"Retry-After": str(int(error.retry_after_s or 5))})
         case _:
             log.error("%s: %s", route_path(request), error)
-            return _told(request, 500, str(error))
+            return _error_response(request, 500, str(error))
 
 
-def _told(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+def _error_response(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     if _is_api(request):
         return JSONResponse({"detail": message}, status, headers)
     title = _TITLES.get(status, HTTPStatus(status).phrase)

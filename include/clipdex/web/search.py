@@ -28,7 +28,7 @@ def _a_day(given: str) -> str:
         raise ValueError(f"{given!r} is not a date such as 2026-11-03") from None
 
 
-class Question(BaseModel):
+class SearchQuery(BaseModel):
     """What a person looks for: q in words, of one day (YYYY-MM-DD) or "" for all, at most so many clips."""
 
     q: Annotated[str, Field(max_length=500)] = ""
@@ -38,7 +38,7 @@ class Question(BaseModel):
 
 @router.get("/", name="search")
 async def search_page(
-    request: Request, backend: TheBackend, question: Annotated[Question, Query()], later: BackgroundTasks
+    request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()], later: BackgroundTasks
 ) -> Response:
     if not question.q.strip():
         response = page(request, "search.html", question=question, clips=None)
@@ -58,7 +58,9 @@ async def search_page(
 
 
 @router.get("/api/search")
-async def search_json(request: Request, backend: TheBackend, question: Annotated[Question, Query()]) -> dict[str, Any]:
+async def search_json(
+    request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()]
+) -> dict[str, Any]:
     found = await backend.search(question.q, limit=question.limit, day=question.day)
     return {**question.model_dump(), "clips": [_shown(request, clip) for clip in found]}
 

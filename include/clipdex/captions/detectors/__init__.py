@@ -49,12 +49,12 @@ def describe(clip: Prepared) -> Reply:
     """The caption of one clip, written in this thread."""
     weights.verify()
     # Not at the top: whoever only declares the engine need not have its packages, nor wait for them.
-    from clipdex.captions.detectors import samples, sentences, watch
+    from clipdex.captions.detectors import analysis, samples, sentences
 
     start = time.monotonic()
     pictures = (picture for window in clip.windows for picture in read_proxy(window.proxy))
     taken = samples.take(pictures, clip.times)
-    shots = watch.watch(watch.models(), taken, clip.info.duration_s)
+    shots = analysis.analyze(analysis.models(), taken, clip.info.duration_s)
     segments = tuple(
         Segment(shot.start_s, shot.end_s, sentences.tell(shot, number)) for number, shot in enumerate(shots)
     )

@@ -45,7 +45,7 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
+class DetectedObject:
     """Objects of one name in one shot.
 
     count: how many at once; more: one picture shows more of them, and no other confirms it; sure: else it is to be
@@ -84,7 +84,9 @@ class Finder:
         return found
 
 
-def judge(samples: Sequence[Sample], found: Mapping[int, Sequence[Sighting]], least: float | None) -> list[Thing]:
+def judge(
+    samples: Sequence[Sample], found: Mapping[int, Sequence[Sighting]], least: float | None
+) -> list[DetectedObject]:
     """What a shot shows, people first.
 
     found: by the number of the sample in the shot, for those that were looked at; least: the change of place that is
@@ -104,7 +106,7 @@ def judge(samples: Sequence[Sample], found: Mapping[int, Sequence[Sighting]], le
     return sorted(things, key=lambda thing: (thing.name != "person", not thing.sure, -thing.count, thing.name))
 
 
-def rides(person: Thing, other: Thing) -> bool:
+def rides(person: DetectedObject, other: DetectedObject) -> bool:
     """Does a person sit or stand on the other thing in a picture that shows both: over it, and reaching well above?"""
     shared = person.boxes.keys() & other.boxes.keys()
     return any(_mounted(body, mount) for n in shared for body in person.boxes[n] for mount in other.boxes[n])
@@ -184,14 +186,14 @@ def _mounted(body: Box, mount: Box) -> bool:
 
 def _thing(
     name: str, sure: bool, seen: Mapping[int, Sequence[Sighting]], samples: Sequence[Sample], least: float | None
-) -> Thing:
+) -> DetectedObject:
     counts = sorted(sum(s.score >= 0.42 for s in sightings) for sightings in seen.values())
     count = max(1, counts[-2] if len(counts) > 1 else 1)
     boxes = {number: [s.box for s in sightings] for number, sightings in seen.items()}
     more = counts[-1] > count
     times = tuple(samples[number].time_s for number in seen)
     moved = _moved(boxes, samples, least) if count == 1 and not more and least else None
-    return Thing(name, count, more, sure, times, moved, boxes)
+    return DetectedObject(name, count, more, sure, times, moved, boxes)
 
 
 def _moved(boxes: Mapping[int, Sequence[Box]], samples: Sequence[Sample], least: float) -> Movement | None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from clipdex.captions.detectors.analysis import Shot
 from clipdex.captions.detectors.motion import Camera
-from clipdex.captions.detectors.objects import RIDDEN, WORN, Thing, rides
+from clipdex.captions.detectors.objects import RIDDEN, WORN, DetectedObject, rides
 from clipdex.captions.detectors.paths import Movement
 from clipdex.captions.detectors.shapes import Shape
 from clipdex.captions.detectors.text import Words
-from clipdex.captions.detectors.watch import Shot
 
 _COUNTS = ("no", "one", "two", "three")
 _PLURALS = {
@@ -38,14 +38,14 @@ def _opening(shot: Shot) -> str:
         return f"the text {_quotes(shot.words)} can be read{ground}"
     if shot.palette.plain:
         colour = f"{shot.palette.background} " if shot.palette.background else ""
-        same = "nothing moves, and " if shot.stirs is False else ""
+        same = "nothing moves, and " if shot.has_motion is False else ""
         return f"a plain {colour}picture; {same}no object and no text was found"
     fixed = shot.camera in (Camera.STILL, Camera.UNKNOWN)
-    seen = {True: "; parts of it move" * fixed, False: "; nothing in it moves", None: ""}[shot.stirs]
+    seen = {True: "; parts of it move" * fixed, False: "; nothing in it moves", None: ""}[shot.has_motion]
     return f"no object was recognised in the picture{seen}"
 
 
-def _nouns(things: Sequence[Thing]) -> list[str]:
+def _nouns(things: Sequence[DetectedObject]) -> list[str]:
     """Things as they are listed, with what people ride or wear beside them."""
     people = next((thing for thing in things if thing.name == "person"), None)
     nouns = []
@@ -63,7 +63,7 @@ def _nouns(things: Sequence[Thing]) -> list[str]:
     return nouns + [_close(thing) + _noun(thing) for thing in things if thing.name not in used]
 
 
-def _noun(thing: Thing, hedge: bool = True) -> str:
+def _noun(thing: DetectedObject, hedge: bool = True) -> str:
     if thing.count == 1:
         words = _article(thing.name)
     else:
@@ -74,11 +74,11 @@ def _noun(thing: Thing, hedge: bool = True) -> str:
     return f"what {'looks' if thing.count == 1 else 'look'} like {words}"
 
 
-def _bare(thing: Thing) -> str:
+def _bare(thing: DetectedObject) -> str:
     return thing.name if thing.count == 1 else _PLURALS.get(thing.name, thing.name + "s")
 
 
-def _close(thing: Thing) -> str:
+def _close(thing: DetectedObject) -> str:
     areas = [max((b[2] - b[0]) * (b[3] - b[1]) for b in boxes) for boxes in thing.boxes.values()]
     return "a close-up of " if thing.count == 1 and min(areas) > 0.5 else ""
 
@@ -104,7 +104,7 @@ def _camera(shot: Shot, number: int) -> list[str]:
             return []
 
 
-def _is_followed(thing: Thing, shot: Shot) -> bool:
+def _is_followed(thing: DetectedObject, shot: Shot) -> bool:
     numbers = sorted(thing.boxes)
     first, last = thing.boxes[numbers[0]][0], thing.boxes[numbers[-1]][0]
     stays = abs((first[0] + first[2]) - (last[0] + last[2])) / 2 < 0.15
@@ -113,7 +113,7 @@ def _is_followed(thing: Thing, shot: Shot) -> bool:
 
 def _thing_movements(shot: Shot) -> list[str]:
     told = [f"the {thing.name} {_moves(thing.moved, shot)}" for thing in shot.things if thing.moved]
-    rest: dict[str, list[Thing]] = {}
+    rest: dict[str, list[DetectedObject]] = {}
     for thing in shot.things:
         if thing.sure and not thing.moved and (when := _when(thing.times[0], thing.times[-1], shot)):
             rest.setdefault(when, []).append(thing)

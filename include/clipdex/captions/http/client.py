@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from clipdex import tls
 from clipdex.config import Engine
 from clipdex.errors import ConfigurationError, EngineUnavailable
-from clipdex.sanitize import one_line
+from clipdex.sanitize import escape_line
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes a line a request into a task's log
 
@@ -83,7 +83,7 @@ class Endpoint:
         try:
             return await self._client.request(method, self.url + path, **options)
         except httpx.HTTPError as error:
-            if why := tls.distrust(error):
+            if why := tls.certificate_error(error):
                 raise ConfigurationError(
                     f"{self.url}: its certificate is not trusted ({why}): if a private authority signed it, name that "
                     f"authority's file in {_CA_FILE}"
@@ -114,7 +114,7 @@ class Endpoint:
 
     def _short(self, text: str) -> str:
         """One line, and never the key, which servers repeat when they refuse it."""
-        line = one_line(" ".join(text.split()))
+        line = escape_line(" ".join(text.split()))
         if key := self._key.get_secret_value():
             line = line.replace(key, "**********")
         return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"

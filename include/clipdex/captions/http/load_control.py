@@ -27,7 +27,7 @@ def sglang_load(document: Mapping[str, Any]) -> Load | None:
     return None
 
 
-def next_room(room: int, most: int, load: Load) -> int:
+def adjust_concurrency(capacity: int, most: int, load: Load) -> int:
     """How many requests a node gets from now on, at most so many.
 
     A few shall wait in the node, so that a place that gets free is filled at once. Where fewer do, it gets more; where
@@ -35,10 +35,10 @@ def next_room(room: int, most: int, load: Load) -> int:
     """
     few = max(2, load.running // 8)
     if load.waiting < few:
-        return min(most, room + max(1, most // 8))
+        return min(most, capacity + max(1, most // 8))
     if load.waiting > 2 * few:
-        return max(1, min(room, most) * 3 // 4)
-    return room
+        return max(1, min(capacity, most) * 3 // 4)
+    return capacity
 
 
 class Meter:

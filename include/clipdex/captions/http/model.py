@@ -15,7 +15,7 @@ from clipdex.captions.http.client import Document
 from clipdex.captions.http.clock import ClockFinding
 from clipdex.captions.http.dialects import DIALECTS
 from clipdex.captions.http.node_pool import Node, Nodes
-from clipdex.captions.model import Image, Question, Video
+from clipdex.captions.model import Image, ModelRequest, Video
 from clipdex.config import Clock, Settings, Strategy
 from clipdex.errors import ConfigurationError, EngineUnavailable
 
@@ -64,7 +64,7 @@ class ServerModel:
         if self._dialect.load_page and self._watch is None:
             self._watch = asyncio.create_task(self._nodes.watch(self._dialect.load_page, self._dialect.load))
 
-    async def ask(self, question: Question) -> Reply:
+    async def ask(self, question: ModelRequest) -> Reply:
         """One request, and what it takes to get it answered. See Model."""
         request = _Request(self._body(question), _bytes(question.media))
         async with self._slots:
@@ -86,7 +86,7 @@ class ServerModel:
             self._watch.cancel()
         await self._nodes.aclose()
 
-    def _body(self, question: Question) -> Document:
+    def _body(self, question: ModelRequest) -> Document:
         """What all questions share stands before the media, so that an engine's prefix cache serves it."""
         generation, media = question.generation, question.media
         penalties = {
@@ -105,7 +105,7 @@ class ServerModel:
             "messages": [*system, {"role": "user", "content": self._content(question)}],
         }
 
-    def _content(self, question: Question) -> str | list[Document]:
+    def _content(self, question: ModelRequest) -> str | list[Document]:
         match question.media:
             case Video():
                 part = self._dialect.video_part(f"data:video/mp4;base64,{_HERE}")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipdex.captions.http.client import Absent, Document, Endpoint, Refused, endpoints
-from clipdex.captions.http.load_control import Load, Meter, next_room
+from clipdex.captions.http.load_control import Load, Meter, adjust_concurrency
 from clipdex.config import Engine
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 
@@ -29,38 +29,39 @@ log = logging.getLogger(__name__)
 class Node:
     """An endpoint, and how it does. Times are of the monotonic clock.
 
-    room: requests that it gets at once, at most its share of ours; meter: what a request takes of its GPUs; troubles:
-    rests in a row; rests_until: until then it is asked only if nobody else can be; closed_until: it said so itself, by
-    Retry-After, and is not asked before; usual_s: what an answer took of late, 0 before the first.
+    capacity: requests that it gets at once, at most its share of in_flight; meter: GPU-seconds per request.
+    consecutive_failures: since its last answer. cooldown_until: skip this node while another is available.
+    retry_after_until: its own Retry-After; it gets no request before. latency_ewma_s: average of its latest answers, 0
+    before the first.
     """
 
     endpoint: Endpoint
     share: int
-    room: int
+    capacity: int
     meter: Meter = field(default_factory=Meter)
     in_flight: int = 0
-    troubles: int = 0
-    rests_until: float = 0.0
-    closed_until: float = 0.0
-    usual_s: float = 0.0
+    consecutive_failures: int = 0
+    cooldown_until: float = 0.0
+    retry_after_until: float = 0.0
+    latency_ewma_s: float = 0.0
 
     @property
     def url(self) -> str:
         return self.endpoint.url
 
     @property
-    def doubtful(self) -> bool:
+    def suspect(self) -> bool:
         """It rests, or is back from it and one request is already finding out how it does."""
-        return time.monotonic() < self.rests_until or (self.troubles > 0 and self.in_flight > 0)
+        return time.monotonic() < self.cooldown_until or (self.consecutive_failures > 0 and self.in_flight > 0)
 
     def rank(self, against: int) -> tuple[float, ...]:
-        """The lowest is asked next, as soon as it has room. against: what the clip in question has met here."""
-        closed = time.monotonic() < self.closed_until
-        return against + closed, self.doubtful, self.full, self.in_flight, random.random()
+        """The lowest is asked next, as soon as it has capacity. against: what the clip in question has met here."""
+        closed = time.monotonic() < self.retry_after_until
+        return against + closed, self.suspect, self.full, self.in_flight, random.random()
 
     @property
     def full(self) -> bool:
-        return self.in_flight >= self.room
+        return self.in_flight >= self.capacity
 
     def took(self, requests: int) -> None:
         """One more, or one fewer."""
@@ -69,17 +70,17 @@ class Node:
 
     def trouble(self, backoff_s: float, retry_after_s: float | None = None) -> None:
         now = time.monotonic()
-        if now >= self.rests_until:
-            self.troubles += 1
-            self.rests_until = now + min(_LONGEST_PAUSE_S, backoff_s * 2**self.troubles)
-        self.closed_until = max(self.closed_until, now + (retry_after_s or 0.0))
+        if now >= self.cooldown_until:
+            self.consecutive_failures += 1
+            self.cooldown_until = now + min(_LONGEST_PAUSE_S, backoff_s * 2**self.consecutive_failures)
+        self.retry_after_until = max(self.retry_after_until, now + (retry_after_s or 0.0))
 
     def answered(self, seconds: float) -> None:
-        self.troubles = 0
-        self.usual_s = 0.7 * self.usual_s + 0.3 * seconds if self.usual_s else seconds
+        self.consecutive_failures = 0
+        self.latency_ewma_s = 0.7 * self.latency_ewma_s + 0.3 * seconds if self.latency_ewma_s else seconds
 
     def trusted(self) -> None:
-        self.troubles, self.rests_until = 0, 0.0
+        self.consecutive_failures, self.cooldown_until = 0, 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +107,11 @@ class Nodes:
     def __init__(self, engine: Engine, in_flight: int, backoff_s: float) -> None:
         self._engine, self._backoff_s = engine, backoff_s
         those = endpoints(engine)
-        room = math.ceil(in_flight / len(those))
-        self.all = [Node(one, room, room) for one in those]
+        capacity = math.ceil(in_flight / len(those))
+        self.all = [Node(one, capacity, capacity) for one in those]
         self.serving: Sequence[Node] = self.all
         self._waiting: deque[tuple[asyncio.Future[Node], dict[Node, int]]] = deque()
-        self._races: set[_Race] = set()
+        self._races: set[_Hedge] = set()
 
     async def aclose(self) -> None:
         await asyncio.gather(*(node.endpoint.aclose() for node in self.all))
@@ -129,12 +130,12 @@ class Nodes:
             return  # what asks it for captions finds out
         if load:
             node.meter.load(load)
-            node.room = next_room(node.room, node.share, load)
+            node.capacity = adjust_concurrency(node.capacity, node.share, load)
             self._hand_out()
 
     async def get(self, node: Node, path: str, deadline_s: float) -> Document | None:
         """What one node says, or None if it has no such page. It needs no room: it is no work."""
-        alone = [Node(node.endpoint, share=1, room=1)]
+        alone = [Node(node.endpoint, share=1, capacity=1)]
         try:
             return (await self._persist(alone, deadline_s, lambda one: one.endpoint.get(path))).document
         except Absent:
@@ -187,10 +188,10 @@ class Nodes:
                 await asyncio.sleep(pause)
 
     async def _taken(self, against: dict[Node, int], left_s: float) -> Node:
-        """The best node, with one of its requests taken, as soon as it has room."""
+        """The best node, with one of its requests taken, as soon as it has capacity."""
         node = _best(against)
         if node.full:
-            node = await self._room(against, left_s)
+            node = await self._wait_for_capacity(against, left_s)
         else:
             node.took(1)
         try:
@@ -200,7 +201,7 @@ class Nodes:
             raise
         return node
 
-    async def _room(self, against: dict[Node, int], left_s: float) -> Node:
+    async def _wait_for_capacity(self, against: dict[Node, int], left_s: float) -> Node:
         """Who came first gets the first that is free; clips that met trouble elsewhere stand in front."""
         handed: asyncio.Future[Node] = asyncio.get_running_loop().create_future()
         if any(against.values()):
@@ -214,16 +215,16 @@ class Nodes:
             if not handed.cancel() and not handed.cancelled():  # it came in the moment of giving up
                 self._free(handed.result())
             if isinstance(error, TimeoutError):
-                raise EngineUnavailable(f"no node had room within {left_s:.0f} s") from None
+                raise EngineUnavailable(f"no node had capacity within {left_s:.0f} s") from None
             raise
 
     def _free(self, node: Node) -> None:
         node.took(-1)
         self._hand_out()
-        self._let_in(node)
+        self._start_hedge(node)
 
     def _hand_out(self) -> None:
-        """What has room goes to who waits. Those without a history all wait for the same nodes."""
+        """What has capacity goes to who waits. Those without a history all wait for the same nodes."""
         for waiting in list(self._waiting):
             handed, against = waiting
             best = _best(against)
@@ -236,20 +237,20 @@ class Nodes:
                 best.took(1)
                 handed.set_result(best)
 
-    def _let_in(self, idle: Node) -> None:
+    def _start_hedge(self, idle: Node) -> None:
         """Let an idle node in on the request that will take longest elsewhere, if it can clearly win."""
-        if idle.full or idle.doubtful or not idle.usual_s:
+        if idle.full or idle.suspect or not idle.latency_ewma_s:
             return
         now = time.monotonic()
         slowest = max(self._races, key=lambda race: race.left_s(now), default=None)
-        if slowest and slowest.left_s(now) > _CLEARLY * idle.usual_s:
+        if slowest and slowest.left_s(now) > _CLEARLY * idle.latency_ewma_s:
             self._races.discard(slowest)
             idle.took(1)
             slowest.rival.set_result(idle)
 
     async def _open(self, node: Node, left_s: float) -> None:
         """Wait as long as the node asked for, and a little more, so that not everybody comes back at once."""
-        wait = node.closed_until - time.monotonic()
+        wait = node.retry_after_until - time.monotonic()
         if wait <= 0:
             return
         if wait >= left_s:
@@ -261,13 +262,13 @@ class Nodes:
     ) -> Answer:
         """One request, whole: the client's own timeouts begin anew with each byte that trickles in.
 
-        What it tells of the node is noted before its room goes to the next.
+        What it tells of the node is noted before its capacity goes to the next.
         """
         limit_s = min(self._engine.request_timeout_s, left_s)
         started, before = time.monotonic(), node.meter.read()
         try:
             async with asyncio.timeout(limit_s):
-                document = await self._raced(node, send)
+                document = await self._hedged(node, send)
         except TimeoutError:
             node.trouble(self._backoff_s)
             raise EngineUnavailable(f"{node.url}: no whole answer within {limit_s:.1f} s") from None
@@ -283,9 +284,9 @@ class Nodes:
         gpu_s = after - before if before is not None and after is not None else 0.0
         return Answer(document, time.monotonic() - started, gpu_s, attempts)
 
-    async def _raced(self, node: Node, send: Callable[[Node], Awaitable[Document]]) -> Document:
+    async def _hedged(self, node: Node, send: Callable[[Node], Awaitable[Document]]) -> Document:
         """The answer of this node, or of a rival that is idle before it has answered, and quicker."""
-        race = _Race(node, time.monotonic(), asyncio.get_running_loop().create_future())
+        race = _Hedge(node, time.monotonic(), asyncio.get_running_loop().create_future())
         self._races.add(race)
         asked = [asyncio.ensure_future(_noted(node, send))]
         try:
@@ -306,7 +307,7 @@ class Nodes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Race:
+class _Hedge:
     """A request under way, and who else may answer it. since: of the monotonic clock."""
 
     node: Node
@@ -314,7 +315,7 @@ class _Race:
     rival: asyncio.Future[Node]
 
     def left_s(self, now: float) -> float:
-        return self.node.usual_s - (now - self.since)
+        return self.node.latency_ewma_s - (now - self.since)
 
 
 _LOOK_S = 2.0

@@ -20,7 +20,7 @@ from typing import Any
 from clipdex.captions.caption import Reply
 from clipdex.captions.local.positions import keep_frame_times
 from clipdex.captions.local.processors import Processor, open_processor
-from clipdex.captions.model import Generation, Question
+from clipdex.captions.model import Generation, ModelRequest
 from clipdex.config import Settings
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class TransformersModel:
-    """A Model (model.py). At most batch_size questions are answered at once; a batch shares media kind and sampling.
+    """A Model (model.py). At most batch_size requests are answered at once; a batch shares media kind and sampling.
 
     A batch that does not fit into the GPU's memory is halved, and later ones are as small. batch_size also suits the
     model: SmolVLM tells every video of a batch the number of frames of the longest.
@@ -52,9 +52,9 @@ class TransformersModel:
     async def check(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
 
-    async def ask(self, question: Question) -> Reply:
+    async def ask(self, request: ModelRequest) -> Reply:
         """See Model. Cancelled, it is dropped: at once where it waits, else after the next token."""
-        waiting = _Waiting(question, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
@@ -96,7 +96,7 @@ class TransformersModel:
                     waiting.answer.set_result(answer)
 
     def _next(self) -> list["_Waiting"]:
-        """The longest waiting question, and others that can be answered with it."""
+        """The longest waiting request, and others that can be answered with it."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
         alike = [waiting for waiting in self._waiting if waiting.kind == self._waiting[0].kind]
         batch = alike[: self._batch_size]
@@ -104,7 +104,7 @@ class TransformersModel:
         return batch
 
     def _answered(self, batch: Sequence["_Waiting"]) -> list[Reply | Exception]:
-        """In the thread. What fails is asked again in halves, down to the one question that is to blame."""
+        """In the thread. What fails is asked again in halves, down to the one request that is to blame."""
         import torch
 
         try:
@@ -153,14 +153,14 @@ def identity(folder: Path) -> str:
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """A question, and where its answer goes."""
+    """A request, and where its answer goes."""
 
-    question: Question
+    request: ModelRequest
     answer: asyncio.Future[Reply]
 
     @property
     def kind(self) -> tuple[type, Generation]:
-        return type(self.question.media), self.question.generation
+        return type(self.request.media), self.request.generation
 
 
 class _Loaded:
@@ -205,13 +205,13 @@ class _Loaded:
         )  # fmt: skip
 
     def answer(self, batch: Sequence[_Waiting]) -> list[Reply]:
-        """One row of the batch a question."""
+        """One row of the batch a request."""
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
         started = time.monotonic()
-        generation = batch[0].question.generation
-        inputs = self._processor.inputs([waiting.question for waiting in batch])
+        generation = batch[0].request.generation
+        inputs = self._processor.inputs([waiting.request for waiting in batch])
         asked = inputs["attention_mask"].sum(dim=1).tolist()
         self._fits(max(asked), generation.max_tokens)
         inputs = inputs.to(self._model.device, self._model.dtype)
@@ -255,7 +255,7 @@ class _Loaded:
         if self._longest and asked + wanted > self._longest:
             raise ClipRejected(
                 Reason.REJECTED_BY_ENGINE,
-                f"{asked} tokens of question and {wanted} of answer, {self._name} takes {self._longest}: lower "
+                f"{asked} tokens of request and {wanted} of answer, {self._name} takes {self._longest}: lower "
                 "CLIPDEX_SAMPLING__MAX_FRAMES, CLIPDEX_SAMPLING__SHORT_SIDE or CLIPDEX_ENGINE__MAX_TOKENS",
             )
 

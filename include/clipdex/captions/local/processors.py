@@ -1,4 +1,4 @@
-"""Processors: questions as the tensors that a model of transformers takes.
+"""Processors: requests as the tensors that a model of transformers takes.
 
 A video comes as the pictures of its proxy, with the rate at which they stand, and none of them is left out: where a
 model counts time, it counts that of the clip.
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from clipdex.captions.model import Image, Question, Video
+from clipdex.captions.model import Image, ModelRequest, Video
 from clipdex.errors import ConfigurationError
 from clipdex.video import read_proxy
 
@@ -23,8 +23,8 @@ class Processor(Protocol):
 
     tokenizer: Any
 
-    def inputs(self, questions: Sequence[Question]) -> Any:
-        """A BatchFeature: one row a question. All of them are about media of one kind."""
+    def inputs(self, requests: Sequence[ModelRequest]) -> Any:
+        """A BatchFeature: one row a request. All of them are about media of one kind."""
 
 
 def open_processor(folder: Path) -> Processor:
@@ -55,15 +55,15 @@ class _Auto:
         self.tokenizer = self._processor.tokenizer
         self.tokenizer.padding_side = "left"
 
-    def inputs(self, questions: Sequence[Question]) -> Any:
+    def inputs(self, requests: Sequence[ModelRequest]) -> Any:
         media: dict[str, Any] = {}
-        match questions[0].media:
+        match requests[0].media:
             case Video():
                 if not getattr(self._processor, "video_processor", None):
                     raise ConfigurationError(
                         "this model takes no video: choose another, or set CLIPDEX_ENGINE__STRATEGY to frames-concat"
                     )
-                videos = [question.media for question in questions if isinstance(question.media, Video)]
+                videos = [request.media for request in requests if isinstance(request.media, Video)]
                 frames = [np.stack(list(read_proxy(video.mp4))) for video in videos]
                 media = {
                     "videos": frames,
@@ -73,10 +73,10 @@ class _Auto:
                     "do_sample_frames": False,
                 }
             case Image():
-                media = {"images": [[_picture(question)] for question in questions]}
+                media = {"images": [[_picture(request)] for request in requests]}
         texts = [
-            self._processor.apply_chat_template(_conversation(question), add_generation_prompt=True, tokenize=False)
-            for question in questions
+            self._processor.apply_chat_template(_conversation(request), add_generation_prompt=True, tokenize=False)
+            for request in requests
         ]
         return self._processor(text=texts, padding=True, return_tensors="pt", **media)
 
@@ -93,17 +93,17 @@ class _Qwen:
         self._images: Any = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
         self._frames: Any = Qwen2VLImageProcessorPil(**_video_size(folder, dict(self._images.size)))
 
-    def inputs(self, questions: Sequence[Question]) -> Any:
+    def inputs(self, requests: Sequence[ModelRequest]) -> Any:
         import torch
         from transformers import BatchFeature
 
         texts = []
         pixels: dict[str, list[np.ndarray]] = {}
-        for question in questions:
+        for request in requests:
             text = self.tokenizer.apply_chat_template(
-                _conversation(question), add_generation_prompt=True, tokenize=False
+                _conversation(request), add_generation_prompt=True, tokenize=False
             )
-            match question.media:
+            match request.media:
                 case Video(mp4, fps):
                     values, grid = self._video(list(read_proxy(mp4)))
                     text = text.replace(_VIDEO, _VIDEO * self._tokens(grid), 1)
@@ -112,7 +112,7 @@ class _Qwen:
                     seconds = np.array([self._frames.temporal_patch_size / fps], np.float32)
                     pixels.setdefault("second_per_grid_ts", []).append(seconds)
                 case Image():
-                    seen = self._images(images=[_picture(question)], return_tensors="np")
+                    seen = self._images(images=[_picture(request)], return_tensors="np")
                     text = text.replace(_IMAGE, _IMAGE * self._tokens(seen["image_grid_thw"]), 1)
                     pixels.setdefault("pixel_values", []).append(seen["pixel_values"])
                     pixels.setdefault("image_grid_thw", []).append(seen["image_grid_thw"])
@@ -142,16 +142,16 @@ class _Qwen:
 _VIDEO, _IMAGE = "<|video_pad|>", "<|image_pad|>"
 
 
-def _conversation(question: Question) -> list[dict[str, Any]]:
-    content = [{"type": "text", "text": question.prompt}]
-    match question.media:
+def _conversation(request: ModelRequest) -> list[dict[str, Any]]:
+    content = [{"type": "text", "text": request.prompt}]
+    match request.media:
         case Video():
             content.append({"type": "video"})
         case Image():
             content.append({"type": "image"})
-    if question.remark:
-        content.append({"type": "text", "text": question.remark})
-    system = [{"role": "system", "content": [{"type": "text", "text": question.system}]}] if question.system else []
+    if request.remark:
+        content.append({"type": "text", "text": request.remark})
+    system = [{"role": "system", "content": [{"type": "text", "text": request.system}]}] if request.system else []
     return [*system, {"role": "user", "content": content}]
 
 
@@ -159,11 +159,11 @@ def _metadata(frames: int, fps: float) -> dict[str, Any]:
     return {"fps": fps, "total_num_frames": frames, "duration": frames / fps, "frames_indices": list(range(frames))}
 
 
-def _picture(question: Question) -> Any:
+def _picture(request: ModelRequest) -> Any:
     from PIL import Image as Pictures
 
-    assert isinstance(question.media, Image)
-    return Pictures.open(io.BytesIO(question.media.jpeg)).convert("RGB")
+    assert isinstance(request.media, Image)
+    return Pictures.open(io.BytesIO(request.media.jpeg)).convert("RGB")
 
 
 def _video_size(folder: Path, fallback: dict[str, Any]) -> dict[str, Any]:

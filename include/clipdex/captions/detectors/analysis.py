@@ -11,7 +11,7 @@ import numpy as np
 from clipdex.captions.detectors import colours, motion, shapes, shots, text
 from clipdex.captions.detectors.colours import Palette
 from clipdex.captions.detectors.motion import Camera, Step
-from clipdex.captions.detectors.objects import Finder, Sighting, Thing, inside, judge, overlap
+from clipdex.captions.detectors.objects import DetectedObject, Finder, Sighting, inside, judge, overlap
 from clipdex.captions.detectors.samples import Sample, spread
 from clipdex.captions.detectors.shapes import Region, Shape
 from clipdex.captions.detectors.text import Line, Reader, Words
@@ -27,15 +27,15 @@ _LEAST = {Camera.STILL: 0.1, Camera.MOVING: 0.2, Camera.UNKNOWN: 0.2}
 class Shot:
     """What was found between two cuts.
 
-    start_s, end_s [s from the clip's start]; stirs: do its pictures differ? None: there is one alone.
+    start_s, end_s [s from the clip's start]; has_motion: do its pictures differ? None: there is one alone.
     """
 
     start_s: float
     end_s: float
     camera: Camera
     palette: Palette
-    stirs: bool | None
-    things: tuple[Thing, ...]
+    has_motion: bool | None
+    things: tuple[DetectedObject, ...]
     shapes: tuple[Shape, ...]
     words: tuple[Words, ...]
 
@@ -58,7 +58,7 @@ def models() -> Models:
     return loaded
 
 
-def watch(models: Models, samples: Sequence[Sample], duration_s: float) -> list[Shot]:
+def analyze(models: Models, samples: Sequence[Sample], duration_s: float) -> list[Shot]:
     """The shots of a clip, in order."""
     steps = motion.between(samples)
     cuts = shots.find(samples, steps)
@@ -92,7 +92,7 @@ def _shot(
         end_s=end_s,
         camera=camera,
         palette=colours.palette([sample.small for sample in mine]),
-        stirs=_stirs(mine),
+        has_motion=_has_motion(mine),
         things=tuple(things),
         shapes=tuple(shape for shape in found if not any(_is_part(shape, thing) for thing in things)),
         words=tuple(text.gather([mine[n] for n in read], list(read.values()))),
@@ -104,19 +104,19 @@ def _is_letter(shape: Shape, read: dict[int, list[Line]]) -> bool:
     return all(any(inside(region.box, place) > 0.5 for place in places) for region in shape.regions.values())
 
 
-def _is_drawn(thing: Thing, shape: Shape) -> bool:
+def _is_drawn(thing: DetectedObject, shape: Shape) -> bool:
     """An evenly coloured shape that the detector took for an object."""
     pairs = [(box, shape.regions[n].box) for n, boxes in thing.boxes.items() if n in shape.regions for box in boxes]
     return bool(pairs) and sum(overlap(box, region) > 0.4 for box, region in pairs) >= 0.5 * len(pairs)
 
 
-def _is_part(shape: Shape, thing: Thing) -> bool:
+def _is_part(shape: Shape, thing: DetectedObject) -> bool:
     """A window of a car, a shirt: of an object that is told already."""
     shared = shape.regions.keys() & thing.boxes.keys()
     return any(inside(shape.regions[n].box, box) > 0.7 for n in shared for box in thing.boxes[n])
 
 
-def _stirs(samples: Sequence[Sample]) -> bool | None:
+def _has_motion(samples: Sequence[Sample]) -> bool | None:
     """Does a visible part of the picture change from one sample to the next?"""
     if len(samples) < 2:
         return None
