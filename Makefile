@@ -45,6 +45,9 @@ browser: .venv/browser ## drive Airflow's UI in Chromium (Debian: apt-get instal
 celery: .venv/celery ## test what celery-demo shows, and what else several workers promise
 	$(BIN)/pytest tests/celery
 
+diagram: .venv/test ## draw the folders and their imports into docs/architecture.md
+	$(BIN)/python docs/diagram.py
+
 audit: ## known weaknesses of what constraints.txt pins (needs the internet: PyPI's advisories)
 	$(PYTHON) -m venv /tmp/clipdex-audit
 	/tmp/clipdex-audit/bin/pip install --quiet pip-audit
@@ -76,4 +79,4 @@ constraints: ## pin what a fresh environment resolves to (constraints.txt)
 clean: down ## forget everything but the clips of others
 	rm -rf .venv .airflow .clipdex .celery
 
-.PHONY: help demo up celery-demo down test faults soak soak-hour hostile lint browser celery audit constraints clean
+.PHONY: help demo up celery-demo down test faults soak soak-hour hostile lint browser celery diagram audit constraints clean

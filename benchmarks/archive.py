@@ -1,10 +1,10 @@
-"""What planning an archive of a million clips over thirty days costs, day by day as a backfill does it.
+"""Measure planning of an archive of a million clips over thirty days, day by day as a backfill does.
 
     python -m benchmarks.archive [--clips 1000000] [--days 30]
 
-Every day is planned in a process of its own, as each run's discover task is: first all of it new, then all of it done.
-Then what somebody might try instead: one run over everything, and clipdex plan, which writes nothing. Needs a file a
-clip in a temporary folder. Writes results/archive.json.
+Every day is planned in its own process, as by each run's discover task: first with all clips new, then all done. Also
+measure one run over the whole archive, and clipdex plan, which writes nothing. Needs one file per clip in a temporary
+folder. Write results/archive.json.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
         }
         result["new"] = summed([in_its_own_process(name, day) for day in days])
         result["store_of_plans"] = files(folder / ".clipdex/store")
-        if given.clips > 1024 * 512:  # fewer fit into one run
+        if given.clips > 1024 * 512:  # fewer clips fit into one run
             result["one_run"] = command("ingest", str(folder / "clips"), home=folder)
         for day in days:
             mark_done(folder, day)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def summed(days: list[dict[str, float]]) -> dict[str, Any]:
-    """Over all days; peak_mb: the largest of the processes, and by_day the first and the last, to see what grows."""
+    """Sum over all days. peak_mb: largest process; first_day, last_day: to detect growth."""
     return {
         **{name: round(sum(day[name] for day in days), 2) for name in ("seconds", "cpu_seconds", "to_do", "batches")},
         "median_seconds_a_day": round(statistics.median(day["seconds"] for day in days), 2),
@@ -71,7 +71,7 @@ def summed(days: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def command(*words: str, home: Path) -> dict[str, Any]:
-    """A clipdex command: how long it took, its peak memory, how it ended and its last line."""
+    """Run a clipdex command; return its time, peak memory, exit code and last line."""
     started, peak = time.perf_counter(), 0.0
     process = psutil.Popen(
         [sys.executable, "-m", "clipdex.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -80,13 +80,13 @@ def command(*words: str, home: Path) -> dict[str, Any]:
     while process.poll() is None:
         peak = max(peak, rss_mb(process))
         time.sleep(0.1)
-    said = process.stdout.read().strip().splitlines()
+    output = process.stdout.read().strip().splitlines()
     return {
         "command": f"clipdex {words[0]}",
         "seconds": round(time.perf_counter() - started, 2),
         "peak_mb": round(peak),
         "returned": process.returncode,
-        "said": said[-1] if said else "",
+        "said": output[-1] if output else "",
     }
 
 

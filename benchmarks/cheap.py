@@ -1,6 +1,4 @@
-"""Stand-ins for what costs time in a task: clips that are prepared already, vectors that are drawn. For load tests of
-everything around them.
-"""
+"""Replace the expensive parts of a task for load tests of the rest: prepared clips and random vectors."""
 
 import os
 import zlib
@@ -17,7 +15,7 @@ from clipdex.stages import caption
 
 
 class Embedder:
-    """A vector is a function of the text and of nothing that it means."""
+    """Embed a text as a vector seeded by its checksum, without meaning."""
 
     identity, dimension, max_tokens = "drawn@0", 384, 254
 
@@ -35,7 +33,7 @@ class Embedder:
 
 
 class Decoders(Ready):
-    """In the place of the pool of processes that decode."""
+    """Replace the pool of decoder processes."""
 
     def __init__(self, *_: object) -> None:
         super().__init__(Settings.load(home=Path(os.environ["CLIPDEX_HOME"])))
@@ -48,6 +46,6 @@ class Decoders(Ready):
 
 
 def install() -> None:
-    """From now on, in this process."""
+    """Install the stand-ins in this process."""
     embeddings._embedder = lambda *_: Embedder()  # type: ignore[assignment]
     caption.DecoderPool = Decoders  # type: ignore[misc, assignment]

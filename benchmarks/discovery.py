@@ -1,8 +1,8 @@
-"""How long planning a day of many clips takes, and what memory it needs: new clips, then all of them done.
+"""Measure time and memory of planning a day of many clips: all new, then all done.
 
     python -m benchmarks.discovery [--clips 50000]
 
-Each planning runs in a process of its own, so that its peak memory is its own. Writes results/discovery.json.
+Each plan is made in its own process to measure its peak memory. Write results/discovery.json.
 """
 
 import argparse
@@ -15,11 +15,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clipdex.config import Settings
+from clipdex import Pipeline, Settings
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact
-from clipdex.runs.planning import CompletionCriteria, manifest, plan_run, survey
-from clipdex.storage.artifacts import Store
-from clipdex.storage.source import Clip, Source
+from clipdex.runs.planning import CompletionCriteria, manifest
+from clipdex.storage.source import Clip
 
 DAY = "2026-11-03"
 WANTED = CompletionCriteria(fingerprint="0" * 32, collection="clips-00000000")
@@ -29,9 +28,7 @@ RESULT = Path(__file__).parent / "results" / "discovery.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=50_000)
-    parser.add_argument(
-        "--plan", nargs=2, metavar=("FOLDER", "DAY"), help="plan once, and tell (used by the command itself)"
-    )
+    parser.add_argument("--plan", nargs=2, metavar=("FOLDER", "DAY"), help="plan once and print the result (internal)")
     args = parser.parse_args()
     if args.plan:
         print(json.dumps(plan(Path(args.plan[0]), args.plan[1])))
@@ -60,12 +57,15 @@ def make_clips(folder: Path, clips: int, day: str = DAY) -> None:
 
 
 def plan(folder: Path, day: str) -> dict[str, float]:
-    """One planning, as the task discover does it. seconds: from opening the store to the plan written; cpu_seconds of
-    them are its own, the rest are the disk's and the neighbours'."""
+    """Plan once, as the task discover does.
+
+    seconds: from opening the store to the written plan
+    cpu_seconds: CPU time of this process; the rest is disk and other processes
+    """
     settings = here(folder)
     started, cpu = time.perf_counter(), time.process_time()
-    store, source = Store.open(settings), Source(settings)
-    made = plan_run(settings, store, source, f"{day}.1", survey(store, source, [day], WANTED))
+    pipeline = Pipeline(settings)
+    made = pipeline.plan(f"{day}.1", pipeline.survey([day], WANTED))
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
@@ -79,18 +79,18 @@ def plan(folder: Path, day: str) -> dict[str, float]:
 
 def mark_done(folder: Path, day: str = DAY) -> None:
     settings = here(folder)
-    store, source = Store.open(settings), Source(settings)
-    made = plan_run(settings, store, source, f"{day}.2", survey(store, source, [day], WANTED))
+    pipeline = Pipeline(settings)
+    made = pipeline.plan(f"{day}.2", pipeline.survey([day], WANTED))
     for batch in made.batches:
-        journal = Journal(store, day, f"{day}.2", batch.batch, "index", 1)
-        for clip in manifest(store, batch):
+        journal = Journal(pipeline.store, day, f"{day}.2", batch.batch, "index", 1)
+        for clip in manifest(pipeline.store, batch):
             journal.add(outcome_of(clip, batch.batch, Outcome.INDEXED))
         journal.flush()
-    compact(store, day, f"{day}.2")
+    compact(pipeline.store, day, f"{day}.2")
 
 
 def outcome_of(clip: Clip, batch: str, outcome: Outcome) -> ClipOutcome:
-    """What a task says of a clip that an engine has captioned."""
+    """Return the outcome that a task writes for a captioned clip."""
     return ClipOutcome(
         clip.clip_id,
         clip.uri,

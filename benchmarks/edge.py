@@ -1,13 +1,13 @@
-"""What Qdrant Edge does as an index grows to a million points: writing, opening, searching, memory and disk.
+"""Measure Qdrant Edge while an index grows to a million points: writing, opening, searching, memory and disk.
 
     python -m benchmarks.edge [--points 1000000] [--minutes 9] [--graph]
 
-Points go through our own index, 128 clips of three chunks at a time, with made-up vectors (2,000 topics with noise
-around each) and made-up words (20,000, as frequent as words are; texts repeat after 3,000 clips), sparse vectors by
-Qdrant's own BM25 and the payload that ours have. At each step some batches are written as an index task does, an
-opening each, and some clips get a new caption; a process of its own opens what lies there and searches as clipdex does
-(hybrid, grouped by clip). --graph: with the engine's own settings, which build a graph. Stops at the step after so many
-minutes. Writes results/edge.json, for either setting.
+Write points through clipdex's index, 128 clips of three chunks at a time. Vectors are synthetic (2,000 topics with
+noise), words too (20,000 with a Zipf distribution; texts repeat after 3,000 clips). Sparse vectors use Qdrant's BM25;
+payloads are clipdex's. At each step, some batches are written as an index task does, with one opening each, and some
+clips get a new caption. Then another process opens the index and searches as clipdex does (hybrid, grouped by clip).
+--graph: use Qdrant's default settings, which build a graph. --minutes: stop after the step that exceeds this time.
+Write results/edge.json for either setting.
 """
 
 import argparse
@@ -48,12 +48,12 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=STEPS[-1])
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--graph", action="store_true")
-    parser.add_argument("--ask", metavar="FOLDER", help="search what lies there, and tell (used by the command itself)")
+    parser.add_argument("--ask", metavar="FOLDER", help="search the index there and print the result (internal)")
     given = parser.parse_args()
     if given.graph:
         with_the_engines_own_settings()
     if given.ask:
-        print(json.dumps(asked(Path(given.ask))))
+        print(json.dumps(measure_search(Path(given.ask))))
         return
     until = time.monotonic() + 60 * given.minutes
     with tempfile.TemporaryDirectory(prefix="clipdex-edge-") as name:
@@ -68,33 +68,33 @@ def main() -> None:
 
 
 def keep(setting: str, steps: list[dict[str, Any]]) -> None:
-    told = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     made = clips_from(0, 1)[f"{0:032x}"][0]
-    told[setting] = {
+    results[setting] = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "python": sys.version.split()[0],
         "command": f"python -m benchmarks.edge{' --graph' if setting == 'graph' else ''}",
         "a_point": {"payload_bytes": len(json.dumps(made.payload)), "words": len(made.sparse.indices)},
         "steps": steps,
     }
-    RESULT.write_text(json.dumps(told, indent=1) + "\n")
+    RESULT.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def with_the_engines_own_settings() -> None:
-    """A graph of 16 edges a point, over as many segments as there are cores, after every 50,000 points."""
+    """Build a graph of 16 edges per point, in one segment per core, after every 50,000 points."""
     edge._UNPACKED, edge._SEGMENTS, edge._SEGMENT_BYTES = 50_000, 0, 1 << 40
     edge._COMPARED_ONE_BY_ONE = qdrant_edge.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10_000)
 
 
 class Filling:
-    """Writes more and more, and remembers what each write took."""
+    """Fill the index, and record the time of each write."""
 
     def __init__(self, folder: Path) -> None:
         self.settings, self.vectors = here(folder), folder / "dense.f32"
         self.collection, self.clips = collection(self.settings), 0
 
     def up_to(self, points: int, until: float) -> dict[str, Any]:
-        """Bulk: opened once. longest_s: what somebody who waits for the index would have waited for one batch."""
+        """Write in bulk with one opening. longest: the longest write of a batch, during which others wait [s]."""
         first, spent = self.clips, []
         while self.clips * CHUNKS < points and time.monotonic() < until:
             with open_index(self.settings, self.collection) as index:
@@ -110,7 +110,7 @@ class Filling:
         }
 
     def as_tasks_do(self) -> dict[str, Any]:
-        """held_s: how long a batch holds the index, opening it counted; stale_s: the same where captions are new."""
+        """Write as tasks do. held_s: time a batch holds the index, with opening; stale_s: the same for new captions."""
 
         def write(clips: dict[str, list[Point]]) -> None:
             with open_index(self.settings, self.collection) as index:
@@ -118,7 +118,7 @@ class Filling:
                 replace(index, clips)
 
         held = [timed(write, self.next_clips()) for _ in range(BATCHES)]
-        again = clips_from(0, CLIPS_AT_ONCE, caption=f"{self.clips}")  # their vectors are the former
+        again = clips_from(0, CLIPS_AT_ONCE, caption=f"{self.clips}")  # with the same vectors
         return {
             "held_s": {"median": round(statistics.median(held), 2), "longest": round(max(held), 2)},
             "stale_s": round(timed(write, again), 2),
@@ -133,9 +133,11 @@ class Filling:
         return clips
 
 
-def asked(folder: Path) -> dict[str, Any]:
-    """How long opening takes, and searches in what is open, over everything and within a day [ms]. recall: of the ten
-    nearest by meaning, by brute force over all vectors, the share that the index finds."""
+def measure_search(folder: Path) -> dict[str, Any]:
+    """Measure opening [s], and searches over all points and within a day [ms].
+
+    recall: share of the ten nearest vectors, found by brute force, that the index returns
+    """
     embedder, settings = Topics(), here(folder)
     started = time.perf_counter()
     with open_index(settings) as index:
@@ -143,11 +145,11 @@ def asked(folder: Path) -> dict[str, Any]:
         opened = time.perf_counter() - started
         found: list[int] = []
 
-        def times(ask: Callable[[str], Any]) -> dict[str, float]:
+        def times(run: Callable[[str], Any]) -> dict[str, float]:
             spent = []
             for query in queries():
                 began = time.perf_counter()
-                found.append(len(ask(query)))
+                found.append(len(run(query)))
                 spent.append(1000 * (time.perf_counter() - began))
             return {
                 "first": round(spent[0], 1),
@@ -155,7 +157,7 @@ def asked(folder: Path) -> dict[str, Any]:
                 "p95": round(statistics.quantiles(spent, n=20)[-1], 1),
             }
 
-        told = {
+        result = {
             "open_s": round(opened, 3),
             "search_ms": times(lambda query: search(index, embedder, query)),
             "search_day_ms": times(lambda query: search(index, embedder, query, day=day_of(0))),
@@ -167,7 +169,7 @@ def asked(folder: Path) -> dict[str, Any]:
             for vector in map(embedder.embed_query, queries())
         ]
         shard = index._shard.info()  # type: ignore[attr-defined]
-    return told | {"recall": recall(folder / "dense.f32", nearest), "segments": shard.segments_count}
+    return result | {"recall": recall(folder / "dense.f32", nearest), "segments": shard.segments_count}
 
 
 def recall(vectors: Path, found: Sequence[set[int]]) -> float:
@@ -190,7 +192,7 @@ def timed(do: Callable[[Any], Any], what: Any) -> float:
 
 
 def memory() -> dict[str, int]:
-    """Of this process [MB]: its peak, and what of it now is no file's."""
+    """Return the memory of this process [MB]: peak, anonymous pages and PSS."""
     info = psutil.Process().memory_full_info()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
@@ -202,12 +204,12 @@ def memory() -> dict[str, int]:
 
 def in_its_own_process(folder: str, graph: bool) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.edge", "--ask", folder, *(["--graph"] if graph else [])]
-    told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return told
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return result
 
 
 class Topics(Embedder):
-    """A vector is that of the text's topic, its first word, with noise that is the text's own."""
+    """Embed a text as the vector of its topic (its first word) plus noise seeded by the text."""
 
     def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
         rows = [direction(zlib.crc32(text.split()[0].encode())) for text in texts]
@@ -228,13 +230,13 @@ def direction(seed: int) -> np.ndarray:
 
 @functools.cache
 def vocabulary() -> tuple[list[str], np.ndarray]:
-    """Words, and how often each comes, added up: the n-th as often as 1/n."""
+    """Return the words and their cumulative frequencies (1/n for the n-th)."""
     often = 1 / np.arange(1, WORDS + 1)
     return [f"w{number:x}" for number in range(WORDS)], np.cumsum(often / often.sum())
 
 
 def words(seed: int, length: int) -> str:
-    """A text that begins with its topic."""
+    """Return a random text that begins with its topic."""
     random = np.random.default_rng(seed)
     known, often = vocabulary()
     drawn = np.searchsorted(often, random.random(length))
@@ -247,7 +249,7 @@ def queries() -> Iterator[str]:
 
 @functools.cache
 def template(number: int) -> list[Point]:
-    """The points of a clip, as the index makes them of its caption."""
+    """Return the points of a clip as the index creates them from its caption."""
     texts = [words(CHUNKS * number + no, WORDS_A_CHUNK) for no in range(CHUNKS)]
     chunks = [Chunk(no, text, 3.3 * no, 3.3 * (no + 1)) for no, text in enumerate(texts)]
     caption = Caption(
@@ -260,7 +262,7 @@ def template(number: int) -> list[Point]:
 
 
 def clips_from(first: int, how_many: int, caption: str = "first") -> dict[str, list[Point]]:
-    """Clips of these numbers: the text of a template, around whose topic each has vectors of its own."""
+    """Return clips with the text of a template, and unique vectors around its topic."""
     clips = {}
     noise = np.random.default_rng(first).standard_normal((how_many, CHUNKS, Topics.dimension))
     for number, own in zip(range(first, first + how_many), noise, strict=True):
@@ -281,7 +283,7 @@ def clips_from(first: int, how_many: int, caption: str = "first") -> dict[str, l
 
 
 def day_of(number: int) -> str:
-    """Eleven thousand clips a day, as a million points have over thirty."""
+    """Return the day of a clip: 11,000 clips per day, a million points over thirty days."""
     return f"2026-11-{1 + number // 11_112:02d}"
 
 

@@ -1,14 +1,14 @@
-"""How close captioning on twenty nodes comes to a list schedule, while one node dies, one flaps, one is three times
-slower and one refuses everything; with the list of nodes, or through the gateway.
+"""Compare captioning on twenty faulty nodes with a list schedule, with a list of nodes or through the gateway.
+
+One node dies, one flaps, one is three times slower, and one rejects every request.
 
     python -m benchmarks.fleet [--clips 4000]                    the list of nodes
-    python -m benchmarks.fleet --smg FOLDER [--clips 4000]       the gateway; FOLDER: a virtual environment that has smg
+    python -m benchmarks.fleet --smg FOLDER [--clips 4000]       the gateway; FOLDER: a virtual environment with smg
 
-The nodes are stand-ins (tests/support/engine.py) in a process of their own: 16 requests at once, 8 s a caption. The
-clips are prepared already; what is measured is the client as a task runs it (caption_batch: store, journal, gates,
-nodes), in real time. The list schedule knows the same faults only as they happen: whenever a slot of a node that is up
-is free, it takes the next clip; what a node drops goes back on the list. Writes results/fleet.json, where the runs take
-the place of former ones of their kind.
+The nodes are stand-ins (tests/support/engine.py) in their own process, with 16 parallel requests and 8 s per caption.
+Clips are already prepared: the benchmark measures the client of a task (caption_batch: store, journal, gates, nodes) in
+real time. The list schedule has the same faults without foresight: a free slot of a running node takes the next clip,
+and dropped clips return to the list. Write results/fleet.json; new runs replace earlier ones of the same kind.
 """
 
 import argparse
@@ -52,8 +52,13 @@ RESULT = Path(__file__).parent / "results" / "fleet.json"
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """A node. caption_s: how long a caption takes; down: when it is away [s from the start]; refuses: 400 for all;
-    words: of a caption, None for what it pleases."""
+    """The behaviour of a node.
+
+    caption_s: time per caption [s]
+    down: intervals without service [s from the start]
+    refuses: return 400 for every request
+    words: words per caption, None for random
+    """
 
     caption_s: float = CAPTION_S
     down: tuple[tuple[float, float], ...] = ()
@@ -78,10 +83,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=4000)
     parser.add_argument("--smg", type=Path)
-    parser.add_argument("--nodes", metavar="FLEET", help="be the nodes (used by the command itself)")
+    parser.add_argument("--nodes", metavar="FLEET", help="run the nodes (internal)")
     options = parser.parse_args()
     if options.nodes:
-        asyncio.run(be_nodes(FLEETS[options.nodes]))
+        asyncio.run(run_nodes(FLEETS[options.nodes]))
         return
     by = "gateway" if options.smg else "list of nodes"
     kept = json.loads(RESULT.read_text())["runs"] if RESULT.exists() else []
@@ -94,7 +99,7 @@ def main() -> None:
 
 
 def measure(name: str, clips: int, smg: Path | None) -> dict[str, Any]:
-    """One run before one fleet. Busy cores show whether anything but the nodes limited it."""
+    """Run one batch on one fleet. busy_cores shows whether the machine limited the run."""
     fleet = FLEETS[name]
     with tempfile.TemporaryDirectory() as folder, nodes(name) as serving:
         with gateway(serving.urls, smg) as entrance:
@@ -110,12 +115,12 @@ def measure(name: str, clips: int, smg: Path | None) -> dict[str, Any]:
             wanted = CompletionCriteria(open_captioner(settings).fingerprint.digest(), collection="none")
             [batch] = plan_run(settings, store, source, RUN, survey(store, source, [DAY], wanted)).batches
             serving.begin()
-            began, own, all_of_it = time.perf_counter(), time.process_time(), busy_s()
+            began, own, machine = time.perf_counter(), time.process_time(), busy_s()
             errors = asyncio.run(caption(settings, store, source, batch, ready))
             seconds = time.perf_counter() - began
-            own, all_of_it = time.process_time() - own, busy_s() - all_of_it
+            own, machine = time.process_time() - own, busy_s() - machine
         seen = serving.end()
-        last_words = Counter(one.outcome for one in run_outcomes(store, DAY, RUN).values())
+        outcomes = Counter(one.outcome for one in run_outcomes(store, DAY, RUN).values())
     scheduled = list_schedule(fleet, clips)
     return {
         "fleet": name,
@@ -126,21 +131,21 @@ def measure(name: str, clips: int, smg: Path | None) -> dict[str, Any]:
         "makespan_s": round(seconds, 1),
         "list_schedule_s": round(scheduled, 1),
         "ratio": round(seconds / scheduled, 3),
-        "captioned": last_words[Outcome.CAPTIONED],
-        "quarantined": last_words[Outcome.QUARANTINED],
-        "without_outcome": clips - last_words[Outcome.CAPTIONED] - last_words[Outcome.QUARANTINED],
+        "captioned": outcomes[Outcome.CAPTIONED],
+        "quarantined": outcomes[Outcome.QUARANTINED],
+        "without_outcome": clips - outcomes[Outcome.CAPTIONED] - outcomes[Outcome.QUARANTINED],
         "asked_again": seen["asked_again"],
         "requests": seen["requests"],
         "tries": len(errors) + 1,
         "errors": errors,
         "client_cores": round(own / seconds, 2),
-        "busy_cores": round(all_of_it / seconds, 2),
+        "busy_cores": round(machine / seconds, 2),
         "answers": seen["answers"],
     }
 
 
 async def caption(settings: Settings, store: Store, source: Source, batch: BatchRef, ready: "Ready") -> list[str]:
-    """Try as often as the DAG would, and tell what ended the tries but the last."""
+    """Run as many tries as the DAG does; return the errors of failed tries."""
     errors: list[str] = []
     captioner = open_captioner(settings)
     try:
@@ -156,7 +161,7 @@ async def caption(settings: Settings, store: Store, source: Source, batch: Batch
 
 
 class Ready:
-    """Clips that are prepared already: a file is its own proxy, all the same video, no two the same bytes."""
+    """Provide prepared clips: each file is its own proxy, with the same video and unique bytes."""
 
     def __init__(self, settings: Settings) -> None:
         self.folder = Path(settings.source_url)
@@ -167,8 +172,8 @@ class Ready:
         day = self.folder / DAY.replace("-", "/")
         day.mkdir(parents=True)
         for number in range(clips):
-            told = f"{number:08d}".encode()  # in a box of MP4 that readers skip
-            box = (8 + len(told)).to_bytes(4, "big") + b"free" + told
+            unique = f"{number:08d}".encode()  # in an MP4 box that readers skip
+            box = (8 + len(unique)).to_bytes(4, "big") + b"free" + unique
             (day / f"clip-{number:06d}.mp4").write_bytes(self.template.windows[0].proxy + box)
 
     async def prepare(self, path: str | Path) -> Prepared:
@@ -177,7 +182,7 @@ class Ready:
 
 
 def list_schedule(fleet: list[Behaviour], clips: int) -> float:
-    """When the last clip is finished if a free slot of a node that is up takes the next clip at once [s]."""
+    """Return the makespan if a free slot of a running node takes the next clip at once [s]."""
     up, running, life = [not node.refuses for node in fleet], [0] * len(fleet), [0] * len(fleet)
     events = [(at, kind, number, 0) for number, node in enumerate(fleet)
               for span in node.down for at, kind in zip(span, ("down", "up"), strict=True)]  # fmt: skip
@@ -201,13 +206,13 @@ def list_schedule(fleet: list[Behaviour], clips: int) -> float:
 
 @dataclass(slots=True)
 class Serving:
-    """The nodes, as the measuring process sees them."""
+    """Control the nodes from the measuring process."""
 
     process: "subprocess.Popen[str]"
     urls: list[str]
 
     def begin(self) -> None:
-        """The clock of the faults starts."""
+        """Start the clock of the faults."""
         assert self.process.stdin
         print("begin", file=self.process.stdin, flush=True)
 
@@ -230,7 +235,7 @@ def nodes(name: str) -> Iterator[Serving]:
 
 @contextmanager
 def gateway(urls: list[str], smg: Path | None) -> Iterator[list[str]]:
-    """Where to send requests: to the nodes themselves, or to smg as docker/gateway/serve starts it."""
+    """Yield the URLs for requests: the nodes, or smg started by docker/gateway/serve."""
     if smg is None:
         yield urls
         return
@@ -240,50 +245,50 @@ def gateway(urls: list[str], smg: Path | None) -> Iterator[list[str]]:
     path = f"{smg.resolve() / 'bin'}:{os.environ['PATH']}"
     process = subprocess.Popen(command, env=os.environ | {"PATH": path}, start_new_session=True)
     try:
-        until_it_knows(f"http://127.0.0.1:{port}", len(urls))
+        wait_for_workers(f"http://127.0.0.1:{port}", len(urls))
         yield [f"http://127.0.0.1:{port}"]
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def until_it_knows(url: str, count: int) -> None:
+def wait_for_workers(url: str, count: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with suppress(OSError), urllib.request.urlopen(f"{url}/workers", timeout=5) as answer:
             if sum(worker["is_healthy"] for worker in json.load(answer)["workers"]) == count:
                 return
         time.sleep(0.5)
-    raise SystemExit(f"{url}: the gateway does not find all {count} nodes")
+    raise SystemExit(f"{url}: the gateway did not find all {count} nodes within 60 s")
 
 
-async def be_nodes(fleet: list[Behaviour]) -> None:
-    """Serve until the standard input ends, and tell what was asked."""
-    lives: list[list[StandIn]] = [[born(node)] for node in fleet]
+async def run_nodes(fleet: list[Behaviour]) -> None:
+    """Serve until standard input ends, and print the request counts."""
+    lives: list[list[StandIn]] = [[new_stand_in(node)] for node in fleet]
     serving = {asyncio.create_task(life[0].run()) for life in lives}
     for life in lives:
         await asyncio.to_thread(life[0].started.wait, 10)
     print(json.dumps([life[0].url for life in lives]), flush=True)
     await asyncio.to_thread(sys.stdin.readline)
-    absences = [asyncio.create_task(be_away(*one, serving)) for one in zip(fleet, lives, strict=True)]
+    absences = [asyncio.create_task(stop_and_restart(*one, serving)) for one in zip(fleet, lives, strict=True)]
     await asyncio.to_thread(sys.stdin.read)
     for task in absences:
         task.cancel()
     for life in lives:
         life[-1].stop()
     await asyncio.gather(*serving, *absences, return_exceptions=True)
-    asked = [[request for engine in life for request in engine.chats] for life in lives]
-    everything = [request for requests in asked for request in requests]
+    requests_by_node = [[request for engine in life for request in engine.chats] for life in lives]
+    everything = [request for requests in requests_by_node for request in requests]
     answered: dict[str, float] = {}
     for request in everything:
         if request.status == 200 and request.end is not None:
             answered[request.digest] = min(request.end, answered.get(request.digest, FOREVER))
     again = [request for request in everything if request.at > answered.get(request.digest, FOREVER)]
-    counts = [Counter(str(request.status) for request in requests) for requests in asked]
+    counts = [Counter(str(request.status) for request in requests) for requests in requests_by_node]
     print(json.dumps({"asked_again": len(again), "requests": len(everything), "answers": counts}))
 
 
-async def be_away(node: Behaviour, life: list[StandIn], serving: "set[asyncio.Task[None]]") -> None:
+async def stop_and_restart(node: Behaviour, life: list[StandIn], serving: "set[asyncio.Task[None]]") -> None:
     began = time.monotonic()
     for gone, back in node.down:
         await asyncio.sleep(began + gone - time.monotonic())
@@ -291,17 +296,17 @@ async def be_away(node: Behaviour, life: list[StandIn], serving: "set[asyncio.Ta
         if back == FOREVER:
             return
         await asyncio.sleep(began + back - time.monotonic())
-        life.append(born(node, life[-1].port))
+        life.append(new_stand_in(node, life[-1].port))
         serving.add(asyncio.create_task(life[-1].run()))
 
 
-def born(node: Behaviour, port: int = 0) -> StandIn:
+def new_stand_in(node: Behaviour, port: int = 0) -> StandIn:
     faults = "400:1.0" if node.refuses else ""
     return StandIn(faults, latency_s=node.caption_s, capacity=CAPACITY, words=node.words, port=port)
 
 
 def busy_s() -> float:
-    """Seconds that all cores of this machine together have worked since it started."""
+    """Return the busy time of all cores since boot [s]."""
     user, nice, system, _, _, irq, soft = map(int, Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + irq + soft) / os.sysconf("SC_CLK_TCK")
 

@@ -1,4 +1,4 @@
-"""What something takes up: files below a folder, memory of a process."""
+"""Measure the files below a folder and the memory of a process."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import psutil
 
 
 def files(folder: Path) -> dict[str, float]:
-    """How many there are, and their bytes."""
+    """Return the number of files and their size [MB]."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return {"files": len(sizes), "megabytes": round(sum(sizes) / 1e6, 1)}
 
 
 def rss_mb(process: psutil.Process) -> float:
-    """Resident memory [MB]; 0 once it has ended."""
+    """Return the resident memory [MB], or 0 for an ended process."""
     try:
         return process.memory_info().rss / 2**20
     except psutil.Error:

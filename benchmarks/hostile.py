@@ -1,12 +1,13 @@
-"""Some thousand damaged, hostile and odd files through the decoder's sandbox, each judged.
+"""Decode thousands of damaged, hostile and odd files in the decoder sandbox, and judge each result.
 
     python -m benchmarks.hostile [--each 30]
     python -m benchmarks.hostile --only header-bits/mp4/17
 
-Every file is drawn from its name, so that one that fails can be run alone. Two lanes run side by side, each with a
-decoder process of its own. The second form shows what came of one file, and keeps the file. Ends with 1 where anything
-is wrong: a crash or a hang of the worker, more time or memory than the limits allow, a good clip that is refused, a
-proxy that is not what is said of it, a reason that a plain player does not bear out. The first form writes
+Every file is generated from its name, so that a failing one can be run alone. Two lanes run in parallel, each with its
+own decoder process. --only prints the result of one file, and keeps the file.
+
+Exit with 1 on a wrong result: a crash or hang of the worker, time or memory over the limits, a rejected good clip, a
+proxy that differs from its declaration, or a reason that a plain player does not confirm. Without --only, write
 results/hostile.json.
 """
 
@@ -40,8 +41,8 @@ _PORTION = 32
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=30, help="files of each kind of damage to each of the good clips")
-    parser.add_argument("--only", metavar="NAME", help="one file")
+    parser.add_argument("--each", type=int, default=30, help="files per kind of damage and good clip")
+    parser.add_argument("--only", metavar="NAME", help="run one file")
     args = parser.parse_args()
     if args.only:
         return alone(args.only)

@@ -1,11 +1,11 @@
-"""What memory `clipdex ingest` needs over many clips, and how fast it is when the engine costs nothing.
+"""Measure memory and speed of `clipdex ingest` over many clips, with an engine without latency.
 
     python -m benchmarks.ingest [--clips 1000]
 
-Tiny clips, all different, are captioned by the stand-in engine of the tests (no latency, a process of its own that is
-not counted), then embedded and indexed on the CPU. Memory is PSS, summed over the ingest process and all its children
-(the decoders): what the kernel says each holds, shared pages split among those that share them. Clips are those that
-the engine has answered. Both are read every quarter of a second. Writes results/ingest.json, every sample included.
+Unique tiny clips are captioned by the stand-in engine of the tests (no latency; its process is not counted), then
+embedded and indexed on the CPU. Memory is the PSS (shared pages are divided among processes) of the ingest process and
+its children, the decoders. The number of clips is that of the engine's responses. Both are sampled every 0.25 s. Write
+results/ingest.json with every sample.
 """
 
 import argparse
@@ -42,15 +42,15 @@ def main() -> None:
     clips = parser.parse_args().clips
     with tempfile.TemporaryDirectory() as folder:
         write_tiny_clips(Path(folder) / "clips", clips, DAY)
-        samples, told = ingested(Path(folder))
-    assert told["captioned"] == clips and told["quarantined"] == told["unfinished"] == 0, told
-    result = {**circumstances(clips), **figures(samples, told)}
+        samples, totals = ingested(Path(folder))
+    assert totals["captioned"] == clips and totals["quarantined"] == totals["unfinished"] == 0, totals
+    result = {**circumstances(clips), **figures(samples, totals)}
     RESULT.write_text(json.dumps({**result, "samples": samples}) + "\n")
     print(json.dumps(result, indent=1))
 
 
 def ingested(folder: Path) -> tuple[list[Sample], dict[str, Any]]:
-    """Runs the command once; what it needed while it ran, and what it says at its end."""
+    """Run the command once; return the samples and its JSON output."""
     log = folder / "requests.jsonl"
     engine = subprocess.Popen(
         [sys.executable, "-m", "tests.support.engine", "--log", log], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
@@ -64,13 +64,13 @@ def ingested(folder: Path) -> tuple[list[Sample], dict[str, Any]]:
             "CLIPDEX_ENGINE__MODEL": MODEL,
             "CLIPDEX_ENGINE__BASE_URLS": json.dumps([engine.stdout.readline().strip()]),
         }
-        with (folder / "told.json").open("w") as told:
+        with (folder / "totals.json").open("w") as output:
             command = [sys.executable, "-m", "clipdex.cli", "ingest", str(folder / "clips"), "--json"]
-            process = psutil.Popen(command, stdout=told, stderr=subprocess.PIPE, env=environment, text=True)
+            process = psutil.Popen(command, stdout=output, stderr=subprocess.PIPE, env=environment, text=True)
             samples = watched(process, log)
         if process.returncode:
             raise SystemExit(f"clipdex ingest ended with {process.returncode}:\n{process.stderr.read()}")
-        return samples, json.loads((folder / "told.json").read_text())
+        return samples, json.loads((folder / "totals.json").read_text())
     finally:
         engine.terminate()
         engine.wait()
@@ -87,7 +87,7 @@ def watched(process: psutil.Popen, log: Path) -> list[Sample]:
 
 
 class Answered:
-    """How many captions the engine's log tells of; each line is read once."""
+    """Count the captions in the engine's log; read each line once."""
 
     def __init__(self, log: Path) -> None:
         self._log, self._read, self._count = log, 0, 0
@@ -104,26 +104,26 @@ class Answered:
 
 
 def pss_mb(process: psutil.Process) -> tuple[float, int]:
-    """Of a process and all its children, and how many they are."""
+    """Return the PSS of a process and its children [MB], and the number of processes."""
     total, processes = 0.0, 0
     try:
         for one in [process, *process.children(recursive=True)]:
             total, processes = total + one.memory_full_info().pss / 2**20, processes + 1
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):  # it ended while it was asked
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):  # it ended during the call
         pass
     return total, processes
 
 
-def figures(samples: list[Sample], told: dict[str, Any]) -> dict[str, Any]:
-    """flat: how much the median moves from the clips after the early mark to the last of them [MB]."""
+def figures(samples: list[Sample], totals: dict[str, Any]) -> dict[str, Any]:
+    """Return rates, and memory after the first EARLY clips and at the last clips [MB]."""
     clips = samples[-1][1]
     width = min(100, clips // 8)
     early = [memory for _, count, memory, _ in samples if EARLY <= count < EARLY + width]
     late = [memory for _, count, memory, _ in samples if count >= clips - width]
     return {
-        "seconds": told["seconds"],
-        "clips_per_s": round(clips / told["seconds"], 2),
-        "chunks": told["chunks"],
+        "seconds": totals["seconds"],
+        "clips_per_s": round(clips / totals["seconds"], 2),
+        "chunks": totals["chunks"],
         "peak_mb": round(max(memory for *_, memory, _ in samples)),
         "processes": max(processes for *_, processes in samples),
         f"at_{EARLY}_mb": {"median": round(statistics.median(early)), "highest": round(max(early))},

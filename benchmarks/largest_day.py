@@ -1,10 +1,10 @@
-"""What the largest day that one run takes costs its single tasks: discover and report hold a day in memory.
+"""Measure discover and report on the largest day of one run: both hold a day in memory.
 
     python -m benchmarks.largest_day [--clips 524288]
 
-1,024 batches of 512 are the limits of a run. Every step runs in a process of its own, so that its peak memory is its
-own: planning the day new, the report after what 1,024 caption and index tasks have said of its clips, and planning it
-again with all of it done. Needs a file a clip in a temporary folder. Writes results/largest_day.json.
+A run has at most 1,024 batches of 512. Each step runs in its own process to measure its peak memory: planning the new
+day, the report on the outcomes of 1,024 caption and index tasks, and planning again when all clips are done. Needs one
+file per clip in a temporary folder. Write results/largest_day.json.
 """
 
 import argparse
@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.discovery import DAY, WANTED, here, make_clips, outcome_of
+from clipdex import Pipeline
 from clipdex.runs.outcomes import Journal, Outcome
-from clipdex.runs.planning import load_plan, manifest, plan_run, survey
-from clipdex.runs.report import report_run
-from clipdex.storage.artifacts import Store
-from clipdex.storage.source import Source
+from clipdex.runs.planning import load_plan, manifest
 
 RUN = f"{DAY}.1"
 RESULT = Path(__file__).parent / "results" / "largest_day.json"
@@ -33,7 +31,7 @@ RESULT = Path(__file__).parent / "results" / "largest_day.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=524_288)
-    parser.add_argument("--step", nargs=2, metavar=("STEP", "FOLDER"), help="one step (used by the command itself)")
+    parser.add_argument("--step", nargs=2, metavar=("STEP", "FOLDER"), help="run one step (internal)")
     given = parser.parse_args()
     if given.step:
         print(json.dumps(measured(STEPS[given.step[0]], Path(given.step[1]))))
@@ -47,7 +45,7 @@ def main() -> None:
             "clips": given.clips,
             "discover": in_its_own_process("discover", folder),
         }
-        say_all(Path(folder))
+        write_outcomes(Path(folder))
         result["report"] = in_its_own_process("report", folder)
         result["discover_again"] = in_its_own_process("again", folder)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
@@ -58,8 +56,8 @@ def main() -> None:
 
 def discover(folder: Path, run: str = RUN) -> dict[str, int]:
     settings = here(folder)
-    store, source = Store.open(settings), Source(settings)
-    made = plan_run(settings, store, source, run, survey(store, source, [DAY], WANTED))
+    pipeline = Pipeline(settings)
+    made = pipeline.plan(run, pipeline.survey([DAY], WANTED))
     pointers = json.dumps([batch.to_json() for batch in made.batches])
     return {"to_do": made.to_do, "batches": len(made.batches), "xcom_bytes": len(pointers)}
 
@@ -69,18 +67,18 @@ def again(folder: Path) -> dict[str, int]:
 
 
 def report(folder: Path) -> dict[str, int]:
-    store = Store.open(here(folder))
-    parts = len(store.list(f"outcomes/day={DAY}"))
-    made = report_run(store, RUN)
+    pipeline = Pipeline(here(folder))
+    parts = len(pipeline.store.list(f"outcomes/day={DAY}"))
+    made = pipeline.report(RUN)
     return {"indexed": made.total("indexed"), "parts": parts}
 
 
 STEPS: dict[str, Callable[[Path], dict[str, int]]] = {"discover": discover, "again": again, "report": report}
 
 
-def say_all(folder: Path) -> None:
-    """What the caption and the index task of every batch say, as they do: in parts of sixteen clips."""
-    store = Store.open(here(folder))
+def write_outcomes(folder: Path) -> None:
+    """Write the outcomes of the caption and index task of every batch, in parts of sixteen clips as they do."""
+    store = Pipeline(here(folder)).store
     for batch in load_plan(store, RUN).batches:
         clips = manifest(store, batch)
         for phase, outcome in (("caption", Outcome.CAPTIONED), ("index", Outcome.INDEXED)):
@@ -92,10 +90,10 @@ def say_all(folder: Path) -> None:
 
 def measured(step: Callable[[Path], dict[str, int]], folder: Path) -> dict[str, float]:
     started, cpu = time.perf_counter(), time.process_time()
-    said = step(folder)
+    result = step(folder)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2), "peak_mb": round(peak), **said}
+    return {"seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2), "peak_mb": round(peak), **result}
 
 
 def in_its_own_process(step: str, folder: str) -> dict[str, float]:

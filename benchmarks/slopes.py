@@ -1,7 +1,7 @@
-"""Whether something grows: the slope of samples over time, and what may be said of it against a bound.
+"""Fit the slope of samples over time, and compare it with a bound.
 
-Theil–Sen (the median of the slopes between all pairs of samples): a garbage collection, or a batch that is larger than
-others, moves it little.
+The fit is Theil–Sen (the median slope over all pairs of samples), which is robust to outliers such as a garbage
+collection or a large batch.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,11 @@ HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """an_hour: growth [units an hour], between low and high with 95 % confidence; first, last: medians of the tenth of
-    the samples at either end."""
+    """A fitted slope.
+
+    an_hour: growth per hour; low, high: its 95 % confidence interval
+    first, last: medians of the first and last tenth of the samples
+    """
 
     an_hour: float
     low: float
@@ -25,15 +28,15 @@ class Slope:
     last: float
 
     def breaks(self, bound: float) -> bool:
-        """Whether it grows by more than bound [units an hour], beyond what chance would do."""
+        """Return whether the growth per hour exceeds the bound and is significant."""
         return self.an_hour > bound and self.low > 0
 
 
 def slope(times: Sequence[float], values: Sequence[float], warm_up_s: float) -> Slope:
-    """times: seconds since the start; what came before warm_up_s is left out. Raises ValueError below ten samples."""
+    """Fit the samples after warm_up_s. times: seconds since the start. Raise ValueError below ten samples."""
     kept = [(at, value) for at, value in zip(times, values, strict=True) if at >= warm_up_s]
     if len(kept) < 10:
-        raise ValueError(f"{len(kept)} samples after the first {warm_up_s:.0f} s; a slope needs ten")
+        raise ValueError(f"{len(kept)} samples after the first {warm_up_s:.0f} s; expected at least ten")
     at, value = zip(*kept, strict=True)
     fit = theilslopes(value, at, 0.95)
     end = max(1, len(kept) // 10)

@@ -1,17 +1,15 @@
-"""Small batches without an end: does anything grow that should not?
+"""Run small batches for a long time, and detect leaks.
 
     python -m benchmarks.soak [--minutes 15]        (make soak; make soak-hour for 60)
 
-Two lives at once, each with a store and an index of its own, and a stand-in engine that now and then answers 503 or
-HTML, resets a connection or hangs:
+Two workloads run in parallel, each with its own store and index. The stand-in engine sometimes returns 503 or HTML,
+resets a connection or hangs:
 
-- a live Airflow takes one small day after the other through ingest_clips, while its UI is read: the pages of clipdex
-  and Airflow's own;
-- one process captions and indexes batch after batch (`--loop`, as a worker would that never ends), with a file that is
-  no video in each of them.
+- a live Airflow runs one small day after another through ingest_clips, while pages of clipdex and Airflow are read;
+- one process captions and indexes batch after batch (`--loop`, a permanent worker), each with a file that is no video.
 
-Every five seconds each process tells what it holds. After the first third a line is fitted through that (slopes.py) and
-held against the bounds below. Writes results/soak.json; exits 1 if a bound is broken.
+The resources of each process are sampled every 5 s. A line is fitted after the first third (slopes.py) and compared
+with the bounds below. Write results/soak.json; exit with 1 if a bound is exceeded.
 """
 
 import argparse
@@ -52,19 +50,19 @@ QUERIES = ("a red square moves", "two stripes", "blue")
 RESULT = Path(__file__).parent / "results" / "soak.json"
 
 BOUNDS = {
-    # A process that grows by 60 MB an hour needs 1.4 GB more in a day: a node that is restarted weekly would not bear
-    # it. Airflow's own processes are held to the same.
+    # 60 MB per hour is 1.4 GB per day, too much for a node that is restarted weekly. The bound includes Airflow's
+    # processes.
     "memory_mb": 60.0,
-    # A file or a thread a minute that stays open is a leak; the few that come and go with requests are none.
+    # One open file or thread per minute is a leak; a few that come and go with requests are not.
     "fds": 30.0,
     "threads": 30.0,
     "children": 30.0,
-    # Of the one process: what Python holds on to. A batch makes some hundred thousand.
+    # Live Python objects of the single process. A batch creates some hundred thousand.
     "objects": 50_000.0,
-    # Left in the folder for temporary files, half-written in the store or the index, in shared memory.
+    # Files left in the temporary folder, in shared memory, or partially written in the store or the index.
     "temporary": 6.0,
 }
-"""What may be added in an hour."""
+"""Maximum growth per hour."""
 
 
 @dataclass(slots=True)
@@ -80,7 +78,7 @@ class Series:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=15.0)
-    parser.add_argument("--loop", type=Path, metavar="FOLDER", help="be the one process (used by the command itself)")
+    parser.add_argument("--loop", type=Path, metavar="FOLDER", help="run the single process (internal)")
     given = parser.parse_args()
     if given.loop:
         loop(given.loop)
@@ -105,7 +103,7 @@ def soaked(home: Path, seconds: float) -> dict[str, Any]:
         days = through_airflow(home / "airflow", api, samples, seconds)
         if process.poll() is not None:
             raise SystemExit(f"the one process ended:\n{(home / 'loop/log').read_text()[-2000:]}")
-        loops = told_by_loop(home / "loop")
+        loops = read_loop_log(home / "loop")
         rows = (running.home / "airflow.db").stat().st_size / 1e6
     series = samples.series
     series["one process: objects"] = Series([at for at, _, _ in loops], [held for _, _, held in loops])
@@ -128,7 +126,7 @@ def soaked(home: Path, seconds: float) -> dict[str, Any]:
 
 
 class Samples:
-    """What each process holds, taken by sample(). Names of series are PROCESS: QUANTITY."""
+    """Sample the resources of each process. Series are named PROCESS: QUANTITY."""
 
     def __init__(self, home: Path, temporary: Path, pids: dict[str, int]) -> None:
         self._home, self._temporary = home, temporary
@@ -142,7 +140,7 @@ class Samples:
 
     def sample(self) -> None:
         for name, process in self._processes.items():
-            # What it alone holds: a share of common pages (PSS) grows when a neighbour ends that shared them.
+            # USS, because PSS grows when another process that shared pages ends.
             self._add(f"{name}: memory_mb", process.memory_full_info().uss / 2**20)
             self._add(f"{name}: fds", process.num_fds())
             self._add(f"{name}: threads", process.num_threads())
@@ -150,7 +148,7 @@ class Samples:
         self._add("all: temporary", sum(1 for _ in self._left_behind()))
 
     def _left_behind(self) -> Iterator[Path]:
-        """Files that somebody wrote for a moment and that are older than any task takes."""
+        """Yield temporary files that are older than any task."""
         before = time.time() - 120
         found = [*self._temporary.rglob("*"), *self._home.rglob(".tmp-*"), *self._home.rglob(".new-*")]
         for path in [*found, *Path("/dev/shm").iterdir()]:
@@ -165,7 +163,7 @@ class Samples:
 
 
 def through_airflow(home: Path, api: AirflowApi, samples: Samples, seconds: float) -> int:
-    """Day after day, each awaited, until the time is up; how many. Samples are taken meanwhile."""
+    """Run day after day until the time is up, and sample; return the number of days."""
     for number in count():
         day = (FIRST + timedelta(days=number)).isoformat()
         write_tiny_clips(home / "clips", CLIPS, day, first=number * CLIPS)
@@ -174,7 +172,7 @@ def through_airflow(home: Path, api: AirflowApi, samples: Samples, seconds: floa
             if samples.seconds > seconds:
                 return number
             samples.sample()
-            if number:  # before, nothing is searchable
+            if number:  # the index is empty during the first day
                 look(api, run)
             time.sleep(EVERY_S)
         state = api.run(DAG, run)["state"]
@@ -184,12 +182,12 @@ def through_airflow(home: Path, api: AirflowApi, samples: Samples, seconds: floa
 
 
 def look(api: AirflowApi, run: str) -> None:
-    """As a person who watches: searches, the tasks of a run, what their logs say."""
+    """Read the UI as a user does: searches, the tasks of a run, their logs."""
     for query in QUERIES:
         try:
             api.page("/clipdex/", q=query)
         except ApiError as error:
-            if ": 503 " not in str(error):  # the index is written to for longer than a page waits
+            if ": 503 " not in str(error):  # a write held the index longer than a page waits
                 raise
     for task in api.tasks(DAG, run):
         if task["state"] == "success" and task["map_index"] >= 0:
@@ -226,7 +224,7 @@ def one_process(home: Path, url: str, temporary: Path) -> Iterator["subprocess.P
 
 
 def loop(home: Path) -> None:
-    """Ingest eight clips and a file that is no video, again and again; say after each batch what Python holds."""
+    """Ingest eight clips and a file that is no video in a loop; log the live Python objects after each batch."""
     pipeline = Pipeline(home, [(home / "engine").read_text()], engine=ENGINE)
     began = time.monotonic()
     for number in count():
@@ -239,25 +237,25 @@ def loop(home: Path) -> None:
             pipeline.index(batch)
         report_run(pipeline.store, run)
         gc.collect()
-        with (home / "told.jsonl").open("a") as told:
-            told.write(json.dumps([round(time.monotonic() - began, 1), number + 1, len(gc.get_objects())]) + "\n")
+        with (home / "objects.jsonl").open("a") as log:
+            log.write(json.dumps([round(time.monotonic() - began, 1), number + 1, len(gc.get_objects())]) + "\n")
         alive = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
         if len(alive) > 50:
             raise SystemExit(f"{len(alive)} threads after {number + 1} batches: {alive[:5]} …")
 
 
-def told_by_loop(home: Path) -> list[tuple[float, int, int]]:
-    """Seconds, batches, objects; the last line may be cut off."""
-    lines = (home / "told.jsonl").read_text().splitlines(keepends=True)
+def read_loop_log(home: Path) -> list[tuple[float, int, int]]:
+    """Read seconds, batches and objects; skip a truncated last line."""
+    lines = (home / "objects.jsonl").read_text().splitlines(keepends=True)
     return [tuple(json.loads(line)) for line in lines if line.endswith("\n")]
 
 
 def print_table(result: dict[str, Any]) -> list[str]:
-    """What was found; the names of what breaks its bound."""
+    """Print the slopes; return the names of those that exceed their bound."""
     broken = []
     print(f"{'':32} {'first':>9} {'last':>9} {'an hour':>10} {'(95 %)':>20} {'bound':>8}")
-    for name, told in result["slopes"].items():
-        found, bound = Slope(**told), BOUNDS[name.rpartition(": ")[2]]
+    for name, fields in result["slopes"].items():
+        found, bound = Slope(**fields), BOUNDS[name.rpartition(": ")[2]]
         bad = found.breaks(bound)
         broken += [name] if bad else []
         print(

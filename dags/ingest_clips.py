@@ -1,13 +1,13 @@
 """# Ingest clips
 
-Every night: yesterday's new clips → captions → chunks → Qdrant, and a look back for what arrived late.
+Process yesterday's new clips every night: caption, chunk, embed, upsert into Qdrant. Include clips that arrived late.
 
-* **Backfill an archive**: Trigger → Backfill, choose the days. *Missing and Errored Runs* repairs a red day; a day that
-  is done costs a listing.
-* **By hand**: Trigger, and give a `day` or a `prefix`.
-* **One map index is one batch**, named for its first clip. A retry goes on where the last try stopped: nothing that is
-  captioned is asked for again. Read the log of a try: one line a phase, one line a failed clip.
-* **Red** means that a planned clip has no final outcome: clear the failed tasks, or backfill the day.
+* **Backfill an archive**: Trigger → Backfill, choose the days. *Missing and Errored Runs* repairs a failed day. A
+  completed day costs one listing.
+* **Run by hand**: Trigger, with a `day` or a `prefix`.
+* **One map index is one batch**, labelled with its first clip. A retry continues where the last try stopped: stored
+  captions are not requested again. The log of a try has one line per phase and one line per failed clip.
+* **Failed run**: a planned clip has no final outcome. Clear the failed tasks, or backfill the day.
 """
 
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ NIGHTLY = CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key
 
 DEFAULTS = clipdex.DEFAULTS | {"execution_timeout": timedelta(minutes=30)}
 
-# Counted from the moment at which a run is queued, since a run for a partition has no logical date.
+# Counted from the time the run is queued: a partitioned run has no logical date.
 SEARCHABLE_IN_TIME = DeadlineAlert(
     reference=DeadlineReference.DAGRUN_QUEUED_AT,
     interval=timedelta(hours=12),
@@ -47,7 +47,7 @@ def ingest_clips():
     def process(batch):
         caption = task(
             clipdex.caption,
-            multiple_outputs=False,  # one XCom for all the counts
+            multiple_outputs=False,  # one XCom with all counts
             pool=clipdex.CAPTIONING,
             weight_rule="upstream",
             execution_timeout=timedelta(hours=2),

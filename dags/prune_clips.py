@@ -1,12 +1,12 @@
 """# Prune clips
 
-Every night: what runs left behind and nobody needs any more goes from the artifact store.
+Delete expired run artifacts from the artifact store every night.
 
-* **Goes**: plans, manifests, outcomes and reports of runs of which nothing was written for
-  `CLIPDEX_STORE__RETENTION_DAYS`, and leases as old as that.
-* **Stays**: captions, posters, and the last word on each clip: nothing is captioned again because of this.
-* **A day that is worked on** keeps what it has until the next night.
-* **Red**: clear it, or leave it to the next night. What is deleted is deleted, the rest goes then.
+* **Deleted**: plans, manifests, outcomes and reports of runs without a write for `CLIPDEX_STORE__RETENTION_DAYS`, and
+  leases of the same age.
+* **Kept**: captions, posters, and the last outcome of each clip. No clip is captioned again.
+* **A day with an active run** is skipped until the next night.
+* **Failed run**: clear it, or wait for the next night, which deletes the rest.
 """
 
 from datetime import datetime, timedelta

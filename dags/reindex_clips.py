@@ -1,15 +1,16 @@
 """# Reindex clips
 
-By hand: the index made anew from what is stored, for another embedding model, another way of chunking, or a collection
-that is lost. No engine is asked for anything.
+Rebuild the index by hand from stored captions: for another embedding model, other chunking, or a lost collection.
+Send no requests to engines.
 
-* **One map index is one day**, filled into a collection of its own. A retry, or another run, goes on where the last
-  one stopped: what has its points there is left as it is.
-* **Searches** read the former collection until the last task switches the alias, when every day is there. Then set
-  what the params changed everywhere else, too, and trigger this once more for what was ingested meanwhile.
-* **The former collection stays** until a person deletes it; the last task says its name.
-* **Red**: a day is worked on by an ingestion, the index does not answer, or captions are gone from the store: the log
-  says which. Clear it.
+* **One map index is one day**. All days are written to one new collection. A retry or another run continues where the
+  last one stopped: clips with points in the new collection are skipped.
+* **Searches** read the old collection until the last task switches the alias, after all days are complete. Then
+  make the same change in the `CLIPDEX_*` settings of every process, and trigger this DAG again for clips ingested
+  meanwhile.
+* **The old collection stays** until a person deletes it; the last task logs its name.
+* **Failed run**: an ingestion holds a day, the index does not answer, or captions are missing from the store. Read the
+  log for the cause, then clear the task.
 """
 
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Airflow's public REST API, as far as the demo and the live tests need it."""
+"""Call Airflow's public REST API for the demo and the live tests."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ import httpx
 
 
 class ApiError(Exception):
-    """The API refused; the message is its own."""
+    """The API returned an error; the message includes its response."""
 
 
 class AirflowApi:
-    """A client that logs in with a password, and again when its token has expired."""
+    """Log in with a password, and again when the token expires."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self._user, self._password = user, password
@@ -27,7 +27,7 @@ class AirflowApi:
         self._client.close()
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """A request under /api/v2; the JSON of its answer."""
+        """Send a request below /api/v2; return the JSON of the response."""
         answer = self._request(method, f"/api/v2{path}", **arguments)
         if answer.status_code == 401:
             self._token = ""
@@ -37,14 +37,14 @@ class AirflowApi:
         return answer.json() if answer.content else None
 
     def page(self, path: str, **params: Any) -> str:
-        """A page of the UI, as this user sees it."""
+        """Return a page of the UI as this user sees it."""
         answer = self._request("GET", path, params=params)
         if answer.is_error:
             raise ApiError(f"GET {path}: {answer.status_code} {answer.text[:500]}")
         return answer.text
 
     def pages(self, path: str, key: str, **params: Any) -> Iterator[dict[str, Any]]:
-        """Every row of a listing."""
+        """Yield every row of a listing."""
         offset = 0
         while True:
             page = self.call("GET", path, params={**params, "limit": 100, "offset": offset})
@@ -62,7 +62,7 @@ class AirflowApi:
         conf: dict[str, Any] | None = None,
         runs: int = 1,
     ) -> int:
-        """Create a backfill of days first to last; its id. reprocess: none, failed or completed."""
+        """Create a backfill of days first to last; return its id. reprocess: none, failed or completed."""
         body = {
             "dag_id": dag, "from_date": f"{first}T00:00:00Z", "to_date": f"{last}T00:00:00Z",
             "reprocess_behavior": reprocess, "max_active_runs": runs, "dag_run_conf": conf or {},
@@ -70,13 +70,13 @@ class AirflowApi:
         return int(self.call("POST", "/backfills", json=body)["id"])
 
     def close_backfills(self, dag: str) -> None:
-        """End what an earlier life left open: Airflow takes one backfill of a DAG at a time."""
+        """Cancel open backfills of earlier sessions: Airflow allows one backfill per DAG at a time."""
         for backfill in self.pages("/backfills", "backfills", dag_id=dag):
             if backfill["completed_at"] is None:
                 self.call("PUT", f"/backfills/{backfill['id']}/cancel")
 
     def trigger(self, dag: str, day: str | None = None, conf: dict[str, Any] | None = None) -> str:
-        """Trigger by hand; the run id."""
+        """Trigger a run; return its id."""
         body: dict[str, Any] = {"logical_date": None, "conf": conf or {}}
         if day:
             body["partition_key"] = day
@@ -84,7 +84,7 @@ class AirflowApi:
             try:
                 return str(self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
             except ApiError as error:
-                if "Database error" not in str(error):  # SQLite, for a moment locked: nothing was written
+                if "Database error" not in str(error):  # SQLite is briefly locked; nothing was written
                     raise
                 time.sleep(1.0)
         return str(self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
@@ -107,13 +107,13 @@ class AirflowApi:
         return found
 
     def log(self, dag: str, run: str, task: str, try_number: int, map_index: int = -1) -> str:
-        """What a try logged, a line an event; an exception by its type and message."""
+        """Return the log of a try, one line per event; exceptions as type and message."""
         path = f"/dags/{dag}/dagRuns/{run}/taskInstances/{task}/logs/{try_number}"
         content = self.call("GET", path, params={"map_index": map_index, "full_content": True})["content"]
-        return "\n".join(line if isinstance(line, str) else _told(line) for line in content)
+        return "\n".join(line if isinstance(line, str) else _format_event(line) for line in content)
 
     def wait(self, dag: str, runs: Callable[[list[dict[str, Any]]], bool], seconds: float) -> list[dict[str, Any]]:
-        """Wait until the DAG's runs are as wanted; the runs. Raises TimeoutError with their states."""
+        """Wait until a condition on the DAG's runs is true; return the runs. Raise TimeoutError with their states."""
         deadline = time.monotonic() + seconds
         while True:
             found = self.runs(dag)
@@ -133,7 +133,7 @@ class AirflowApi:
         return self._client.request(method, path, headers={"Authorization": f"Bearer {self._token}"}, **arguments)
 
 
-def _told(line: dict[str, Any]) -> str:
+def _format_event(line: dict[str, Any]) -> str:
     raised = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or []]
     return ": ".join([str(line.get("event", "")), *raised])
 
@@ -143,6 +143,6 @@ def finished(run: dict[str, Any]) -> bool:
 
 
 def seconds_of(run: dict[str, Any]) -> float:
-    """How long a run took, from start to end [s]."""
+    """Return the duration of a run from start to end [s]."""
     started, ended = (datetime.fromisoformat(run[name]) for name in ("start_date", "end_date"))
     return (ended - started).total_seconds()

@@ -1,8 +1,8 @@
-"""make celery-demo: two Celery workers share three days of clips; one is killed with work in hand, then the scheduler.
+"""Run `make celery-demo`: two Celery workers share three days of clips; kill one worker at work, then the scheduler.
 
-The engine is a stand-in that writes down each request, and the index is compared with that of a run that nobody
-disturbed. The last line is one JSON object, which --out writes to a file, too. Exits 1 if anything was lost, or asked
-for again that was stored.
+The engine is a stand-in that logs each request. The index is compared with that of a run without faults. The last line
+is one JSON object, which --out also writes to a file. Exit with 1 if a clip is lost, or a stored caption is requested
+again.
 """
 
 import argparse
@@ -45,7 +45,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 @dataclass(slots=True)
 class Story:
-    """What was done to the run, and what came of it. Times are seconds since 1970."""
+    """The injected faults and their effects. killed_at: seconds since 1970; *_s: seconds."""
 
     killed: str = ""
     killed_at: float = 0.0
@@ -58,7 +58,7 @@ class Story:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="write the JSON object to this file, too")
+    parser.add_argument("--out", type=Path, help="also write the JSON object to this file")
     out = parser.parse_args().out
     started = time.monotonic()
     home = celery_home()
@@ -68,23 +68,21 @@ def main() -> int:
     for number, day in enumerate(DAYS):
         write_tiny_clips(home / "clips", CLIPS_A_DAY, day, first=number * CLIPS_A_DAY)
     clips = CLIPS_A_DAY * len(DAYS)
-    tell(
-        f"{clips} clips over {len(DAYS)} days, in batches of {BATCH}; a stand-in engine takes {CAPTION_S:.0f} s a clip"
-    )
+    report(f"{clips} clips over {len(DAYS)} days, in batches of {BATCH}; the engine takes {CAPTION_S:.0f} s per clip")
     undisturbed = undisturbed_points(home)
-    tell(f"A run that nobody disturbs leaves {len(undisturbed)} points: those are wanted")
+    report(f"A run without faults writes {len(undisturbed)} points; this is the expected index")
     with stand_in(home / "requests.jsonl") as url:
         pipeline = Pipeline(home, [url], home / "clips", engine={"in_flight": IN_FLIGHT, "request_timeout_s": 60.0})
-        tell("Starting Postgres, Redis and Airflow with CeleryExecutor: " + ", ".join(WORKERS) + " …")
+        report("Starting Postgres, Redis and Airflow with CeleryExecutor: " + ", ".join(WORKERS) + " …")
         environment = pipeline.environment() | {"CLIPDEX_BATCHES__SIZE": str(BATCH)}
         with (
             LocalCelery(home / ".airflow", environment, WORKERS, CONCURRENCY) as airflow,
             AirflowApi(airflow.url, airflow.user, airflow.password) as api,
         ):
-            tell(f"Airflow is up at {airflow.url} ({time.monotonic() - started:.0f} s)")
+            report(f"Airflow is up at {airflow.url} ({time.monotonic() - started:.0f} s)")
             story, runs, tasks = disturbed(airflow, api, home / "requests.jsonl")
     requests = chats(home / "requests.jsonl")
-    again = stored_asked_again(pipeline, requests)
+    repeated = stored_asked_again(pipeline, requests)
     same = pipeline.points() == undisturbed
     summary = {
         "clips": clips,
@@ -100,13 +98,13 @@ def main() -> int:
         "requests": len(requests),
         "requests_cut_off": story.cut_off,
         "requests_repeated": len(requests) - len({request.digest for request in requests}),
-        "stored_asked_again": again,
+        "stored_asked_again": repeated,
         "points": len(undisturbed),
         "same_points": same,
         "seconds": round(time.monotonic() - started, 1),
     }
-    good = same and not again and summary["runs"] == {"success": len(DAYS)}
-    tell("Nothing lost, nothing twice." if good else "[red]This is not what should be: see the next line.[/]")
+    good = same and not repeated and summary["runs"] == {"success": len(DAYS)}
+    report("No clip lost, no clip captioned twice." if good else "[red]Check failed: see the next line.[/]")
     text = json.dumps(summary)
     if out:
         out.write_text(text + "\n")
@@ -115,13 +113,13 @@ def main() -> int:
 
 
 def disturbed(airflow: LocalCelery, api: AirflowApi, log: Path) -> tuple[Story, list[dict[str, Any]], list[Task]]:
-    """Backfill the days; kill a worker, then the scheduler. What was done, the runs, and every try of every task."""
+    """Backfill the days; kill a worker, then the scheduler. Return the story, the runs, and all tries of all tasks."""
     story, watch = Story(), Watch(airflow, api, log)
     api.backfill(DAG, DAYS[0], DAYS[-1], runs=len(DAYS))
-    tell(f"Backfill of {DAYS[0]} to {DAYS[-1]} created")
+    report(f"Backfill of {DAYS[0]} to {DAYS[-1]} created")
 
     victim = WORKERS[0]
-    # Each has done a batch and is in the middle of another; more is in flight than one of them has.
+    # Each worker has completed a batch and is captioning another; more requests are in flight than one worker has.
     watch.until(
         lambda: (
             captioning_on(watch.tasks, "success") >= set(WORKERS)
@@ -133,25 +131,25 @@ def disturbed(airflow: LocalCelery, api: AirflowApi, log: Path) -> tuple[Story, 
     killed = airflow.kill(victim)
     mine = [task for task in watch.look() if task["hostname"] == victim and task["state"] == "running"]
     story.in_hand = tuple(task["id"] for task in mine)
-    tell(f"[bold red]SIGKILL[/] to {victim} and its {killed - 1} processes; in hand: {', '.join(map(name, mine))}")
+    report(f"[bold red]SIGKILL[/] to {victim} and its {killed - 1} processes; running: {', '.join(map(name, mine))}")
     watch.until(lambda: len(taken_over(watch.tasks, mine, story.killed_at)) == len(mine))
     retried = taken_over(watch.tasks, mine, story.killed_at)
     story.taken_over_s = tuple(at(task["start_date"]) - story.killed_at for task in retried)
     for task, seconds in zip(retried, story.taken_over_s, strict=True):
-        tell(f"{task['hostname']} took over {name(task)} after {seconds:.0f} s, as try {task['try_number']}")
+        report(f"{task['hostname']} took over {name(task)} after {seconds:.0f} s, as try {task['try_number']}")
     story.cut_off = sum(one.status == 499 and (one.end or 0.0) < story.killed_at + 5 for one in chats(log))
 
     watch.until(lambda: bool(captioning_on(watch.tasks)))
     began = time.time()
     airflow.kill("scheduler")
-    tell("[bold red]SIGKILL[/] to the scheduler")
+    report("[bold red]SIGKILL[/] to the scheduler")
     airflow.start("scheduler")
     watch.until(lambda: watch.scheduler_beat > began)
     story.scheduler_down_s = time.time() - began
-    tell(f"A new scheduler is there after {story.scheduler_down_s:.0f} s")
+    report(f"A new scheduler is running after {story.scheduler_down_s:.0f} s")
     watch.until(lambda: any(at(task["queued_when"]) > began for task in watch.tasks))
     story.next_task_s = min(at(task["queued_when"]) for task in watch.tasks if at(task["queued_when"]) > began) - began
-    tell(f"It queued its first task {story.next_task_s:.0f} s after the other had been killed")
+    report(f"It queued its first task {story.next_task_s:.0f} s after the kill")
 
     watch.until(lambda: len(watch.runs) == len(DAYS) and all(map(finished, watch.runs)))
     tries = [
@@ -163,30 +161,30 @@ def disturbed(airflow: LocalCelery, api: AirflowApi, log: Path) -> tuple[Story, 
 
 
 class Watch:
-    """Looks at the runs and at the engine's log, and tells what has changed."""
+    """Poll the runs and the engine's log, and print changes."""
 
     def __init__(self, airflow: LocalCelery, api: AirflowApi, log: Path) -> None:
         self._airflow, self._api, self._log = airflow, api, log
-        self._told = ""
+        self._status = ""
         self.runs: list[dict[str, Any]] = []
         self.tasks: list[Task] = []
         self.in_flight = 0
         self.scheduler_beat = 0.0
 
     def until(self, true: Callable[[], bool]) -> None:
-        """Look until it is so; raises AirflowFailed after a deadline."""
+        """Poll until the condition is true; raise AirflowFailed after DEADLINE_S."""
         deadline = time.monotonic() + DEADLINE_S
         self.look()
         while not true():
             if time.monotonic() > deadline:
                 states = Counter(f"{task['task_id']} {task['state']}" for task in self.tasks)
-                raise AirflowFailed(f"not after {DEADLINE_S} s: {dict(states)}; see {self._airflow.home}/logs")
+                raise AirflowFailed(f"not reached in {DEADLINE_S} s: {dict(states)}; see {self._airflow.home}/logs")
             time.sleep(0.5)
             self.look()
 
     def look(self) -> list[Task]:
         self._airflow.check()
-        self.runs = [run for run in self._api.runs(DAG) if run["partition_key"] in DAYS]  # not the nightly one
+        self.runs = [run for run in self._api.runs(DAG) if run["partition_key"] in DAYS]  # without the nightly run
         self.tasks = [task for run in self.runs for task in self._api.tasks(DAG, run["dag_run_id"])]
         self.scheduler_beat = at(self._api.call("GET", "/monitor/health")["scheduler"]["latest_scheduler_heartbeat"])
         requests = chats(self._log)
@@ -197,26 +195,26 @@ class Watch:
             if task["state"] == "running" and task["hostname"] in hands:
                 hands[task["hostname"]][task["task_id"].rpartition(".")[2]] += 1
         done = sum(map(finished, self.runs))
-        told = f"days {done}/{len(DAYS)}  captions {answered}  " + "  ".join(
+        status = f"days {done}/{len(DAYS)}  captions {answered}  " + "  ".join(
             f"{worker}: {', '.join(f'{count} {what}' for what, count in sorted(hand.items())) or 'idle'}"
             for worker, hand in hands.items()
         )
-        if told != self._told:
-            self._told = told
-            tell(told)
+        if status != self._status:
+            self._status = status
+            report(status)
         return self.tasks
 
 
 def captioning_on(tasks: list[Task], state: str = "running") -> set[str]:
-    """The workers that have a caption task in this state."""
+    """Return the workers with a caption task in this state."""
     return {task["hostname"] for task in tasks if task["task_id"] == "process.caption" and task["state"] == state}
 
 
 def taken_over(tasks: list[Task], lost: list[Task], killed_at: float) -> list[Task]:
-    """Those of the tasks that were lost which have begun again."""
+    """Return the lost tasks that have restarted."""
     places = {place(task): task["try_number"] for task in lost}
     retried = [task for task in tasks if task["try_number"] > places.get(place(task), sys.maxsize)]
-    # Until it starts again, a task shows when and where its last try ran.
+    # Until a task restarts, it has the start date and host of its last try.
     return [task for task in retried if at(task["start_date"]) > killed_at]
 
 
@@ -229,7 +227,7 @@ def name(task: Task) -> str:
 
 
 def undisturbed_points(home: Path) -> dict[str, dict[str, Any]]:
-    """What the index holds after a run of the same days, without Airflow and without a fault."""
+    """Return the index after a run of the same days without Airflow and without faults."""
     with StandIn() as engine:
         pipeline = Pipeline(home / "undisturbed", [engine.url], home / "clips")
         for batch in pipeline.plan(days=DAYS).batches:
@@ -240,23 +238,23 @@ def undisturbed_points(home: Path) -> dict[str, dict[str, Any]]:
 
 
 def stored_asked_again(pipeline: Pipeline, requests: list[Request]) -> int:
-    """Requests for clips whose caption had been stored before."""
+    """Count the clips that were requested after their caption was stored."""
     stored = {}
     for key in pipeline.store.list("captions"):
         record = pipeline.store.read_json(key)
         stored[record["content"]] = at(record["created_at"])
-    asked = {request.digest: request.at for request in requests}  # the last time
-    again = 0
+    requested = {request.digest: request.at for request in requests}  # the last time
+    repeated = 0
     for path in pipeline.clips.rglob("*.mp4"):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        if asked.get(pipeline.proxy_digest(path), 0.0) > stored.get(content, float("inf")):
-            again += 1
-    return again
+        if requested.get(pipeline.proxy_digest(path), 0.0) > stored.get(content, float("inf")):
+            repeated += 1
+    return repeated
 
 
 @contextmanager
 def stand_in(log: Path) -> Iterator[str]:
-    """The engine, in a process of its own; its URL."""
+    """Run the engine in its own process; yield its URL."""
     log.touch()
     command = [sys.executable, "-m", "tests.support.engine", "--latency-s", str(CAPTION_S), "--log", str(log)]
     with subprocess.Popen(
@@ -274,14 +272,14 @@ def chats(log: Path) -> list[Request]:
 
 
 def at(moment: str | None) -> float:
-    """Seconds since 1970; 0 for never."""
+    """Return seconds since 1970; 0 for None."""
     return datetime.fromisoformat(moment).astimezone(UTC).timestamp() if moment else 0.0
 
 
 _BEGAN = time.monotonic()
 
 
-def tell(line: str) -> None:
+def report(line: str) -> None:
     console.print(f"[dim]{time.monotonic() - _BEGAN:5.0f} s[/]  {line}")
 
 

@@ -1,4 +1,4 @@
-"""The name that a component of the Celery demo goes by, in place of the machine of its own that it has elsewhere."""
+"""Name the components of the Celery demo, which share one machine, for Airflow's UI."""
 
 import os
 import socket
@@ -7,5 +7,5 @@ VARIABLE = "CLIPDEX_COMPONENT"
 
 
 def hostname() -> str:
-    """Airflow's hostname_callable: what the UI shows as the host of a try."""
+    """Return the host name of a try for the UI (Airflow's hostname_callable)."""
     return os.environ.get(VARIABLE) or socket.gethostname()

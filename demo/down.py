@@ -1,4 +1,4 @@
-"""make down: stop what a crashed demo, celery-demo or up left behind."""
+"""Run `make down`: stop the processes left by a crashed demo, celery-demo or up."""
 
 from demo.local_airflow import stop_leftovers
 from demo.places import airflow_home, celery_home

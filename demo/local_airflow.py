@@ -1,10 +1,10 @@
-"""A whole Airflow on this machine: scheduler, API server, dag processor, triggerer, on loopback, in one folder.
+"""Run a complete Airflow on loopback in one folder: scheduler, API server, dag processor, triggerer.
 
     with LocalAirflow(home) as airflow:
         airflow.url, airflow.user, airflow.password
 
-Each component is a process group of its own, dies with this process, and is stopped by that group. What runs is written
-to home/local.json, so that stop_leftovers() can clean up after a crash.
+Each component has its own process group and ends with this process. The running processes are recorded in
+home/local.json, so that stop_leftovers() can clean up after a crash.
 """
 
 import ctypes
@@ -34,17 +34,18 @@ COMPONENTS = {
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
-"""Logs are read from home/logs by the API server; the log servers would listen on every interface."""
+"""The API server reads logs from home/logs. Log servers are off: they would listen on every interface."""
 
 
 class AirflowFailed(Exception):
-    """A component did not start, or died; the message ends with its last lines."""
+    """A component did not start, or ended; the message includes its last lines."""
 
 
 class LocalAirflow:
-    """Started by entering, stopped by leaving. home: AIRFLOW_HOME, kept from one start to the next.
+    """Start on enter, stop on exit.
 
-    environment: laid over what the components get, such as CLIPDEX_* settings or AIRFLOW__* options.
+    home: AIRFLOW_HOME, reused on the next start
+    environment: overrides for the components, such as CLIPDEX_* settings or AIRFLOW__* options
     """
 
     user = "admin"
@@ -63,7 +64,7 @@ class LocalAirflow:
         running = leftovers(self.home)
         if running:
             raise AirflowFailed(
-                f"{self.home} is in use by process {running[0].pid} and {len(running) - 1} more: stop it, or make down"
+                f"{self.home} is in use by process {running[0].pid} and {len(running) - 1} more: run make down"
             )
         self.home.mkdir(parents=True, exist_ok=True)
         self.password = _kept_secret(self.home / "password", lambda: secrets.token_urlsafe(12))
@@ -84,7 +85,7 @@ class LocalAirflow:
         self.stop()
 
     def start(self, name: str) -> None:
-        """Start a component; kill() and start() make it a fresh one."""
+        """Start a component, also again after kill()."""
         log = self._log(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
@@ -94,16 +95,16 @@ class LocalAirflow:
                 preexec_fn=die_with_parent, cwd=self.home,
             )  # fmt: skip
         self._sessions.append(self._processes[name].pid)
-        told = {"url": self.url, "parent": os.getpid(), "pids": self.pids, "sessions": self._sessions}
-        (self.home / "local.json").write_text(json.dumps(told))
+        state = {"url": self.url, "parent": os.getpid(), "pids": self.pids, "sessions": self._sessions}
+        (self.home / "local.json").write_text(json.dumps(state))
 
     @property
     def pids(self) -> dict[str, int]:
-        """Of the components that run, by name."""
+        """Return the process ids of the running components by name."""
         return {name: process.pid for name, process in self._processes.items()}
 
     def kill(self, name: str) -> int:
-        """SIGKILL, to the component and to all that it started; how many processes that were."""
+        """Send SIGKILL to a component and all its descendants; return the number of processes."""
         process = self._processes.pop(name)
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         for one in family:
@@ -113,7 +114,7 @@ class LocalAirflow:
         return len(family)
 
     def end(self, name: str, seconds: float, number: signal.Signals = signal.SIGTERM) -> int:
-        """A signal, as an init sends it: to the component alone. Its return code; raises TimeoutExpired."""
+        """Send a signal to the component only, as an init does; return its exit code. Raise TimeoutExpired."""
         process = self._processes[name]
         process.send_signal(number)
         code = process.wait(seconds)
@@ -121,31 +122,31 @@ class LocalAirflow:
         return code
 
     def supervise(self) -> None:
-        """Start again what has ended, as an init would."""
+        """Restart ended components, as an init does."""
         for name in self.components:
             process = self._processes.get(name)
             if process is None or process.poll() is not None:
                 self.start(name)
 
     def check(self) -> None:
-        """Raises AirflowFailed if a component is no longer there."""
+        """Raise AirflowFailed if a component has ended."""
         for name, process in self._processes.items():
             if process.poll() is not None:
                 raise AirflowFailed(f"airflow {name} ended with {process.returncode}:\n{self._tail(name)}")
 
     def wait_until_healthy(self, seconds: float = 180) -> None:
-        """Until every component answers; raises AirflowFailed if one ends, or does not in time."""
+        """Wait until every component answers; raise AirflowFailed if one ends, or on a timeout."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check()
-            missing = self._missing()
+            missing = self._unavailable()
             if not missing:
                 return
             time.sleep(0.25)
         raise AirflowFailed(f"airflow is not healthy after {seconds:.0f} s: {missing}; see {self.home / 'logs'}")
 
     def stop(self) -> None:
-        """End every component and every task, first kindly."""
+        """Stop all components and tasks: SIGTERM first, then SIGKILL."""
         for process in self._processes.values():
             _signal_group(process.pid, signal.SIGTERM)
         _wait_all(list(self._processes.values()), 10)
@@ -156,7 +157,7 @@ class LocalAirflow:
         stop_leftovers(self.home)
 
     def airflow(self, *arguments: str) -> str:
-        """Run an airflow command in this environment; its output."""
+        """Run an airflow command in this environment; return its output."""
         done = subprocess.run([*_AIRFLOW, *arguments], env=self.environment, capture_output=True, text=True)
         if done.returncode:
             raise AirflowFailed(f"airflow {' '.join(arguments)}: {done.stderr[-2000:]}")
@@ -172,7 +173,7 @@ class LocalAirflow:
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": "4",  # SQLite: with 32 the scheduler dies of "database is locked"
+            "AIRFLOW__CORE__PARALLELISM": "4",  # SQLite: with 32 the scheduler fails with "database is locked"
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{self.user}:admin",
@@ -203,11 +204,11 @@ class LocalAirflow:
         }
 
     def _options(self) -> dict[str, str]:
-        """Options of another kind of deployment, laid over those above."""
+        """Return option overrides of a subclass."""
         return {}
 
     def _prepare(self) -> None:
-        """Database, pools, connections and the DAGs, before the first component looks for them."""
+        """Create the database, pools, connections and DAGs before the first component starts."""
         connections = self.home / "connections.json"
         connections.write_text(json.dumps(_CONNECTIONS))
         pools = REPOSITORY / "docker/airflow/pools.json"
@@ -219,11 +220,11 @@ class LocalAirflow:
             raise AirflowFailed(f"preparing {self.home} failed:\n{(done.stdout + done.stderr)[-3000:]}")
 
     def _own_environment(self, name: str) -> dict[str, str]:
-        """What one component alone gets."""
+        """Return variables for a single component."""
         return {}
 
-    def _missing(self) -> str:
-        """What does not answer yet."""
+    def _unavailable(self) -> str:
+        """Return the components that do not answer yet, or ""."""
         return _unhealthy(self.url)
 
     def _log(self, name: str) -> Path:
@@ -234,7 +235,7 @@ class LocalAirflow:
 
 
 def leftovers(home: Path) -> list[psutil.Process]:
-    """Processes that run for this home: components, and tasks that outlived them."""
+    """Return the processes of this home: components, and tasks that outlived them."""
     found = []
     sessions = _sessions(home)
     for process in psutil.process_iter():
@@ -247,7 +248,7 @@ def leftovers(home: Path) -> list[psutil.Process]:
 
 
 def stop_leftovers(home: Path) -> int:
-    """Kill what a crash left behind; how many processes that were."""
+    """Kill the processes left by a crash; return their number."""
     killed: set[int] = set()
     while processes := leftovers(home):
         for process in processes:
@@ -264,7 +265,7 @@ def stop_leftovers(home: Path) -> int:
 _AIRFLOW = [sys.executable, "-m", "airflow"]
 
 _MARK = "CLIPDEX_LOCAL_AIRFLOW"
-"""By this variable our processes are known: a shell in which somebody set AIRFLOW_HOME is none of them."""
+"""Marks our processes. AIRFLOW_HOME is not enough: a user's shell may set it."""
 
 _SECRETS = {
     "fernet_key": lambda: Fernet.generate_key().decode(),
@@ -273,8 +274,8 @@ _SECRETS = {
 }
 
 _CONNECTIONS = {
-    f"clipdex_{what}": {"conn_type": "generic", "description": told}
-    for what, told in {
+    f"clipdex_{what}": {"conn_type": "generic", "description": description}
+    for what, description in {
         "source": "The archive: host is its URL; empty for the sample clips. login, password: key and secret",
         "store": "The artifact store: host is its URL; empty for a folder. login, password: key and secret",
         "engine": 'Host: base URLs; password: API key; extra: {"name": "sglang", "model": …}. Empty: the detectors',
@@ -294,7 +295,7 @@ for command in (
     arguments = get_parser().parse_args(command)
     arguments.func(arguments)
 """
-"""One process for what would be four of four seconds each. Connections that exist are left as they are."""
+"""Runs four commands in one process, because each start takes 4 s. Existing connections are kept."""
 
 
 def _unhealthy(url: str) -> str:
@@ -309,7 +310,7 @@ def _unhealthy(url: str) -> str:
 
 
 def _sessions(home: Path) -> set[int]:
-    """Of every component since the start, those that ended too: what they started stays in them, and may live on."""
+    """Return the sessions of all components, ended ones too: their child processes may still run."""
     try:
         return set(json.loads((home / "local.json").read_text())["sessions"])
     except FileNotFoundError:
@@ -321,7 +322,7 @@ def _is_marked(process: psutil.Process, home: Path) -> bool:
 
 
 def _is_of_session(process: psutil.Process, home: Path, sessions: set[int]) -> bool:
-    """For those that gave themselves another title: that wipes what the kernel tells of their environment."""
+    """Match by session a process that changed its title, which clears its environment in /proc."""
     return os.getsid(process.pid) in sessions and Path(process.cwd()) == home.resolve()
 
 
@@ -333,7 +334,7 @@ def free_port() -> int:
 
 
 def _as_file(options: Mapping[str, str]) -> str:
-    """The same options as airflow.cfg, so that AIRFLOW_HOME is all that an airflow command from a terminal needs."""
+    """Return the options as airflow.cfg, so that an airflow command in a terminal needs only AIRFLOW_HOME."""
     config = ConfigParser(interpolation=None)
     for name, value in options.items():
         section, option = name.removeprefix("AIRFLOW__").lower().split("__", 1)
@@ -355,7 +356,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def die_with_parent() -> None:
-    """In a child: the kernel ends it when this process ends, however that happens."""
+    """Make the kernel send SIGTERM to this child process when its parent ends."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 

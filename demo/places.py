@@ -1,4 +1,4 @@
-"""Where the demo keeps its state."""
+"""Define the folders of the demo."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ DAG = "ingest_clips"
 
 
 def home() -> Path:
-    """CLIPDEX_HOME, or the repository."""
+    """Return CLIPDEX_HOME, or the repository."""
     return Path(os.environ.get("CLIPDEX_HOME") or REPOSITORY).absolute()
 
 
@@ -17,5 +17,5 @@ def airflow_home() -> Path:
 
 
 def celery_home() -> Path:
-    """Of the Celery demo: clips, store, index and Airflow, made anew each time."""
+    """Return the folder of the Celery demo (clips, store, index, Airflow), which each run recreates."""
     return home() / ".celery"

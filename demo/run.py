@@ -1,7 +1,7 @@
-"""make demo: three days of sample clips through a real Airflow, then three searches.
+"""Run `make demo`: ingest three days of sample clips in a real Airflow, then run three searches.
 
-The last line, and .clipdex/demo.json, are one JSON object. Run again, it backfills the same days with reprocess
-"completed", and captions nothing twice.
+The last line is one JSON object, also written to .clipdex/demo.json. A second run backfills the same days with
+reprocess "completed", and captions no clip again.
 """
 
 import json
@@ -20,10 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from clipdex.config import Settings
-from clipdex.index import open_index
-from clipdex.index.embeddings import open_embedder
-from clipdex.index.search import search
+from clipdex import Pipeline, Settings
 from clipdex.runs.outcomes import Outcome, run_outcomes
 from clipdex.runs.planning import load_plan, run_label
 from clipdex.runs.report import RunReport, load_report
@@ -42,7 +39,8 @@ console = Console(highlight=False, soft_wrap=True)
 def main() -> int:
     started = time.monotonic()
     settings = Settings.load(home=home())
-    store = Store.open(settings)
+    pipeline = Pipeline.open(settings)
+    store = pipeline.store
     samples = write_samples(settings.state / "samples")
     console.print(f"{len(samples)} sample clips over {len(DAYS)} days in {settings.state / 'samples'}")
     console.print("Starting Airflow: scheduler, API server, dag processor, triggerer …")
@@ -54,8 +52,8 @@ def main() -> int:
             failed = [run for run in runs if run["state"] != "success"]
     show_days(reports)
     for run in failed:
-        console.print(f"[red]{run['partition_key']}: the run {run['dag_run_id']} failed[/]; make up, and read its log")
-    points = show_searches(settings)
+        console.print(f"[red]{run['partition_key']}: the run {run['dag_run_id']} failed[/]: run make up, read its log")
+    points = show_searches(pipeline)
     summary = summary_of(reports, points, time.monotonic() - started)
     (settings.state / "demo.json").write_text(json.dumps(summary) + "\n")
     print(json.dumps(summary))
@@ -63,7 +61,7 @@ def main() -> int:
 
 
 def backfill(airflow: LocalAirflow, api: AirflowApi, store: Store, clips: int) -> list[dict[str, Any]]:
-    """Backfill the sample days, of so many clips, through Airflow's own API, showing progress; the runs, by day."""
+    """Backfill the sample days through Airflow's API, show progress, and return the runs by day."""
     before = {run["dag_run_id"]: run["start_date"] for run in api.runs(DAG) if run["partition_key"] in DAYS}
     reprocess = "completed" if before else "none"
     api.close_backfills(DAG)
@@ -87,7 +85,7 @@ def backfill(airflow: LocalAirflow, api: AirflowApi, store: Store, clips: int) -
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """How far the backfill has come. clips: those with a caption or refused, in this run or before."""
+    """The progress of the backfill. clips: captioned or quarantined, in this run or before."""
 
     days: int
     batches: int
@@ -107,10 +105,10 @@ class Progressed:
             try:
                 plan = load_plan(store, run_label(run["dag_run_id"], _tries(tasks)))
             except FileNotFoundError:
-                continue  # discover has not come that far
+                continue  # discover has not written the plan yet
             batches_planned += len(plan.batches)
-            said = [one.outcome for day in plan.days for one in run_outcomes(store, day, plan.run).values()]
-            clips += plan.done + plan.quarantined + len(said) - said.count(Outcome.FAILED)
+            outcomes = [one.outcome for day in plan.days for one in run_outcomes(store, day, plan.run).values()]
+            clips += plan.done + plan.quarantined + len(outcomes) - outcomes.count(Outcome.FAILED)
         return cls(days, batches, batches_planned, clips, clips_in_all)
 
     def __str__(self) -> str:
@@ -122,17 +120,17 @@ class Progressed:
 
 @contextmanager
 def progress() -> Iterator[Any]:
-    """A bar on a terminal; elsewhere a line whenever something has changed."""
+    """Yield a function that shows progress: a bar on a terminal, else one line per change."""
     if not console.is_terminal:
         last = ""
 
-        def tell(now: Progressed) -> None:
+        def show(now: Progressed) -> None:
             nonlocal last
             if str(now) != last:
                 last = str(now)
                 print(last, flush=True)
 
-        yield tell
+        yield show
         return
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bars:
         bar = bars.add_task("days 0", total=None)
@@ -163,24 +161,22 @@ def show_days(reports: list[RunReport]) -> None:
         console.print(f"quarantined: {line['uri']}: {line['reason']} ({line['detail']})", markup=False)
     before, known = (sum(getattr(report, name) for report in reports) for name in ("done_before", "known_quarantined"))
     if before:
-        console.print(f"Nothing twice: {before} clips were done before, {known} known bad files were not opened again.")
+        console.print(f"Skipped {before} clips that were already done and {known} files in quarantine.")
 
 
-def show_searches(settings: Settings) -> int:
-    """Ask three questions; the number of points that answered."""
-    embedder = open_embedder(settings.embedding)
-    with open_index(settings) as index:
-        for query in QUERIES:
-            console.print(f"\n[bold]clipdex search {query!r}[/]")
-            for hit in search(index, embedder, query, limit=3):
-                best = hit.hits[0]
-                console.print(f"  {hit.day} {hit.uri.rpartition('/')[2]}", style="cyan", markup=False)
-                console.print(Padding.indent(Text(best.text), 4), soft_wrap=not console.is_terminal)
+def show_searches(pipeline: Pipeline) -> int:
+    """Run the searches; return the number of points in the index."""
+    for query in QUERIES:
+        console.print(f"\n[bold]clipdex search {query!r}[/]")
+        for hit in pipeline.search(query, limit=3):
+            console.print(f"  {hit.day} {hit.uri.rpartition('/')[2]}", style="cyan", markup=False)
+            console.print(Padding.indent(Text(hit.text), 4), soft_wrap=not console.is_terminal)
+    with pipeline.open_index() as index:
         return index.count()
 
 
 def summary_of(reports: list[RunReport], points: int, seconds: float) -> dict[str, Any]:
-    """Counts of this run; points are the collection's."""
+    """Return the counts of this run. points: size of the collection."""
     counted = ("discovered", "captioned", "asked", "quarantined", "chunks")
     return {
         "days": len(reports),

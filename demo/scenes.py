@@ -1,4 +1,4 @@
-"""Scenes: plain moving pictures that a viewer can name, drawn with Pillow and encoded with PyAV."""
+"""Draw simple moving scenes with Pillow, and encode them with PyAV."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,9 +28,10 @@ _ENCODERS = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A coloured shape whose centre goes straight from point to point.
+    """A coloured shape whose centre moves in straight lines from point to point.
 
-    path: shares of the picture's width and height, (0, 0) at its upper left; side: share of the height.
+    path: fractions of the picture's width and height, (0, 0) at the upper left
+    side: fraction of the height
     """
 
     kind: Literal["circle", "square", "triangle"]
@@ -41,7 +42,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What one shot shows. The words stand big in the middle, in ink on the background."""
+    """The content of one shot. words: large centred text in the colour ink."""
 
     seconds: float
     background: Colour
@@ -51,7 +52,7 @@ class Scene:
 
 
 def draw(scenes: Iterable[Scene]) -> Iterator[av.VideoFrame]:
-    """The frames of the scenes, one hard cut after another, RATE a second."""
+    """Yield the frames of the scenes with hard cuts, at RATE frames per second."""
     for scene in scenes:
         still = _still(scene)
         count = round(scene.seconds * RATE)
@@ -64,7 +65,7 @@ def draw(scenes: Iterable[Scene]) -> Iterator[av.VideoFrame]:
 
 
 def encode(path: Path, suffix: str, frames: Iterable[av.VideoFrame], size: tuple[int, int], rate: Fraction) -> None:
-    """Write the frames as a file of the kind that a suffix names: .mp4 (H.264), .avi (MPEG-4), .webm (VP9)."""
+    """Write the frames in the format of a suffix: .mp4 (H.264), .avi (MPEG-4), .webm (VP9)."""
     container_format, codec, options = _ENCODERS[suffix]
     with av.open(str(path), "w", format=container_format) as container:
         stream = container.add_stream(codec, rate=rate, options=options)
@@ -76,7 +77,7 @@ def encode(path: Path, suffix: str, frames: Iterable[av.VideoFrame], size: tuple
         for number, frame in enumerate(frames):
             shown = reformatter.reformat(frame, *size, format="yuv420p")
             shown.pts, shown.time_base = number, 1 / rate
-            shown.pict_type = PictureType.NONE  # what a frame was in a film says nothing of what it becomes here
+            shown.pict_type = PictureType.NONE  # do not copy the frame type of the source
             container.mux(stream.encode(shown))
         container.mux(stream.encode())
 

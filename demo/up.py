@@ -1,4 +1,4 @@
-"""make up: keep the demo's Airflow up until Ctrl-C."""
+"""Run `make up`: keep the demo's Airflow running until Ctrl-C."""
 
 import signal
 import sys

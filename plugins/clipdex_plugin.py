@@ -1,6 +1,6 @@
-"""clipdex in Airflow's UI: the page Clips in the navigation, and on a task that works on a batch the button Outcomes.
+"""Add clipdex to Airflow's UI: the page Clips in the navigation, and the button Outcomes on tasks that process a batch.
 
-Every Airflow process imports this file, so the web app is made only when the API server asks for it.
+Every Airflow process imports this file. The web app is created only on first use, by the API server.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ PREFIX, PAGE = "/clipdex", "clips"
 
 
 class OutcomesLink(BaseOperatorLink):
-    """From a task instance to what happened to each clip of its batch, shown inside Airflow's own page."""
+    """Link a task instance to the outcomes of its batch, embedded in an Airflow page."""
 
     name = "Outcomes"
 
@@ -25,7 +25,7 @@ class OutcomesLink(BaseOperatorLink):
 
 class ClipdexPlugin(AirflowPlugin):
     name = "clipdex"
-    global_operator_extra_links = [OutcomesLink()]  # noqa: RUF012  # Airflow wants a list, and changes none
+    global_operator_extra_links = [OutcomesLink()]  # noqa: RUF012  # Airflow requires a list and does not modify it
 
     @property
     def external_views(self):
@@ -53,7 +53,7 @@ def _app():
 
 @cache
 def _views():
-    """One list for all who ask: Airflow takes out of it what it cannot show."""
+    """Return the same list on every call: Airflow removes invalid views from it in place."""
     static = f"{_root()}{PREFIX}/static"
     return [
         {
@@ -69,13 +69,13 @@ def _views():
 
 
 def _batch_of(ti_key) -> str:
-    """RUN/DAY/BATCH as the task said it, or "" for a task that works on none."""
+    """Return RUN/DAY/BATCH from the task's XCom, or "" for a task without a batch."""
     from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
 
     from clipdex.airflow_tasks import OUTCOMES
 
-    said = XComModel.get_many(
+    query = XComModel.get_many(
         key=OUTCOMES,
         run_id=ti_key.run_id,
         dag_ids=ti_key.dag_id,
@@ -83,10 +83,10 @@ def _batch_of(ti_key) -> str:
         map_indexes=ti_key.map_index,
     )
     with create_session() as session:
-        found = session.execute(said.with_only_columns(XComModel.value)).first()
-    return XComModel.deserialize_value(found) if found else ""
+        row = session.execute(query.with_only_columns(XComModel.value)).first()
+    return XComModel.deserialize_value(row) if row else ""
 
 
 def _root() -> str:
-    """The path below which a proxy serves Airflow; "" for most."""
+    """Return the path prefix of Airflow behind a reverse proxy, or "" without one."""
     return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")

@@ -1,4 +1,4 @@
-"""The DAG (an airflow.sdk dag) of dags/ingest_clips.py as it is, run with the stand-ins of benchmarks/cheap.py."""
+"""Run the DAG (an airflow.sdk dag) of dags/ingest_clips.py with the stand-ins of benchmarks/cheap.py."""
 
 from benchmarks.cheap import install
 from clipdex.config import REPOSITORY

@@ -1,4 +1,4 @@
-"""Drawn clips: one shape of one colour moves in one of four directions over a plain background."""
+"""Draw clips in which one coloured shape moves in one of four directions over a plain background."""
 
 import itertools
 import random
@@ -11,7 +11,7 @@ import av
 import numpy as np
 import torch
 
-SIDE = 336  # pixels; SGLang enlarges frames of fewer than 100,352 in all
+SIDE = 336  # pixels; SGLang enlarges frames with fewer than 100,352 pixels
 FRAMES = 8
 COLOURS = {
     "red": (0.86, 0.1, 0.1), "green": (0.1, 0.63, 0.2), "blue": (0.12, 0.24, 0.86),
@@ -30,7 +30,7 @@ REVERSED = {
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a clip shows."""
+    """The content of a clip."""
 
     colour: str
     shape: str
@@ -80,7 +80,7 @@ def write_clips(folder: Path, count: int, rates: tuple[float, ...], side: int = 
     written = []
     for number, scene in enumerate(scenes):
         back = Scene(scene.colour, scene.shape, REVERSED[scene.direction], scene.background)
-        for rate in rates:  # drawn anew for each: an engine's cache knows pictures, and not when they are shown
+        for rate in rates:  # redrawn per rate: an engine's cache key has pictures without times
             frames = (draw([scene], "cpu", generator, side)[0] * 255).round().to(torch.uint8)
             frames = frames.permute(0, 2, 3, 1).numpy()
             for kind, shown, pictures in (("forward", scene, frames), ("reversed", back, frames[::-1])):
@@ -91,7 +91,7 @@ def write_clips(folder: Path, count: int, rates: tuple[float, ...], side: int = 
 
 
 def _write(path: Path, frames: np.ndarray, rate: float) -> None:
-    """A film of 10 frames per second, in which each picture stays for 1 / rate seconds."""
+    """Write a film of 10 frames per second that shows each picture for 1 / rate seconds."""
     film_rate = 10
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=film_rate, options={"crf": "20"})

@@ -1,9 +1,9 @@
-"""Ask each engine for captions of the drawn clips, through clipdex, and count the directions that are right.
+"""Caption the drawn clips with each engine through clipdex, and count the right directions.
 
     python -m benchmarks.clock.measure --out DIR --work DIR --model DIR --site sglang=DIR --site vllm=DIR [--only NAME]
 
-MODEL is what benchmarks.clock.train saved. DIR/clock.json is written anew after each engine; one that does not start
-costs only itself. Runs on the GPU host, with clipdex importable.
+--model is the checkpoint of benchmarks.clock.train. DIR/clock.json is rewritten after each engine; an engine that fails
+does not stop the others. Run it on the GPU host, with clipdex importable.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SCENES = 40
 SERVED = "tiny"
 SAMPLED = {"fps": 2, "max_frames": 32}
 OVERLAY_TOKENS_PER_SECOND = 24
-"""Right for proxies of 2 frames per second where an engine assumes 24: 2 * 24 / 2."""
+"""Correct for proxies of 2 frames per second in an engine that assumes 24: 2 * 24 / 2."""
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
         began = time.monotonic()
         try:
             found[name] = ENGINES[name](host, clips, args)
-        except Exception:  # the machine is held for all of them
+        except Exception:  # one failure must not waste the machine time of the others
             found[name] = {"failed": traceback.format_exc()[-2000:]}
         found[name]["seconds"] = round(time.monotonic() - began, 1)
         result.write_text(json.dumps(found, indent=1) + "\n")
@@ -61,12 +61,12 @@ def main() -> None:
 
 
 def of_sglang(host: Host, clips: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """As docker/sglang/serve starts it."""
+    """Measure SGLang as docker/sglang/serve starts it."""
     return _served(host, "serve", _SERVE, {}, clips, args)
 
 
 def of_sglang_as_it_comes(host: Host, clips: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """Without the processor that gives frames their times; clipdex must notice it."""
+    """Measure SGLang without the processor that passes frame times; clipdex must detect this."""
     return _served(host, "serve", _SERVE, {"SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE": ""}, clips, args, clock="engine")
 
 
@@ -75,7 +75,7 @@ def of_vllm(host: Host, clips: list[dict[str, Any]], args: argparse.Namespace) -
 
 
 def of_vllm_overlay(host: Host, clips: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """With another number of tokens per second in the checkpoint's config: right for 2 frames per second alone."""
+    """Measure vLLM with other tokens per second in the model config: correct only for 2 frames per second."""
     folder = args.work / "overlay"
     shutil.copytree(host.model, folder, dirs_exist_ok=True)
     config = json.loads((folder / "config.json").read_text())
@@ -85,7 +85,7 @@ def of_vllm_overlay(host: Host, clips: list[dict[str, Any]], args: argparse.Name
 
 
 def of_transformers(host: Host, clips: list[dict[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """In this process."""
+    """Measure transformers in this process."""
     import transformers
 
     engine = {"name": "transformers", "model": host.model, "batch_size": 16}
@@ -122,7 +122,7 @@ def _served(
 
 
 def _preflight(engine: dict[str, Any]) -> str:
-    """What clipdex's check says of this node, where frames must have their times."""
+    """Return the result of clipdex's check of this node with required frame times."""
 
     async def check() -> str:
         captioner = open_captioner(Settings.load(engine={**engine, "clock": "frames"}))
@@ -138,7 +138,7 @@ def _preflight(engine: dict[str, Any]) -> str:
 
 
 def _counted(clips: list[dict[str, Any]], engine: dict[str, Any], side: int) -> dict[str, Any]:
-    """Per cent of captions with the right word, of each kind; the direction also by rate and by way."""
+    """Return the percentage of captions with the right words; the direction also by rate and by way."""
     answered: list[tuple[dict[str, Any], str]] = []
     for rate in RATES:
         of_rate = [clip for clip in clips if clip["fps"] == rate]

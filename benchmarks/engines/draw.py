@@ -1,4 +1,4 @@
-"""Tables, plots and the summary, from what was measured: results/engines/*.jsonl.
+"""Create tables, plots and the summary from results/engines/*.jsonl.
 
 python -m benchmarks.engines.draw        writes results/summary.json, docs/engines.svg, docs/waves.svg, prints tables
 """
@@ -25,7 +25,7 @@ RTX4090 = {"bandwidth_tb_s": 1.008, "fp8_tflop_s": 330.0, "memory_gb": 24}
 WEIGHTS_GB, KV_GB_A_TOKEN = 8.7, 28_672 / 1e9
 """Qwen2.5-VL-7B: fp8 linears, bf16 embedding and head; fp8 keys and values of 28 layers, 4 heads, 128 wide."""
 BATCH_4090 = 64
-"""What the cache of 24 GB holds with room to spare: docker/sglang/profiles/rtx4090-24gb.toml."""
+"""Fits in the cache of 24 GB: docker/sglang/profiles/rtx4090-24gb.toml."""
 
 
 def main() -> None:
@@ -39,12 +39,12 @@ def main() -> None:
 
 
 def read() -> Iterator[dict[str, Any]]:
-    """Every point that gave rates, with its file and line; beside: the same for what was measured in turns."""
+    """Yield every point with rates, with its file and line. beside: equal for alternating measurements."""
     for file in sorted(MEASURED.glob("*.jsonl")):
         for number, line in enumerate(file.read_text().splitlines(), 1):
             record = json.loads(line)
             kept = {name: record.get(name, default) for name, default in (("case", ""), ("point", {}), ("flags", []))}
-            # One of the gateway's nodes, asked directly, is a server like any other.
+            # A node measured without the gateway counts as a normal server.
             engine = "sglang" if kept["point"].get("through") == "node" else record["engine"]
             about = {"from": f"engines/{file.name}:{number}", "engine": engine, **kept}
             if record.get("rates", {}).get("requests"):
@@ -58,7 +58,7 @@ def read() -> Iterator[dict[str, Any]]:
 
 
 def summarize(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures that a reader looks for first, each with the file and line that it comes from; null: not measured."""
+    """Return the main figures, each with its source file and line; null: not measured."""
 
     def best(where: Any, what: str = "clips_per_s") -> tuple[float | None, str | None]:
         found = [one for one in points if where(one) and one["rates"][what]]
@@ -73,7 +73,7 @@ def summarize(points: list[dict[str, Any]]) -> dict[str, Any]:
 
     turns = in_turns(points)
     rows = {
-        # One at a time: over the median, since the first ones still allocate.
+        # Sequential: from the median, because the first requests still allocate.
         "transformers_clips_per_s": _one_at_a_time(points),
         "vllm_clips_per_s": best(lambda one: one["engine"] == "vllm" and bare(one) and not fp8(one)),
         "sglang_clips_per_s": best(lambda one: one["engine"] == "sglang" and bare(one) and not fp8(one)),
@@ -99,10 +99,10 @@ def summarize(points: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def in_turns(points: list[dict[str, Any]]) -> dict[str, Any]:
-    """clipdex against the bare generator, over all rounds of the sitting in which it captioned the most clips.
+    """Compare clipdex with the bare generator over all rounds of the largest sitting.
 
-    Both from the first request to the last answer; whole: clipdex from listing to the end of its last process, which
-    counts how long its processes start, and the generator's not.
+    Both are measured from the first request to the last response. whole: clipdex from listing to the end of its last
+    process, including process starts; the generator's start is not included.
     """
     sittings: dict[Any, dict[str, list[dict[str, Any]]]] = {}
     for one in points:
@@ -117,32 +117,32 @@ def in_turns(points: list[dict[str, Any]]) -> dict[str, Any]:
         rates = [one["rates"] for one in sides[kind]]
         return float(sum(one["requests"] for one in rates) / sum(one["requests"] / one[what] for one in rates))
 
-    asking, whole, bare = clips_per_s("pipeline"), clips_per_s("pipeline", "whole_clips_per_s"), clips_per_s("bare")
+    serving, whole, bare = clips_per_s("pipeline"), clips_per_s("pipeline", "whole_clips_per_s"), clips_per_s("bare")
     return {
-        "pipeline_clips_per_s": round(asking, 3), "pipeline_efficiency": round(asking / bare, 3),
+        "pipeline_clips_per_s": round(serving, 3), "pipeline_efficiency": round(serving / bare, 3),
         "pipeline_whole_clips_per_s": round(whole, 3), "pipeline_whole_efficiency": round(whole / bare, 3),
         "from": ", ".join(one["from"] for one in (*sides["pipeline"], *sides["bare"])),
     }  # fmt: skip
 
 
 def waves() -> list[dict[str, Any]]:
-    """What the logs of tuned servers said, by waves.py, in the order of their names."""
+    """Read the output of waves.py for the tuned servers, in order of name."""
     return [json.loads(path.read_text()) for path in sorted(MEASURED.glob("*-waves-*.json"))]
 
 
 def rtx4090() -> dict[str, Any] | None:
-    """An estimate, by arithmetic: the H200's share of its own limits, taken for a card with other limits.
+    """Estimate an RTX 4090: apply the H200's share of its limits to the limits of this card.
 
-    Prefill is taken to be bound by arithmetic, decoding by memory: prefill_tokens_per_s and decode_tokens_per_s are the
-    medians of the tuned server's log.
+    Prefill is assumed compute-bound, decoding memory-bound. prefill_tokens_per_s and decode_tokens_per_s are medians
+    from the tuned server's log.
     """
     if not waves():
         return None
-    told = waves()[-1]
-    prefill = _median([rate for _, tokens, rate in told["prefill"] if tokens > 4096])
-    decode = [(running, rate) for _, running, rate, _ in told["decode"] if running > 200 and rate > 5000]
+    log = waves()[-1]
+    prefill = _median([rate for _, tokens, rate in log["prefill"] if tokens > 4096])
+    decode = [(running, rate) for _, running, rate, _ in log["decode"] if running > 200 and rate > 5000]
     running, rate = decode[len(decode) // 2][0], _median([rate for _, rate in decode])
-    context = told["load"]["prompt_tokens"] + TOKENS / 2
+    context = log["load"]["prompt_tokens"] + TOKENS / 2
     reached = (WEIGHTS_GB + KV_GB_A_TOKEN * context * running) * rate / running / 1000 / H200["bandwidth_tb_s"]
     step_s = (WEIGHTS_GB + KV_GB_A_TOKEN * context * BATCH_4090) / 1000 / (RTX4090["bandwidth_tb_s"] * reached)
     found: dict[str, Any] = {
@@ -161,7 +161,7 @@ def rtx4090() -> dict[str, Any] | None:
 
 
 def table(points: list[dict[str, Any]]) -> str:
-    """Every point, as Markdown."""
+    """Return all points as a Markdown table."""
     lines = [
         "| engine | flags | proxy | tokens in | in flight | clips | clips/s | steady | tok/s | p50 s | from |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -180,7 +180,7 @@ def table(points: list[dict[str, Any]]) -> str:
 
 
 def draw_engines(points: list[dict[str, Any]], path: Path) -> None:
-    """Clips a second over requests in flight."""
+    """Plot clips per second over requests in flight."""
     _style()
     figure, axes = plt.subplots(figsize=(7, 4))
     curves: dict[str, list[tuple[int, float]]] = {}
@@ -200,30 +200,30 @@ def draw_engines(points: list[dict[str, Any]], path: Path) -> None:
 
 
 def draw_waves(logs: list[dict[str, Any]], path: Path) -> None:
-    """Prefill and decode rates over time, a row a server: the march in step, and where it stalls."""
+    """Plot prefill and decode rates over time, one row per server, to show synchronous phases and stalls."""
     _style()
     figure, rows = plt.subplots(len(logs), figsize=(7, 2.6 * len(logs)), sharex=True, squeeze=False)
-    for told, axes in zip(logs, rows[:, 0], strict=True):
-        began = _seconds(min(told["answered"]))
-        axes.plot([_seconds(at) - began for at, *_ in told["prefill"]], [rate for _, _, rate in told["prefill"]], ".",
+    for log, axes in zip(logs, rows[:, 0], strict=True):
+        began = _seconds(min(log["answered"]))
+        axes.plot([_seconds(at) - began for at, *_ in log["prefill"]], [rate for _, _, rate in log["prefill"]], ".",
                   label="prefill")  # fmt: skip
-        axes.plot([_seconds(at) - began for at, *_ in told["decode"]], [rate for _, _, rate, _ in told["decode"]], ".",
+        axes.plot([_seconds(at) - began for at, *_ in log["decode"]], [rate for _, _, rate, _ in log["decode"]], ".",
                   label="decode")  # fmt: skip
-        for at in told["answered"]:
+        for at in log["answered"]:
             axes.axvline(_seconds(at) - began, color="0.7", linewidth=0.7, zorder=0)
         axes.set(ylabel="tokens/s", xlim=(0, 80), ylim=(0, 50_000))
-        axes.set_title(f"pool of {told['pool_mb'] / 1024:.0f} GB", loc="left", fontsize=9)
+        axes.set_title(f"pool of {log['pool_mb'] / 1024:.0f} GB", loc="left", fontsize=9)
     rows[0, 0].legend(frameon=False, loc="upper right", ncols=2)
     rows[-1, 0].set(xlabel="seconds (lines: 255 answers at once)")
     figure.savefig(path, bbox_inches="tight")
     plt.close(figure)
 
 
-def _rates(told: dict[str, Any]) -> dict[str, Any]:
-    """Of clipdex: from the first request to the last answer; whole_clips_per_s: from listing to the last process."""
-    if "rates" not in told:
-        return told
-    rates: dict[str, Any] = {**told["rates"], "whole_clips_per_s": told["clips_per_s"]}
+def _rates(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the rates from first request to last response. whole_clips_per_s: from listing to the last process."""
+    if "rates" not in found:
+        return found
+    rates: dict[str, Any] = {**found["rates"], "whole_clips_per_s": found["clips_per_s"]}
     return rates
 
 

@@ -1,6 +1,6 @@
-"""A bare load generator: so many requests in flight, each a ready-made proxy, and nothing else done meanwhile.
+"""Generate load: a fixed number of requests in flight, each with a prepared proxy.
 
-What it reaches is what the server can do. clipdex, which also finds, decodes, checks and stores, is held against it.
+Its rate is the capacity of the server. It is the reference for clipdex, which also lists, decodes, checks and stores.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 
 FIXED_LENGTH = {"ignore_eos": True}
-"""Random weights end a text anywhere: the engines are told to go on to max_tokens."""
+"""Random weights end a text at random: make engines generate up to max_tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request. start, end: seconds since the first one started; error: "" where it was answered."""
+    """One request. start, end: seconds since the first request; error: "" on success."""
 
     start: float
     end: float
@@ -30,11 +30,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a number of requests came to.
+    """The rates of a set of requests; times in seconds.
 
-    clips_per_s: answered requests over the whole time, ramp and drain included. steady_*: from the end of the first
-    wave (as many answers as there were requests in flight) to the start of the last request, so that neither the
-    ramp nor the drain is in it; None where that leaves fewer than in_flight answers. Times in seconds.
+    clips_per_s: successful requests over the whole time, with ramp and drain
+    steady_*: from the end of the first wave (in_flight responses) to the start of the last request, without ramp and
+    drain; None for fewer than in_flight responses
     """
 
     in_flight: int
@@ -58,7 +58,7 @@ class Rates:
 
 
 def rates(samples: Sequence[Sample], in_flight: int) -> Rates:
-    """From the samples of one point."""
+    """Compute the rates of one point."""
     done = sorted((one for one in samples if not one.error), key=lambda one: one.end)
     errors: dict[str, int] = {}
     for one in samples:
@@ -96,10 +96,10 @@ async def load(
     url: str, bodies: Iterator[bytes], in_flight: int, requests: int, *, ramp_s: float = 0.0, limit_s: float = 600.0,
     timeout_s: float = 300.0, fresh: bool = False,
 ) -> list[Sample]:  # fmt: skip
-    """A closed loop: a new request as soon as one is answered. ramp_s: over which the first ones are spread.
+    """Run a closed loop: send a new request after each response. ramp_s: spread of the first requests [s].
 
-    limit_s: when this much time is over, no more requests are started. fresh: a new connection for every request, so
-    that a server of several processes shares them evenly.
+    limit_s: start no request after this time [s]
+    fresh: use a new connection per request, which balances load over the processes of a server
     """
     began = time.monotonic()
     samples: list[Sample] = []
@@ -112,7 +112,7 @@ async def load(
             await asyncio.sleep(ramp_s * number / in_flight)
             while left > 0 and time.monotonic() - began < limit_s:
                 left -= 1
-                samples.append(await _ask(client, url, next(bodies), began))
+                samples.append(await _request(client, url, next(bodies), began))
 
         async with asyncio.TaskGroup() as group:
             for number in range(in_flight):
@@ -121,7 +121,7 @@ async def load(
 
 
 def video_bodies(model: str, prompt: str, tokens: int, videos: Iterator[bytes]) -> Iterator[bytes]:
-    """Requests as clipdex sends them, the output fixed at so many tokens."""
+    """Yield requests as clipdex sends them, with a fixed number of output tokens."""
     for video in videos:
         url = f"data:video/mp4;base64,{base64.b64encode(video).decode()}"
         yield chat(model, tokens, [{"type": "text", "text": prompt}, {"type": "video_url", "video_url": {"url": url}}])
@@ -133,7 +133,7 @@ def chat(model: str, tokens: int, content: list[dict[str, Any]]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-async def _ask(client: httpx.AsyncClient, url: str, body: bytes, began: float) -> Sample:
+async def _request(client: httpx.AsyncClient, url: str, body: bytes, began: float) -> Sample:
     start = time.monotonic() - began
     try:
         answer = await client.post(
@@ -149,7 +149,7 @@ async def _ask(client: httpx.AsyncClient, url: str, body: bytes, began: float) -
 
 
 def run(url: str, make: Callable[[], Iterator[bytes]], in_flight: int, requests: int, **options: Any) -> Rates:
-    """load() and its rates, in an event loop of its own."""
+    """Run load() in a new event loop; return the rates."""
     return rates(asyncio.run(load(url, make(), in_flight, requests, **options)), in_flight)
 
 

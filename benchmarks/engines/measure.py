@@ -1,10 +1,11 @@
-"""Start engines, load them, write down what they reach: one JSON line a point, as it comes. Runs on the GPU host.
+"""Start engines on the GPU host, load them, and write their rates: one JSON line per point.
 
     python -m benchmarks.engines.measure PLAN.toml --out DIR --work DIR --model DIR --site sglang=DIR --site vllm=DIR
 
-A plan has lanes, which run side by side, each on one GPU and its own cores; a lane has cases, one engine with its
-flags each; a case has points. A case that does not start, or dies, is written down with its last lines, and costs only
-itself. prepare.py must have made WORK/clips and WORK/proxies before.
+A plan has lanes, which run in parallel, each on one GPU and its own cores.
+A lane has cases: one engine with its flags each. A case has points.
+A case that fails is recorded with its last lines and does not stop the others.
+prepare.py must have written WORK/clips and WORK/proxies.
 """
 
 import argparse
@@ -35,7 +36,7 @@ PROXIES: dict[str, dict[str, Any]] = {
     "10x476x280": {"fps": 1.0, "short_side": 280},
     "20x336x196": {"fps": 2.0, "short_side": 196, "multiple_of": 28},
 }
-"""By their frames and pixels; how clipdex samples each."""
+"""Sampling settings by frames and size of the proxy."""
 
 PROMPT = (
     "Describe this clip for a search index: the setting, people, objects, actions in order, camera movement and any "
@@ -45,7 +46,7 @@ PROMPT = (
 
 @dataclass(slots=True)
 class Lane:
-    """What one process of the measurement works through."""
+    """The state of one measuring process."""
 
     plan: str
     gpu: int
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--site", action="append", default=[], metavar="ENGINE=DIR")
-    parser.add_argument("--seconds", type=float, default=3600.0, help="start no point after this much time")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="start no point after this time")
     args = parser.parse_args()
     plan = tomllib.loads(args.plan.read_text())
     host = Host(dict(site.split("=", 1) for site in args.site), args.model)
@@ -90,13 +91,13 @@ def main() -> None:
 
 
 def run_lane(name: str, plan: dict[str, Any], host: Host, work: Path, out: Path, until: float) -> None:
-    _stay_on(plan.get("cores", ""))
+    _pin(plan.get("cores", ""))
     lane = Lane(name, plan["gpu"], plan.get("cores", ""), host, work, out, until, count(plan.get("first_clip", 0)))
     _run_cases(lane, plan["case"])
 
 
-def _stay_on(cores: str) -> None:
-    """Keeps this thread, and what it starts, on these cores."""
+def _pin(cores: str) -> None:
+    """Pin this thread and its child processes to these cores."""
     if cores:
         first, last = (int(core) for core in cores.split("-"))
         os.sched_setaffinity(0, set(range(first, last + 1)) & os.sched_getaffinity(0))
@@ -117,7 +118,7 @@ def _about(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_case(lane: Lane, case: dict[str, Any]) -> None:
-    """One engine with its flags, and all its points."""
+    """Run all points of one engine with its flags."""
     if case["engine"] == "transformers":
         _transformers(lane, case)
         return
@@ -140,7 +141,7 @@ def run_case(lane: Lane, case: dict[str, Any]) -> None:
 
 
 def _run_points(lane: Lane, server: Server, about: dict[str, Any], points: list[dict[str, Any]]) -> None:
-    """One after the other; until the server dies."""
+    """Run the points in order until the server dies."""
     for point in points:
         _run_point(lane, server, about, point, [server])
         if not server.alive:
@@ -149,7 +150,7 @@ def _run_points(lane: Lane, server: Server, about: dict[str, Any], points: list[
 
 
 def _run_point(lane: Lane, server: Server, about: dict[str, Any], point: dict[str, Any], nodes: list[Server]) -> None:
-    """Ask the server, behind which these nodes are; what it came to is written."""
+    """Measure one point on a server with these nodes, and write the result."""
     _wait_for_clips(lane)
     if time.time() > lane.until:
         lane.write({**about, "point": point, "left_out": "no time left"})
@@ -159,7 +160,7 @@ def _run_point(lane: Lane, server: Server, about: dict[str, Any], point: dict[st
     began, cpu_s = time.time(), server.cpu_s()
     try:
         found = _POINTS[point.get("kind", "load")](lane, server, point, about)
-    except Exception:  # a point that fails costs only itself: the machine is held for all of them
+    except Exception:  # a failed point must not stop the others
         found = {"failed": traceback.format_exc()[-3000:]}
     log_lines = _log_of(server, began) if server.engine in _SGLANG else []
     lane.write({**about, "point": point, **found, "server_cpu_s": round(server.cpu_s() - cpu_s, 1),
@@ -167,13 +168,13 @@ def _run_point(lane: Lane, server: Server, about: dict[str, Any], point: dict[st
 
 
 def _wait_for_clips(lane: Lane) -> None:
-    """prepare.py may still be at work while the first engine starts."""
+    """Wait for prepare.py, which may still run while the first engine starts."""
     while not (lane.work / "ready").exists() and time.time() < lane.until:
         time.sleep(1)
 
 
 def _load(lane: Lane, server: Server, point: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
-    """Ready-made proxies (or the clips themselves), a closed loop."""
+    """Run a closed loop with prepared proxies or original clips."""
     kind = point.get("proxy", "20x476x280")
     tokens = point.get("tokens", 512)
 
@@ -189,7 +190,7 @@ def _load(lane: Lane, server: Server, point: dict[str, Any], about: dict[str, An
 
 
 def _pipeline(lane: Lane, server: Server, point: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
-    """clipdex on stored clips, and the bare generator on as many proxies, in turns; each is written as it ends."""
+    """Alternate clipdex on stored clips and the bare generator on as many proxies; write each result."""
     from benchmarks.engines import pipeline
 
     def of_clipdex() -> dict[str, Any]:
@@ -221,9 +222,9 @@ _POINTS: dict[str, Callable[[Lane, Server, dict[str, Any], dict[str, Any]], dict
 
 
 def _gateway(lane: Lane, case: dict[str, Any]) -> None:
-    """Nodes, each on its own GPU and cores: one alone, all through the gateway, all as a list.
+    """Run nodes on separate GPUs and cores: one alone, all through the gateway, all as a list.
 
-    Then, under "apart", each goes on by itself and beside the others: points of its own, then cases of its own.
+    Then each node of "apart" runs its own points and cases, in parallel.
     """
     about = _about(case)
 
@@ -243,7 +244,7 @@ def _gateway(lane: Lane, case: dict[str, Any]) -> None:
         _through_gateway(lane, nodes, about, case["point"])
         apart = case.get("apart", [])
         with ThreadPoolExecutor(max(1, len(apart))) as going_on:
-            list(going_on.map(lambda gpu: _go_on(lane, case, gpu, nodes[gpu]), range(len(apart))))
+            list(going_on.map(lambda gpu: _run_apart(lane, case, gpu, nodes[gpu]), range(len(apart))))
     finally:
         for node in nodes:
             if node.alive:
@@ -255,29 +256,29 @@ def _through_gateway(lane: Lane, nodes: list[Server], about: dict[str, Any], poi
     urls = [node.url for node in nodes]
     try:
         gateway = servers.start_gateway(urls, log)
-    except ServerDied as error:  # the nodes are worth going on with
+    except ServerDied as error:  # continue with the nodes
         lane.write({**about, "died": str(error)[-3000:]})
         return
-    asked = {"node": (nodes[0], urls[:1]), "gateway": (gateway, [gateway.url]), "list": (nodes[0], urls)}
+    targets = {"node": (nodes[0], urls[:1]), "gateway": (gateway, [gateway.url]), "list": (nodes[0], urls)}
     try:
         for point in points:
-            server, addresses = asked[point["through"]]
+            server, addresses = targets[point["through"]]
             _run_point(lane, server, about, {**point, "urls": addresses}, nodes)
     finally:
         gateway.stop()
 
 
-def _go_on(lane: Lane, case: dict[str, Any], gpu: int, node: Server) -> None:
-    told = case["apart"][gpu]
-    own = replace(lane, gpu=gpu, cores=case["cores"][gpu], next_clip=count(told.get("first_clip", 0)))
-    _stay_on(own.cores)
-    _run_points(own, node, {**_about(case), "engine": case["nodes"]}, told["point"])
+def _run_apart(lane: Lane, case: dict[str, Any], gpu: int, node: Server) -> None:
+    apart = case["apart"][gpu]
+    own = replace(lane, gpu=gpu, cores=case["cores"][gpu], next_clip=count(apart.get("first_clip", 0)))
+    _pin(own.cores)
+    _run_points(own, node, {**_about(case), "engine": case["nodes"]}, apart["point"])
     node.stop()
-    _run_cases(own, told.get("case", []))
+    _run_cases(own, apart.get("case", []))
 
 
 def _transformers(lane: Lane, case: dict[str, Any]) -> None:
-    """In a process of its own, so that its memory is given back."""
+    """Measure transformers in another process, so that its memory is freed."""
     command = [sys.executable, "-m", "benchmarks.engines.vanilla", "--model", lane.host.model]
     for point in case["point"]:
         videos = [str(_proxy(lane, "20x476x280", next(lane.next_clip))) for _ in range(point["requests"])]
@@ -294,7 +295,7 @@ def _transformers(lane: Lane, case: dict[str, Any]) -> None:
 
 
 def _prompt(point: dict[str, Any]) -> str:
-    """The one that gives 1,752 prompt tokens with the fixed proxy, or clipdex's own."""
+    """Return the prompt with 1,752 prompt tokens for the fixed proxy, or clipdex's prompt."""
     if point.get("prompt") != "describe":
         return PROMPT
     from clipdex.captions.strategies import prompt_text
@@ -329,7 +330,7 @@ _SGLANG = ("sglang", "serve")
 
 
 def _flush(server: Server) -> None:
-    """Forget what earlier points left in the prefix cache."""
+    """Clear the prefix cache."""
     if server.engine in _SGLANG:
         request = urllib.request.Request(f"{server.url}/flush_cache", method="POST")
         try:
@@ -339,14 +340,14 @@ def _flush(server: Server) -> None:
 
 
 def _log_of(server: Server, since: float) -> list[str]:
-    """What SGLang said of its batches meanwhile: every twentieth line."""
+    """Return every twentieth line of SGLang's log about its batches."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
     lines = [line for line in server.log.read_text(errors="replace").splitlines() if "#running-req" in line]
     return [line[:300] for line in lines if line[1:20] >= stamp][::20][:60]
 
 
 def make_proxies(work: Path, kinds: dict[str, int]) -> None:
-    """So many proxies of each kind, from WORK/clips, by clipdex's own preparation."""
+    """Write this many proxies of each kind from WORK/clips, with clipdex's preparation."""
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as processes:
         for kind, wanted in kinds.items():
             folder = work / "proxies" / kind
@@ -368,7 +369,7 @@ def _make_proxy(clip: Path, kind: str, folder: Path) -> None:
 
 
 def machine(host: Host) -> dict[str, Any]:
-    """What it is measured on."""
+    """Describe the machine."""
     cards = subprocess.run(
         ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"],
         capture_output=True, text=True,

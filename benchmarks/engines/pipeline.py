@@ -1,8 +1,8 @@
-"""A server driven by clipdex, from stored clips: read, digest, decode, ask, gates, caption in the store.
+"""Measure a server with clipdex, from stored clips: read, digest, decode, request, check, store captions.
 
-Batches run as the deployment runs them: `slots` at a time, each in a fresh process of its own, with requests of its own
-in flight. Airflow's own time a task (about 0.2 s) and the index are not in it. Gates are open, since random weights
-write no language; everything else is the product's own path.
+Batches run as in a deployment: `slots` in parallel, each in a new process with its own requests in flight. Airflow's
+overhead per task (about 0.2 s) and the index are excluded. Quality gates are disabled, because random weights write no
+language. All other code is that of production.
 
     python -m benchmarks.engines.pipeline JOB.json        (one batch; used by run())
 """
@@ -26,7 +26,7 @@ DAY = "2026-11-03"
 
 
 def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any]) -> dict[str, Any]:
-    """Caption these clips; rates from the outcomes, totals of the batches, CPU seconds a clip."""
+    """Caption these clips; return rates from the outcomes, totals of the batches, and CPU seconds per clip."""
     from clipdex.captions.engines import open_captioner
     from clipdex.config import Settings
     from clipdex.runs.outcomes import run_outcomes
@@ -42,7 +42,7 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
     settings = Settings.load(**given)
     store, source = Store.open(settings), Source(settings)
     began = time.time()
-    # There is no embedding model on a GPU host, and nothing is indexed here.
+    # The GPU host has no embedding model; nothing is indexed.
     found = survey(store, source, [DAY], CompletionCriteria(open_captioner(settings).fingerprint.digest(), "none"))
     plan = plan_run(settings, store, source, "bench.1", found)
     jobs = []
@@ -54,20 +54,20 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
         batches = list(slots.map(_batch, jobs))
     seconds = time.time() - began
     outcomes = list(run_outcomes(store, DAY, "bench.1").values())
-    asked = [_sample(one, began) for one in outcomes if one.answered_at]
-    told = rates(asked, point["slots"] * point["in_flight"]).to_json() if asked else {}
+    samples = [_sample(one, began) for one in outcomes if one.answered_at]
+    measured = rates(samples, point["slots"] * point["in_flight"]).to_json() if samples else {}
     counts: dict[str, int] = {}
     for one in outcomes:
         counts[str(one.outcome)] = counts.get(str(one.outcome), 0) + 1
     return {
-        "clips": len(clips), "seconds": round(seconds, 2), "clips_per_s": round(len(asked) / seconds, 3),
-        "outcomes": counts, "rates": told, "batches": batches,
+        "clips": len(clips), "seconds": round(seconds, 2), "clips_per_s": round(len(samples) / seconds, 3),
+        "outcomes": counts, "rates": measured, "batches": batches,
         "cpu_s_a_clip": round(sum(one.get("cpu_s", 0.0) for one in batches) / max(1, len(clips)), 3),
     }  # fmt: skip
 
 
 def caption(job: Path) -> dict[str, Any]:
-    """One batch, in this process."""
+    """Caption one batch in this process."""
     from clipdex.captions.caption import Gates
     from clipdex.captions.engines import open_captioner
     from clipdex.config import Settings
@@ -76,8 +76,8 @@ def caption(job: Path) -> dict[str, Any]:
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
 
-    told = json.loads(job.read_text())
-    settings, batch = Settings.load(**told["settings"]), BatchRef.from_json(told["batch"])
+    task = json.loads(job.read_text())
+    settings, batch = Settings.load(**task["settings"]), BatchRef.from_json(task["batch"])
 
     async def work() -> dict[str, Any]:
         captioner = open_captioner(settings)
@@ -97,7 +97,7 @@ def caption(job: Path) -> dict[str, Any]:
 
 
 class _Unjudged:
-    """A captioner whose answers all have the same length: that they end there says nothing of them."""
+    """Replace the finish reason by "stop": all responses end at max_tokens."""
 
     def __init__(self, captioner: Any) -> None:
         self._captioner = captioner
@@ -134,7 +134,7 @@ def _batch(job: Path) -> dict[str, Any]:
 
 
 def _sample(outcome: Any, began: float) -> Sample:
-    """An outcome says when the engine answered, and how long it took."""
+    """Convert an outcome, which has the time and duration of the response."""
     end = datetime.fromisoformat(outcome.answered_at).timestamp() - began
     return Sample(end - outcome.seconds, end, outcome.prompt_tokens, outcome.completion_tokens)
 

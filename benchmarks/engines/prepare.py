@@ -1,4 +1,4 @@
-"""What a measurement needs before it starts: clips and their proxies. Runs while the engines are being unpacked.
+"""Generate the clips and proxies of a measurement, while the engines are being unpacked.
 
 python -m benchmarks.engines.prepare WORK --films DIR --clips 4096 --proxy 20x476x280=4096 --proxy 10x476x280=1024
 """

@@ -1,7 +1,7 @@
-"""Engines on this host: started on a free port, waited for, stopped with all they started.
+"""Start engines on a free port of this host, wait until they are healthy, and stop them with all child processes.
 
-SGLang and vLLM are looked for in SITES (where unpack.sh put them), else where Python finds them. The stand-in of the
-tests takes their place for a rehearsal without a GPU.
+SGLang and vLLM are imported from Host.sites (written by unpack.sh) or from Python's path. The stand-in of the tests can
+replace them for a rehearsal without a GPU.
 """
 
 import contextlib
@@ -25,15 +25,16 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 class ServerDied(Exception):
-    """An engine that did not become healthy, or is gone; the message ends with its last lines."""
+    """An engine did not become healthy, or ended; the message includes its last lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where things lie on the GPU host.
+    """The paths on the GPU host.
 
-    sites: by engine, the folder that PYTHONPATH must name; model: its folder, which is served under the name served;
-    load_format: dummy draws the weights at random.
+    sites: PYTHONPATH folder by engine
+    model: model folder; served: name under which it is served
+    load_format: dummy for random weights
     """
 
     sites: Mapping[str, str] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class Server:
         return self.process.poll() is None
 
     def cpu_s(self) -> float:
-        """CPU seconds of this process and all its children, so far."""
+        """Return the CPU time of this process and its children so far [s]."""
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(self.process.pid)
             return sum(_cpu_s(one) for one in (root, *root.children(recursive=True)))
@@ -86,7 +87,7 @@ def start(
     log: Path,
     wait_s: float,
 ) -> Server:
-    """Raises ServerDied."""
+    """Start an engine and wait until it is healthy. Raise ServerDied."""
     port = _free_port()
     command = _command(engine, host, port, flags)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +110,7 @@ def start(
 
 
 def start_gateway(urls: Sequence[str], log: Path) -> Server:
-    """docker/gateway/serve before these nodes. Raises ServerDied."""
+    """Start docker/gateway/serve in front of these nodes. Raise ServerDied."""
     port = _free_port()
     command = [sys.executable, str(REPOSITORY / "docker/gateway/serve"), "--port", str(port), *urls]
     began = time.monotonic()
@@ -143,7 +144,7 @@ def _command(engine: str, host: Host, port: int, flags: Sequence[str]) -> list[s
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", host.model, *common, *flags]
     if engine == "stand-in":
         return [sys.executable, "-m", "tests.support.engine", "--port", str(port), "--model", host.served, *flags]
-    raise SystemExit(f"engine {engine!r}: serve, sglang, vllm or stand-in")
+    raise SystemExit(f"unknown engine {engine!r}: use serve, sglang, vllm or stand-in")
 
 
 def _environment(host: Host, engine: str, gpu: int, env: Mapping[str, str]) -> dict[str, str]:
@@ -170,7 +171,7 @@ def _answers(url: str) -> bool:
 
 
 def _wait_for_memory() -> None:
-    """The driver gives a dead process's memory back a moment later."""
+    """Wait until the driver has freed the memory of an ended process."""
     time.sleep(2.0)
 
 

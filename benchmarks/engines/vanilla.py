@@ -1,4 +1,4 @@
-"""clipdex's in-process engine, vanilla PyTorch, with random weights: so many clips, so many at once.
+"""Measure clipdex's in-process engine (plain PyTorch) with random weights.
 
 python -m benchmarks.engines.vanilla --model DIR --batch 1 --tokens 512 PROXY...
 """
@@ -48,24 +48,24 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     videos = [Video(path.read_bytes(), 2.0) for path in args.videos]
 
-    async def ask(video: Video, tokens: int, since: float) -> None:
+    async def request(video: Video, tokens: int, since: float) -> None:
         start = time.monotonic() - since
-        question = ModelRequest(PROMPT, Generation(tokens, temperature=0.2), video)
-        reply = await model.ask(question)
+        prompt = ModelRequest(PROMPT, Generation(tokens, temperature=0.2), video)
+        reply = await model.complete(prompt)
         samples.append(Sample(start, time.monotonic() - since, reply.prompt_tokens, reply.completion_tokens))
 
-    await ask(videos[0], args.tokens, began)  # the first one compiles and allocates
+    await request(videos[0], args.tokens, began)  # warm-up: compiles and allocates
     samples.clear()
     began = time.monotonic()
     for first in range(0, len(videos), args.batch):
-        await asyncio.gather(*(ask(one, args.tokens, began) for one in videos[first : first + args.batch]))
+        await asyncio.gather(*(request(one, args.tokens, began) for one in videos[first : first + args.batch]))
     await model.aclose()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {"load_s": round(load_s, 1), "versions": versions, "rates": rates(samples, args.batch).to_json()}
 
 
 def _random_weights(device: str) -> Any:
-    """As the servers' --load-format dummy: the speed is real, the text is not, and no token ends it."""
+    """Return a loader with random weights, like --load-format dummy: real speed, random text, no end token."""
 
     def load(folder: Path, **_: Any) -> Any:
         import torch

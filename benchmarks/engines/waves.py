@@ -1,9 +1,9 @@
-"""What an SGLang server did with its time, from its own log: answers a second, prefill and decode.
+"""Extract responses per second, prefill and decode rates from the log of an SGLang server.
 
     python -m benchmarks.engines.waves SERVER.log [--from HH:MM:SS --to HH:MM:SS] > waves.json
 
-A closed loop of requests that all write the same number of tokens marches in step: all are prefilled, all are decoded,
-all end together. Here one sees how long each part takes.
+In a closed loop with a fixed number of output tokens, all requests are prefilled, decoded and completed together. The
+output shows the time of each phase.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def read(lines: list[str], first: str, last: str) -> dict[str, Any]:
-    """answered: by second; prefill: [second, tokens, tokens/s]; decode: [second, running, tokens/s, waiting]."""
+    """Parse a log. prefill: [second, tokens, tokens/s]; decode: [second, running, tokens/s, waiting]."""
     answered: Counter[str] = Counter()
     prefill: list[list[Any]] = []
     decode: list[list[Any]] = []

@@ -1,7 +1,7 @@
-"""Prepare a deployment: its database, pools, connections and the admin's password. Runs at every start.
+"""Prepare a deployment at every start: database, pools, connections and the admin's password.
 
-Pools that exist keep the slots that somebody gave them. The connections are written anew: the environment is the
-truth about addresses and keys, so that a changed key needs a restart and no visit to the UI.
+Existing pools keep their slots. Connections are overwritten from the environment: a changed address or key needs a
+restart and no change in the UI.
 """
 
 import json
@@ -26,19 +26,19 @@ def main() -> None:
 
 
 def connections(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Airflow's connections by id: what the environment says of addresses and keys."""
-    said = defaultdict(str, environment)
-    engines = json.loads(said["CLIPDEX_ENGINE__BASE_URLS"] or "[]")
+    """Return Airflow's connections by id, with the addresses and keys from the environment."""
+    values = defaultdict(str, environment)
+    engines = json.loads(values["CLIPDEX_ENGINE__BASE_URLS"] or "[]")
     return {
-        "clipdex_source": _storage(said["CLIPDEX_SOURCE__URL"], said),
-        "clipdex_store": _storage(said["CLIPDEX_STORE__URL"], said),
-        "clipdex_engine": _connection(host=",".join(engines), password=said["CLIPDEX_ENGINE__API_KEY"]),
-        "clipdex_index": _connection(host=said["CLIPDEX_INDEX__URL"], password=said["CLIPDEX_INDEX__API_KEY"]),
+        "clipdex_source": _storage(values["CLIPDEX_SOURCE__URL"], values),
+        "clipdex_store": _storage(values["CLIPDEX_STORE__URL"], values),
+        "clipdex_engine": _connection(host=",".join(engines), password=values["CLIPDEX_ENGINE__API_KEY"]),
+        "clipdex_index": _connection(host=values["CLIPDEX_INDEX__URL"], password=values["CLIPDEX_INDEX__API_KEY"]),
     }
 
 
 def write_password(path: Path, environment: Mapping[str, str]) -> None:
-    """The file from which Airflow's own simple login reads."""
+    """Write the passwords file of Airflow's simple auth manager."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.touch(mode=0o600)
@@ -46,13 +46,13 @@ def write_password(path: Path, environment: Mapping[str, str]) -> None:
     part.replace(path)
 
 
-def _storage(url: str, said: Mapping[str, str]) -> dict[str, Any]:
-    """Keys and endpoint belong to object storage alone."""
+def _storage(url: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the connection of a storage URL. Only s3:// URLs get keys and an endpoint."""
     if not url.startswith("s3://"):
         return _connection(host=url)
-    endpoint = said["S3_ENDPOINT_URL"]
+    endpoint = values["S3_ENDPOINT_URL"]
     options = json.dumps({"options": {"endpoint_url": endpoint}}) if endpoint else ""
-    return _connection(host=url, login=said["S3_KEY"], password=said["S3_SECRET"], extra=options)
+    return _connection(host=url, login=values["S3_KEY"], password=values["S3_SECRET"], extra=options)
 
 
 def _connection(**fields: str) -> dict[str, Any]:

@@ -1,16 +1,15 @@
-"""The bridge to Airflow: connections, pools, retry policy, map index names. Nothing else in clipdex imports Airflow.
+"""The tasks of the DAGs: connections, pools, retry policy, map index names. Nothing else in clipdex imports Airflow.
 
-A run may be told to take other Connections than these for source and engine; their names, too, begin with clipdex_, so
-that who may trigger a run cannot send clips to, or read files by, what somebody else keeps in Airflow.
+The params source and engine may name other Connections than these. Their names begin with clipdex_, too, so that a user
+who may trigger a run reaches no other Connection of this Airflow.
 
-Connections (all optional; what they hold is laid over the CLIPDEX_* settings):
+Connections (all optional; their fields override the CLIPDEX_* settings):
     clipdex_source  host: URL of the archive; login, password: key and secret; extra: fields of config.Source
     clipdex_store   host: URL of the artifact store; login, password; extra: fields of config.StoreSettings
     clipdex_engine  host: base URLs, comma-separated; password: API key; extra: fields of config.Engine (name, model, …)
     clipdex_index   host: URL of a Qdrant server; password: API key; extra: fields of config.Index
 """
 
-import asyncio
 import logging
 from datetime import date, timedelta
 from typing import Any
@@ -23,6 +22,7 @@ from clipdex import metrics
 from clipdex.captions.caption import Flaw
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, LeaseHeld, Reason
+from clipdex.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 metrics.send_to(stats)
@@ -31,22 +31,22 @@ CAPTIONING, INDEXING = "captioning", "indexing"
 """Pools, made at deployment from docker/airflow/pools.json. A slot is a batch, with its requests in flight."""
 
 CLIPS = Asset(name="clips", uri="clipdex://index/clips")
-"""Updated once a run that wrote points."""
+"""Updated once per run that wrote points."""
 
 OUTCOMES = "clipdex_outcomes"
-"""The XCom in which a task says which batch it works on, RUN/DAY/BATCH: what the plugin links to."""
+"""The XCom that names the batch of a task, RUN/DAY/BATCH: the target of the plugin's link."""
 
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule("clipdex.errors.ConfigurationError", RetryAction.FAIL, reason="a person must change something first"),
-        RetryRule("clipdex.errors.RunIncomplete", RetryAction.FAIL, reason="asking again does not change the outcome"),
+        RetryRule("clipdex.errors.RunIncomplete", RetryAction.FAIL, reason="another try does not change the outcome"),
         RetryRule("builtins.PermissionError", RetryAction.FAIL, reason="the store refuses its key, or the folder"),
         RetryRule("clipdex.errors.Unavailable", RetryAction.RETRY, reason="engine, index or lease: try again later"),
     ]
 )
 
-# The first retry comes soon, for a worker that was killed; all of them together wait for a node that loads its model
-# again, and longer than a lease lasts that nobody renews.
+# The first retry comes soon, for a killed worker; all of them together outlast a node that loads its model and a lease
+# that is not renewed.
 DEFAULTS = {
     "owner": "clipdex",
     "retries": 6,
@@ -62,9 +62,9 @@ PARAMS = {
     "engine": Param("clipdex_engine", type="string", pattern="^clipdex_", description="Connection of the engine"),
     "batch_size": Param(None, type=["null", "integer"], minimum=1, maximum=512, description="Clips a batch"),
     "in_flight": Param(None, type=["null", "integer"], minimum=1, maximum=1024, description="Open requests a batch"),
-    "recaption": Param(False, type="boolean", description="Ask again even for clips that have a caption"),
+    "recaption": Param(False, type="boolean", description="Caption again clips that have a caption"),
     "recaption_for": Param(
-        [], type="array", items={"enum": [*Flaw]}, description="Ask again for captions with these flaws"
+        [], type="array", items={"enum": [*Flaw]}, description="Replace captions that have one of these flaws"
     ),
     "retry_quarantined": Param(
         [], type="array", items={"enum": ["all", *Reason]}, description="Quarantined clips to try again, by reason"
@@ -82,147 +82,113 @@ REINDEX_PARAMS = {
 
 
 def discover() -> list[dict[str, Any]]:
-    """Plan this run: the batches to expand over, as pointers."""
+    """Plan this run and return pointers to its batches, to expand over."""
     from clipdex.runs import leases
-    from clipdex.runs.planning import CompletionCriteria, plan_run, run_label, survey
-    from clipdex.storage.artifacts import Store
-    from clipdex.storage.source import Source
+    from clipdex.runs.planning import run_label
 
     context = get_current_context()
-    params, settings = context["params"], run_settings()
-    store, source = Store.open(settings), Source(settings)
+    params, pipeline = context["params"], Pipeline.open(run_settings())
     tries = [run_label(context["run_id"], number) for number in range(1, context["ti"].try_number + 1)]
-    run, seconds = tries[-1], settings.batches.lease_s
+    run, seconds = tries[-1], pipeline.settings.batches.lease_s
     held: list[str] = []
-    what = CompletionCriteria.under(
-        settings, params["recaption"], tuple(params["recaption_for"]), tuple(params["retry_quarantined"])
+    criteria = pipeline.criteria(
+        recaption=params["recaption"],
+        recaption_for=params["recaption_for"],
+        retry_quarantined=params["retry_quarantined"],
     )
-    day, before = _days(context, settings.source.lookback_days)
+    day, before = _days(context, pipeline.settings.source.lookback_days)
     try:
         if day:
-            _hold(store, day, tries, seconds, held)
-            _hold_what_is_free(store, before, tries, seconds, held)
-        found = survey(store, source, held, what, prefix=None if day else params["prefix"])
+            _hold(pipeline.store, day, tries, seconds, held)
+            _hold_what_is_free(pipeline.store, before, tries, seconds, held)
+        found = pipeline.survey(held, criteria, prefix=None if day else params["prefix"])
         for one in found.to_do:
-            _hold(store, one, tries, seconds, held)
-        plan = plan_run(settings, store, source, run, found, what)
+            _hold(pipeline.store, one, tries, seconds, held)
+        plan = pipeline.plan(run, found, criteria)
     except BaseException:
         for one in held:
-            leases.release(store, one, run)
+            leases.release(pipeline.store, one, run)
         raise
     context["ti"].xcom_push(key="run", value=run)
     return [batch.to_json() for batch in plan.batches]
 
 
 def caption(batch: dict[str, Any]) -> dict[str, Any]:
-    """Caption one batch; returns counts."""
-    from clipdex.captions.engines import open_captioner
-    from clipdex.stages.caption import caption_batch
-    from clipdex.storage.artifacts import Store
-    from clipdex.storage.source import Source
-
-    ref, settings = _named(batch), run_settings()
-    try_number = get_current_context()["ti"].try_number
-
-    async def run() -> dict[str, Any]:
-        captioner = open_captioner(settings)
-        try:
-            totals = await caption_batch(settings, Store.open(settings), Source(settings), captioner, ref, try_number)
-        finally:
-            await captioner.aclose()
-        return totals.to_json()
-
-    return asyncio.run(run())
+    """Caption one batch and return counts."""
+    ref, pipeline = _named(batch), Pipeline.open(run_settings())
+    return pipeline.caption(ref, get_current_context()["ti"].try_number).to_json()
 
 
 def index(batch: dict[str, Any]) -> dict[str, Any]:
-    """Make what is captioned of one batch searchable; returns counts."""
-    from clipdex.index.embeddings import open_embedder
-    from clipdex.stages.index import index_batch
-    from clipdex.storage.artifacts import Store
-
-    ref, settings = _named(batch), run_settings()
-    try_number = get_current_context()["ti"].try_number
-    return index_batch(settings, Store.open(settings), open_embedder(settings.embedding), ref, try_number).to_json()
+    """Index the captions of one batch and return counts."""
+    ref, pipeline = _named(batch), Pipeline.open(run_settings())
+    return pipeline.index(ref, get_current_context()["ti"].try_number).to_json()
 
 
 def report() -> int:
-    """Tell what the run did; returns how many chunks it wrote. Fails where the run must not look green."""
-    from clipdex.runs.report import check_report, report_run
-    from clipdex.storage.artifacts import Store
+    """Write the report of the run and return how many chunks it wrote. Raises where the run must not be green."""
+    from clipdex.runs.report import check_report
 
-    settings = run_settings()
+    pipeline = Pipeline.open(run_settings())
     run = get_current_context()["ti"].xcom_pull(task_ids="discover", key="run")
     if not run:
         raise ConfigurationError("discover did not finish, so nothing was planned: read its log, then clear it")
-    told = report_run(Store.open(settings), run)
-    check_report(told, settings.quarantine)
-    return told.total("chunks")
+    done = pipeline.report(run)
+    check_report(done, pipeline.settings.quarantine)
+    return done.total("chunks")
 
 
 async def searchable_too_late(context: dict[str, Any]) -> None:
-    """A run has not ended by its deadline: say so in the log of the triggerer, where this runs. Airflow counts it."""
+    """Log in the triggerer, where this runs, that a run has not ended by its deadline. Airflow counts it."""
     run, due = context["dag_run"], context["deadline"]["deadline_time"]
     nightly = run["run_type"] == "scheduled"
     log.log(
         logging.ERROR if nightly else logging.INFO,
         "%s of %s: not searchable by %s (%s now): look for tasks that are retried or wait for a slot of a pool; "
-        "docs/observability.md tells what each means", run["dag_run_id"], run["partition_key"] or "no day", due,
+        "docs/observability.md explains each", run["dag_run_id"], run["partition_key"] or "no day", due,
         run["state"],
     )  # fmt: skip
 
 
 def publish(chunks: int) -> None:
-    """One event for whoever schedules on the asset, if there is news."""
+    """Emit one asset event for schedules on the asset, if points were written."""
     if not chunks:
         raise AirflowSkipException("no points were written, so there is no event")
 
 
 def prune() -> dict[str, Any]:
-    """Delete from the store what is older than its retention; returns counts."""
-    from clipdex.runs import retention
-    from clipdex.storage.artifacts import Store
-
-    settings = server_settings()
-    return retention.prune(Store.open(settings), settings.store.retention_days).to_json()
+    """Delete what is older than the store's retention and return counts."""
+    return Pipeline.open(server_settings()).prune().to_json()
 
 
 def days_to_reindex() -> list[list[str]]:
-    """What to expand over: a day each, or some where there are more days than mapped tasks may be."""
-    from clipdex.stages import reindex
-    from clipdex.storage.artifacts import Store
-
-    settings = reindex_settings()
-    days = reindex.days_to_reindex(Store.open(settings))
-    size = -(-len(days) // settings.batches.max_batches)
+    """Return what to expand over: one day each, or several where there are more days than mapped tasks may be."""
+    pipeline = Pipeline.open(reindex_settings())
+    days = pipeline.days_to_reindex()
+    size = -(-len(days) // pipeline.settings.batches.max_batches)
     return [days[start : start + size] for start in range(0, len(days), size)]
 
 
 def reindex(days: list[str]) -> list[dict[str, Any]]:
-    """Put some days into the collection of these settings; returns counts of each."""
-    from clipdex.index.embeddings import open_embedder
-    from clipdex.stages.reindex import reindex_day
-    from clipdex.storage.artifacts import Store, run_name
+    """Write some days into the collection of these settings and return counts of each."""
+    from clipdex.storage.artifacts import run_name
 
-    context, settings = get_current_context(), reindex_settings()
+    context, pipeline = get_current_context(), Pipeline.open(reindex_settings())
     context["days"] = " … ".join(dict.fromkeys([days[0], days[-1]]))  # type: ignore[typeddict-unknown-key]
-    store, embedder = Store.open(settings), open_embedder(settings.embedding)
     run, try_number = run_name(context["run_id"]), context["ti"].try_number
-    return [reindex_day(settings, store, embedder, day, run, try_number).to_json() for day in days]
+    return [pipeline.reindex_day(day, run, try_number).to_json() for day in days]
 
 
 def serve(reindexed: Any) -> dict[str, Any]:
-    """Let searches read what was reindexed."""
-    from clipdex.index.embeddings import open_embedder
-    from clipdex.stages import reindex
+    """Switch searches to what was reindexed."""
+    from clipdex.stages.reindex import DayTotals
 
-    settings = reindex_settings()
-    days = [reindex.DayTotals(**day) for days in reindexed for day in days]
-    return reindex.serve(settings, open_embedder(settings.embedding), days).to_json()
+    days = [DayTotals(**day) for days in reindexed for day in days]
+    return Pipeline.open(reindex_settings()).serve(days).to_json()
 
 
 def reindex_settings() -> Settings:
-    """The settings with the index of this run's params."""
+    """Return the settings with the index that this run's params describe."""
     params = get_current_context()["params"]
     chunking = {"tokens": params["chunk_tokens"], "overlap": params["chunk_overlap"]}
     return Settings.load(
@@ -233,7 +199,7 @@ def reindex_settings() -> Settings:
 
 
 def run_settings() -> Settings:
-    """The settings with this run's connections and params laid over them."""
+    """Return the settings, overridden by this run's connections and params."""
     params = get_current_context()["params"]
     engine = connection(params["engine"], many="base_urls", secret="api_key")
     if params["in_flight"]:
@@ -245,12 +211,12 @@ def run_settings() -> Settings:
 
 
 def server_settings() -> Settings:
-    """What a server needs that shows what runs have done: store and index, outside of any run."""
+    """Return the settings of the web pages: store and index, outside of any run."""
     return Settings.load(**_kept())
 
 
 def connection(conn_id: str, *, many: str = "", user: str = "", secret: str) -> dict[str, Any]:
-    """The settings that a Connection holds: its extra, its host as url (or as many addresses), login and password."""
+    """Return the settings in a Connection: its extra, its host as url (or as several addresses), login and password."""
     try:
         found = Connection.get(conn_id)
     except AirflowNotFoundException:
@@ -272,7 +238,7 @@ def connection(conn_id: str, *, many: str = "", user: str = "", secret: str) -> 
 
 
 def _kept() -> dict[str, Any]:
-    """Where what runs make is kept: the same for every run, whoever reads it."""
+    """Return the connections of store and index, the same for every run."""
     return {
         "store": connection("clipdex_store", user="key", secret="secret"),
         "index": connection("clipdex_index", secret="api_key"),
@@ -280,7 +246,7 @@ def _kept() -> dict[str, Any]:
 
 
 def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
-    """The day of this run, and for a nightly run the days before it that are looked at once more."""
+    """Return the day of this run, and for a nightly run the days to look back at."""
     params = context["params"]
     key = context["dag_run"].partition_key or params["day"]
     if key is None and not params["prefix"]:
@@ -297,7 +263,7 @@ def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
 
 
 def _hold(store: Any, day: str, tries: list[str], seconds: float, held: list[str]) -> None:
-    """Take the lease of a day, also from a try of this run that was killed. tries: the last one is now."""
+    """Acquire the lease of a day, also from a killed try of this run. tries: labels, the current one last."""
     from clipdex.runs import leases
 
     if day in held:
@@ -309,7 +275,7 @@ def _hold(store: Any, day: str, tries: list[str], seconds: float, held: list[str
 
 
 def _hold_what_is_free(store: Any, days: list[str], tries: list[str], seconds: float, held: list[str]) -> None:
-    """The leases of the days looked back at that nobody works on."""
+    """Acquire the leases of those days that are free."""
     for day in days:
         try:
             _hold(store, day, tries, seconds, held)
@@ -318,7 +284,7 @@ def _hold_what_is_free(store: Any, days: list[str], tries: list[str], seconds: f
 
 
 def _named(batch: dict[str, Any]) -> Any:
-    """The pointer, its label shown as the map index, its outcomes linked."""
+    """Return the batch; set its label as the map index, and its outcomes as the link's target."""
     from clipdex.runs.planning import BatchRef
 
     ref, context = BatchRef.from_json(batch), get_current_context()

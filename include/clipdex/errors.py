@@ -1,15 +1,15 @@
-"""What can go wrong, and who has to act.
+"""Errors, and who has to act on them.
 
 ClipdexError
-├── ConfigurationError    a person must act: wrong key, wrong model, mismatch; the task fails at once
-├── Unavailable           nobody must act: the same call may succeed later; the task is retried
+├── ConfigurationError    permanent until a person acts: wrong key, wrong model, mismatch; the task fails at once
+├── Unavailable           transient: the same call may succeed later; the task is retried
 │   ├── EngineUnavailable   connect, 408/409/425/429, 5xx, timeout
 │   ├── IndexUnavailable    Qdrant does not answer, or another process holds the embedded index
 │   └── LeaseHeld           another run works on the same day
-├── NothingIndexed        there is no index yet to search or to change: run an ingestion first
-├── BatchRejected         too many clips of one batch were refused for one reason to believe it
+├── NothingIndexed        there is no index yet: run an ingestion first
+├── BatchRejected         too many clips of one batch were rejected for one reason to be credible
 ├── RunIncomplete         a planned clip has no final outcome, or too many went to quarantine
-└── ClipRejected          never again for this clip as it is: a reason and a detail, then quarantine
+└── ClipRejected          permanent for this clip version: a reason and a detail, then quarantine
 """
 
 from enum import StrEnum
@@ -18,9 +18,9 @@ from clipdex.sanitize import escape_line
 
 
 class Reason(StrEnum):
-    """Why a clip is in quarantine. The value is what a person reads in outcomes and reports."""
+    """Name why a clip is in quarantine. Outcomes and reports show the value."""
 
-    # seen by our own decoder
+    # found by the decoder
     EMPTY_FILE = "empty_file"
     NO_VIDEO = "no_video"
     UNDECODABLE = "undecodable"
@@ -30,10 +30,10 @@ class Reason(StrEnum):
     DECODE_LIMIT = "decode_limit"
     MISSING = "missing"
     UNREADABLE = "unreadable"
-    # said by the engine, and confirmed
+    # reported by the engine and confirmed
     REJECTED_BY_ENGINE = "rejected_by_engine"
     ENGINE_FAILED = "engine_failed"
-    # the gates a caption must pass
+    # found by the quality gates
     CAPTION_EMPTY = "caption_empty"
     CAPTION_TOO_SHORT = "caption_too_short"
     CAPTION_TOO_LONG = "caption_too_long"
@@ -54,20 +54,20 @@ _SEEN_BY_DECODER = {
 
 
 class ClipdexError(Exception):
-    """Anything clipdex raises on purpose. What it says is one line, whatever file names and servers put into it."""
+    """Signal any error that clipdex raises. The message is escaped to one line."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(escape_line(message))
 
 
 class ConfigurationError(ClipdexError):
-    """A person must change something before it can work."""
+    """Signal a permanent error that a person must fix."""
 
 
 class Unavailable(ClipdexError):
-    """The same call may succeed later.
+    """Signal a transient error: the same call may succeed later.
 
-    retry_after_s: what the other side asked for, in seconds, where it said so.
+    retry_after_s: wait requested by the server [s], or None
     """
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
@@ -76,34 +76,35 @@ class Unavailable(ClipdexError):
 
 
 class EngineUnavailable(Unavailable):
-    """The captioning engine did not answer, or asked us to come back."""
+    """Signal that the captioning engine did not respond or is overloaded."""
 
 
 class IndexUnavailable(Unavailable):
-    """Qdrant did not answer, or another process holds the embedded index."""
+    """Signal that Qdrant did not respond, or that another process holds the embedded index."""
 
 
 class LeaseHeld(Unavailable):
-    """Another run is working on the same day."""
+    """Signal that another run holds the lease on the day."""
 
 
 class NothingIndexed(ClipdexError):
-    """There is no index yet: run an ingestion first."""
+    """Signal that there is no index yet: run an ingestion first."""
 
 
 class BatchRejected(ClipdexError):
-    """One reason for so many clips of a batch that the fault is hardly theirs."""
+    """Signal that one reason rejects so many clips of a batch that the engine or the settings are suspect."""
 
 
 class RunIncomplete(ClipdexError):
-    """A run ended, and what it set out to do is not done."""
+    """Signal that a run ended with unfinished clips or too many in quarantine."""
 
 
 class ClipRejected(ClipdexError):
-    """This clip, as it is, will never get a caption.
+    """Signal that this clip version cannot get a caption.
 
-    reason: for counting; detail: for the person who looks at the clip; text: the caption that
-    failed a gate, kept for that person.
+    reason: for counting
+    detail: for a person
+    text: the caption that failed a gate, or ""
     """
 
     def __init__(self, reason: Reason, detail: str, text: str = "") -> None:

@@ -1,8 +1,8 @@
-"""Metrics: what a run does, as numbers for whoever watches it. Every name is told in docs/observability.md.
+"""Metrics: counters and gauges of a run. docs/observability.md lists every name.
 
-Counters only grow, and are counted when something happens, so that a killed task takes nothing with it. They go to
-Airflow's own StatsD or OpenTelemetry (airflow_tasks.py); without it, as on the command line, nothing is sent. A name
-carries all that tells one number from another, since plain StatsD has no tags.
+Counters are incremented at each event, so that a killed task loses none. They go to Airflow's StatsD or OpenTelemetry
+(airflow_tasks.py); without it, as on the command line, nothing is sent. Plain StatsD has no tags, so each metric has
+its own name.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class Sink(Protocol):
-    """What takes numbers: Airflow's facade over StatsD and OpenTelemetry."""
+    """Receive metrics: the interface of Airflow's StatsD and OpenTelemetry clients."""
 
     def incr(self, stat: str, count: int, /) -> None: ...
 
@@ -21,13 +21,13 @@ _sink: Sink | None = None
 
 
 def send_to(sink: Sink | None) -> None:
-    """From now on, in this process."""
+    """Set the sink of this process; None drops metrics."""
     global _sink
     _sink = sink
 
 
 def count(name: str, by: float = 1) -> None:
-    """Add to a counter, in whole numbers: so seconds are counted as milliseconds."""
+    """Add to a counter. Values are rounded to integers, so durations are counted in milliseconds."""
     if _sink is not None and round(by) > 0:
         _sink.incr(f"clipdex.{name}", round(by))
 

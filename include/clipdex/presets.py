@@ -1,6 +1,6 @@
-"""Presets: what suits a family of models, as settings; whatever is set by hand wins over them.
+"""Presets: settings for a family of models. Explicit settings override them.
 
-A strategy has its own row, on which a preset's row is laid: a question a picture makes pictures dear.
+Each strategy has a row of settings, too, which the preset's row overrides: one request per frame makes frames costly.
 """
 
 from collections.abc import Mapping
@@ -21,22 +21,22 @@ STRATEGIES: Mapping[str, Row] = {
 }
 
 PRESETS: Mapping[str, Row] = {
-    # Sizes in multiples of 28 are what its processor would make of them anyway: nothing is resized on the GPU node.
+    # Its processor resizes to multiples of 28: with these sizes it resizes nothing on the GPU node.
     "qwen-vl": {
         "engine": {"strategy": "video", "max_tokens": 1024, "temperature": 0.2},
         "sampling": {"fps": 2.0, "max_frames": 32, "short_side": 448, "multiple_of": 28},
     },
-    # Cuts a picture into squares of 336 pixels; writes short texts unless it is asked for one thing after the other.
+    # Splits an image into squares of 336 pixels; writes short texts unless the prompt lists items one by one.
     "phi-vision": {
         "engine": {"strategy": "frames-merge", "max_tokens": 1024, "temperature": 0.2, "frame_tokens": 384},
         "sampling": {"short_side": 336},
     },
-    # Cuts one or two pictures into tiles of 384 pixels, and more than two not at all.
+    # Tiles one or two images at 384 pixels, but not more than two.
     "deepseek-vl2": {
         "engine": {"strategy": "frames-merge", "max_tokens": 1024, "temperature": 0.1, "frame_tokens": 384},
         "sampling": {"short_side": 384},
     },
-    # Small, with a context of 2,048 tokens: it follows a short prompt, and cannot read eight texts to merge them.
+    # Small, with a context of 2,048 tokens: follows short prompts, and cannot merge eight texts.
     "moondream": {
         "engine": {"strategy": "frames-concat", "prompt": "frame-short", "temperature": 0.0, "frame_tokens": 200},
         "sampling": {"short_side": 378},
@@ -45,7 +45,7 @@ PRESETS: Mapping[str, Row] = {
 
 
 def row(engine: Mapping[str, Any]) -> Row:
-    """What the strategy and the preset of these engine settings stand for. KeyError for a preset that is not known."""
+    """Return the settings of the strategy and preset of these engine settings. Raises KeyError for unknown presets."""
     preset = PRESETS[str(engine["preset"])] if engine.get("preset") else {}
     strategy = str(engine.get("strategy") or preset.get("engine", {}).get("strategy", "video"))
     rows = (STRATEGIES.get(strategy, {}), preset)

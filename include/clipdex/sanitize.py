@@ -1,7 +1,7 @@
-"""Text from outside, as a person may see it: file names, captions and servers' answers never steer a terminal or a log.
+"""Sanitize untrusted text for terminals and logs: file names, captions and server responses.
 
-What is escaped is what acts instead of being read: control characters (an escape sequence moves the cursor or sets the
-window's title), lone surrogates, which no terminal can be sent, and marks that turn the order of what follows.
+Escaped are control characters (escape sequences move the cursor or set the window title), lone surrogates, which cannot
+be encoded, and bidirectional marks, which reorder the text.
 """
 
 import re
@@ -12,17 +12,17 @@ _LINES = re.compile("(?![\n\t])" + _LINE.pattern)
 
 
 def escape_line(text: str) -> str:
-    """In one line: a file's name cannot write a line of its own into a log."""
+    """Escape to one line, so that a file name cannot forge a log line."""
     return _LINE.sub(_escaped, text)
 
 
 def escape_text(text: str) -> str:
-    """The same where new lines and tabs are welcome. JSON stays the JSON that it was."""
+    """Escape all but new lines and tabs. JSON stays valid and unchanged in meaning."""
     return _LINES.sub(_escaped, text)
 
 
 def percent_encode(text: str) -> str:
-    """As a part of a URI, which has no such characters: percent-encoded, byte by byte."""
+    """Percent-encode the characters that escape_line() escapes, byte by byte, for a URI."""
     return _LINE.sub(lambda found: quote(found[0], errors="surrogateescape"), text)
 
 

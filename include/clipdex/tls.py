@@ -1,4 +1,4 @@
-"""TLS: whom we believe to be who they say. Certificates are always checked; a private authority has a file."""
+"""TLS: certificate verification. Certificates are always verified; a private authority is configured as a PEM file."""
 
 import ssl
 
@@ -8,17 +8,20 @@ from clipdex.errors import ConfigurationError
 
 
 def certificates(ca_file: str, setting: str) -> ssl.SSLContext:
-    """The public authorities, or those of a PEM file instead. setting: what a person has to change, for errors."""
+    """Return a context with the public authorities, or with those of a PEM file. Raises ConfigurationError.
+
+    setting: the variable that names ca_file, for the error message
+    """
     if not ca_file:
         return httpx.create_ssl_context()
     try:
         return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ValueError) as error:  # absent, unreadable, or no PEM
+    except (OSError, ValueError) as error:  # missing, unreadable or not PEM
         raise ConfigurationError(f"{setting}={ca_file}: no certificates can be read there ({error})") from None
 
 
 def certificate_error(error: BaseException | None) -> str:
-    """Why a certificate was not believed, where that is at the bottom of an error; else ""."""
+    """Return why a certificate was rejected, if that caused the error; else ""."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, ssl.SSLCertVerificationError):

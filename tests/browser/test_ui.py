@@ -53,7 +53,7 @@ def test_the_page_clips_finds_a_clip_by_its_words(page: Page, backfilled, pictur
     page.goto("/")
     page.get_by_role("link", name="Clips", exact=True).click()
     clips = page.frame_locator("iframe")
-    clips.get_by_label("What to look for").fill("people riding bicycles")
+    clips.get_by_label("Search the clips").fill("people riding bicycles")
     clips.get_by_role("button", name="Search").click()
     first = clips.get_by_role("article").first
     expect(first).to_contain_text("bicycle", timeout=60 * SECONDS)

@@ -174,7 +174,7 @@ def _bad_node(faults: str) -> Scene:
 
 for _name, _faults in BAD_NODE.items():
     scenario(
-        f"bad node: {_name}", f"one node of three: {_name}", f"the stand-in is told {_faults}", drill={"fleet": 3},
+        f"bad node: {_name}", f"one node of three: {_name}", f"the stand-in is set to {_faults}", drill={"fleet": 3},
         quick=_name == "400 to every clip",
     )(_bad_node(_faults))  # fmt: skip
 
@@ -203,13 +203,14 @@ def _wrong(faults: str) -> Scene:
 
 for _name, _faults in WRONG.items():
     scenario(
-        f"engine: {_name}", f"engine: {_name}", f"the stand-in is told {_faults}, until a person repairs it and clears",
+        f"engine: {_name}", f"engine: {_name}",
+        f"the stand-in is set to {_faults}, until a person repairs it and clears",
         quick=_name == "404 for the model",
     )(_wrong(_faults))  # fmt: skip
 
 
 @scenario("few clips: 400 to every clip", "engine: 400 to every clip, and few clips in a batch",
-          "the stand-in is told 400:1.0, and batches are small; until a person repairs it and clears",
+          "the stand-in is set to 400:1.0, and batches are small; until a person repairs it and clears",
           drill={"batches": {"size": 4}})  # fmt: skip
 def _(drill: Drill, chance: random.Random, state: State) -> None:
     (engine,) = drill.engines
@@ -374,7 +375,7 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
 
 
 @scenario("server: another dimension", "Qdrant server: a collection of another dimension",
-          "somebody made a collection of 8 dimensions under our name; a person removes it and clears",
+          "a collection of 8 dimensions exists under the name; a person removes it and clears",
           served=True)  # fmt: skip
 def _(drill: Drill, chance: random.Random, state: State) -> None:
     from qdrant_client import models
@@ -432,10 +433,10 @@ def _torn(drill: Drill, chance: random.Random, prefix: str, least: int = 0) -> N
 
 
 TORN = {
-    "caption": ("captions", "index", "its caption is asked for again"),
-    "outcomes": ("outcomes", "caption again", "the next try finds what they said out again"),
-    "manifest": ("manifests", "caption", "the task says so, and discover makes it anew"),
-    "plan": ("runs", "caption", "the task says so, and discover makes it anew"),
+    "caption": ("captions", "index", "its clip is captioned again"),
+    "outcomes": ("outcomes", "caption again", "the next try repeats the lost work"),
+    "manifest": ("manifests", "caption", "the task reports it, and discover makes it again"),
+    "plan": ("runs", "caption", "the task reports it, and discover makes it again"),
     "lease": ("leases", "report", "the day is given back all the same"),
     "ledger": ("ledger", "", "the next run of the day does what it does not know of"),
     "report": ("reports", "", "the next run writes its own"),
@@ -478,7 +479,7 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
 
 
 @scenario("clock: behind in a second run", "the clock jumps back between two runs of a day",
-          "a clip goes to quarantine; in the next run, on a clock an hour behind, it is asked for again and captioned",
+          "a clip goes to quarantine; in the next run, on a clock an hour behind, it is retried and captioned",
           quick=True)  # fmt: skip
 def _(drill: Drill, chance: random.Random, state: State) -> None:
     clip = f"tiny-{chance.choice([n for n in range(CLIPS) if n != 3]):06d}.mp4"

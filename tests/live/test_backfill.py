@@ -213,8 +213,8 @@ def test_what_the_runs_did_reaches_an_opentelemetry_collector(started, freed):
     wait_for(lambda: all(map(finished, started.api.runs(DAG))), SECONDS)
     searchable = len({point["clip_id"] for point in started.pipeline.points().values()})
     told = started.collector
-    wait_for(lambda: told.counters["airflow.clipdex.storage.source.indexed"] >= searchable)
-    assert told.counters["airflow.clipdex.storage.source.indexed"] == searchable
+    wait_for(lambda: told.counters["airflow.clipdex.clips.indexed"] >= searchable)
+    assert told.counters["airflow.clipdex.clips.indexed"] == searchable
     assert told.counters["airflow.clipdex.quarantined.empty_file"] == 1
     assert told.not_summed == set()
 

@@ -1,1 +1,1 @@
-"""What tests share: a stand-in engine, clips made on the spot, small indexes."""
+"""Provide shared test helpers: a stand-in engine, generated clips, small indexes."""

@@ -1,4 +1,4 @@
-"""Where the parts of a video file begin: boxes, elements, chunks, packets or pages, as its format calls them."""
+"""Find the parts of a video file: boxes, elements, chunks, packets or pages, depending on the format."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ _PART_HEADER_BYTES = 16
 
 
 def boundaries(data: bytes) -> list[int]:
-    """Where a part begins, or the parts of a part, each once, in order; without the file's own start and end."""
+    """Return the sorted start offsets of all parts and nested parts, without the start and end of the file."""
     found = {position for position in _parts(data, 0, len(data)) if 0 < position < len(data)}
     return sorted(found)
 
 
 def header_spots(data: bytes) -> list[int]:
-    """Which bytes say how the others are to be read."""
+    """Return the offsets of header bytes, which describe the layout of the other bytes."""
     if data[4:8] == b"ftyp" or data[4:8] == b"wide":
         start = data.find(b"mdat")
         length = int.from_bytes(data[start - 4 : start], "big") if start > 0 else 0

@@ -1,12 +1,12 @@
-"""A day of clips under faults: driven as Airflow drives it, and compared with what an undisturbed run leaves.
+"""Run a day of clips with faults, task by task as Airflow does, and compare the result with a run without faults.
 
     with Drill(home, archive, fleet=3) as drill:
         drill.engines[0].plan.set("503:0.5")
-        drill.task("caption", die_at="os.rename:captions/:2")      # one try, whatever becomes of it
-        drill.finish()                                             # the tries that Airflow would make
+        drill.task("caption", die_at="os.rename:captions/:2")      # one try; it may fail
+        drill.finish()                                             # the tries that Airflow makes
         drill.verdict(baseline)
 
-Each task is a process (killed.py); the engines are stand-ins in this one.
+Each task is a process (killed.py). The engines are stand-ins in this process.
 """
 
 import os
@@ -40,12 +40,12 @@ from tests.support.verdict import (
 CLIPS, IN_FLIGHT, BATCH = 12, 4, 7
 WORDS = 400
 TRIES = 7
-"""As many as the DAG gives a task."""
+"""Equal to the tries of a task in the DAG."""
 HANG_S = 90.0
 
 
 def make_archive(home: Path) -> Path:
-    """A day of clips, one of them there twice, one without a byte."""
+    """Write a day of clips, with one duplicate and one empty file; return the folder."""
     clips = Pipeline(home, ["http://nowhere"]).put(CLIPS)
     clips[0].with_name("copy.mp4").write_bytes(clips[3].read_bytes())
     clips[0].with_name("empty.mp4").touch()
@@ -53,10 +53,12 @@ def make_archive(home: Path) -> Path:
 
 
 class Drill:
-    """One archive, one store, one index, a fleet of engines, and a run of the day.
+    """Own one archive, store, index, fleet of engines, and one run of the day.
 
-    fleet: how many nodes; state: a .clipdex to start from; served: the index is on a server, which is a stand-in; the
-    rest are settings.
+    fleet: number of nodes
+    state: a .clipdex folder to start from
+    served: whether the index is on a (stand-in) server
+    settings: sections of Settings
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class Drill:
         self.storms: dict[str, list[tuple[str, signal.Signals]]] = {}
         self._everyone, self._stopped = ExitStack(), list[StandIn]()
         self.repair: Callable[[], None] = lambda: None
-        """What a person does where a task asks for one, or gives up: the fault goes."""
+        """Removes the fault, as a person does after a task failed for good."""
 
     def __enter__(self) -> "Drill":
         for engine in self.engines:
@@ -112,7 +114,7 @@ class Drill:
         return f"{'again' if self.recaption else self.name}.{max(1, self.plans)}"
 
     def start(self, phase: str, batch: int = 0, run: str = "", **job: Any) -> Task:
-        """The next try of a task. discover makes another plan with each try, as in Airflow. run: another one."""
+        """Start the next try of a task. Each try of discover writes a new plan. run: default self.run."""
         if phase == "discover":
             self.plans += not run
             wishes = (("recaption", True),) if self.recaption else self.wishes
@@ -124,7 +126,7 @@ class Drill:
         return Task(self.pipeline, phase, run=run, batch=batch, try_number=self.tries[f"{run} {phase} {batch}"], **job)
 
     def end(self, task: Task, limit_s: float = HANG_S) -> int:
-        """Its return code; a hang is noted."""
+        """Wait for a task and return its exit code; record a hang in the verdict."""
         try:
             code = task.ended(limit_s)
         except TimeoutError as hung:
@@ -137,24 +139,24 @@ class Drill:
         return code
 
     def must(self, phase: str, batch: int = 0, *, ends: int | None = None, **job: Any) -> None:
-        """One try that fails, with this code if it is given."""
+        """Run one try that must fail, with exit code ends if it is given."""
         code = self.task(phase, batch, **job)
         if code == 0 or ends not in (None, code):
             self.verdict_so_far.lost.append(f"{phase} ended with {code}, expected {ends or 'a failure'}")
 
     def task(self, phase: str, batch: int = 0, **job: Any) -> int:
-        """One try, to its end."""
+        """Run one try and return its exit code."""
         return self.end(self.start(phase, batch, **job))
 
     def die(self, phase: str, batch: int = 0, *, at: str, of: signal.Signals = signal.SIGKILL) -> None:
-        """One try that dies at a moment."""
+        """Run one try that dies at a moment."""
         code = self.task(phase, batch, die_at=at, die_of=of)
         if code != -of:
             raise NotInjected(f"{phase} did not come to {at}: it ended with {code}")
         self.injected()
 
     def kill(self, task: Task, when: Callable[[], bool], of: signal.Signals = signal.SIGKILL) -> None:
-        """Kill a task as soon as something is true."""
+        """Kill a task as soon as a condition is true."""
         self.wait(task, when)
         task.kill(of)
         if task.job.phase == "caption":
@@ -162,7 +164,7 @@ class Drill:
         self.injected()
 
     def wait(self, task: Task, when: Callable[[], bool]) -> None:
-        """Until something is true of a task that runs."""
+        """Wait for a condition while a task runs; raise NotInjected if the task ends first."""
         deadline = time.monotonic() + HANG_S
         while not when():
             if not task.running or time.monotonic() > deadline:
@@ -170,13 +172,13 @@ class Drill:
             time.sleep(0.005)
 
     def stop(self, engine: StandIn) -> None:
-        """A node goes; what it was asked counts."""
+        """Stop a node; its requests still count."""
         if engine not in self._stopped:
             self._stopped.append(engine)
             engine.__exit__()
 
     def serve(self, engine: StandIn) -> None:
-        """A node comes."""
+        """Add and start a node."""
         self.engines.append(engine)
         engine.__enter__()
 
@@ -184,7 +186,7 @@ class Drill:
         self.verdict_so_far.faults += count
 
     def until(self, phase: str) -> None:
-        """All that comes before a phase, undisturbed."""
+        """Run all phases before this one without faults."""
         for earlier in ("discover", "caption", "index", "report"):
             if earlier == phase:
                 return
@@ -199,28 +201,28 @@ class Drill:
         return load_plan(self.pipeline.store, run)
 
     def finish(self) -> None:
-        """What Airflow does: tries, the index in any case, the report; and a person repairs what stays red, once."""
+        """Run all tries, the index in any case, and the report. After a failure, repair once and rerun."""
         if self.finished:
             return
         self.finished = True
         if not self.plans or not self.pipeline.store.exists(f"runs/{self.run}.json"):
-            self._tried("discover")
-        codes = self._rest()
+            self._run_tries("discover")
+        codes = self._run_remaining()
         if any(codes):
             self.repair()
-            codes = self._rest()
+            codes = self._run_remaining()
         if any(codes):
             self.verdict_so_far.lost.append(f"the run stays red: {codes}")
 
-    def _rest(self) -> list[int]:
+    def _run_remaining(self) -> list[int]:
         codes = []
         for batch in range(self.batches):
-            codes.append(self._tried("caption", batch))
-            codes.append(self._tried("index", batch))
-        return [*codes, self._tried("report", tries=2)]
+            codes.append(self._run_tries("caption", batch))
+            codes.append(self._run_tries("index", batch))
+        return [*codes, self._run_tries("report", tries=2)]
 
-    def _tried(self, phase: str, batch: int = 0, tries: int = TRIES) -> int:
-        """Airflow's tries at a task: not again where a person is needed."""
+    def _run_tries(self, phase: str, batch: int = 0, tries: int = TRIES) -> int:
+        """Run the tries of a task; stop at success or at an error that needs a person."""
         code = 1
         for _ in range(tries):
             code = self.task(phase, batch)
@@ -232,7 +234,7 @@ class Drill:
         return state_of(self.pipeline, self.archive, DAY)
 
     def verdict(self, expected: State) -> Verdict:
-        """Everything compared."""
+        """Compare the final state, the report and the requests with the expected state."""
         verdict = self.verdict_so_far
         verdict.compare(expected, self.state())
         report = load_report(self.pipeline.store, self.run)
@@ -248,7 +250,7 @@ class Drill:
         return verdict
 
     def digest_of(self, name: str) -> str:
-        """How an engine sees the clip of this name."""
+        """Return the sha256 of the proxy that an engine receives for the clip of this name."""
         return self.pipeline.proxy_digest(next(self.archive.rglob(name)))
 
     def chats(self) -> list[Any]:
@@ -263,7 +265,7 @@ class Drill:
 
 @contextmanager
 def held(lock: Path) -> Iterator[None]:
-    """Another process holds this lock file."""
+    """Hold this lock file in another process."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with subprocess.Popen(
         ["flock", str(lock), "sh", "-c", "echo held; exec sleep 600"], stdout=subprocess.PIPE, start_new_session=True
@@ -276,9 +278,9 @@ def held(lock: Path) -> Iterator[None]:
 
 @contextmanager
 def small_disk(folder: Path, kib: int) -> Iterator[Callable[[], None]]:
-    """A folder on a disk of so many KiB, with what it holds; what is yielded makes it large enough.
+    """Move a folder to a tmpfs of this size [KiB]; yield a function that enlarges it.
 
-    When the block ends, all of it lies in the folder itself again. For root alone.
+    At the end, the folder is back on its own disk with all files. Needs root.
     """
     beside, disk = folder.with_name(f"{folder.name}.disk"), ["mount", "-t", "tmpfs", "-o"]
     folder.mkdir(parents=True, exist_ok=True)

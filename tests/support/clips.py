@@ -1,4 +1,4 @@
-"""Clips made on the spot: every picture carries its own number, so that a test can tell which one it got."""
+"""Generate clips whose pictures carry their own number, so that a test can identify each picture."""
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -10,12 +10,12 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
-BT601, BT709, BT2020 = 5, 1, 9  # as libswscale counts them
+BT601, BT709, BT2020 = 5, 1, 9  # values of libswscale
 LIMITED, FULL = 1, 2
 
 _BITS = 10
 _RATE = 16000
-# As a phone writes them for a player that turns clockwise: a, b, u, c, d, v, x, y, w in 16.16 and 2.30 bits.
+# Display matrices as phones write them, clockwise: a, b, u, c, d, v, x, y, w in 16.16 and 2.30 bits.
 _TURNS = {
     90: (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30),
     180: (-65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30),
@@ -26,7 +26,7 @@ Picture = Callable[[int, tuple[int, int]], np.ndarray]
 
 
 def numbered(number: int, size: tuple[int, int]) -> np.ndarray:
-    """A grey picture, the number written over its whole height as ten bars, black for 0 and white for 1."""
+    """Draw a number as ten bars over the whole height, black for 0 and white for 1."""
     width, height = size
     edges = np.linspace(0, width, _BITS + 1).astype(int)
     picture = np.full((height, width, 3), 16, np.uint8)
@@ -37,19 +37,19 @@ def numbered(number: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def number_of(picture: np.ndarray) -> int:
-    """The number that a picture made by numbered() carries, at any size."""
+    """Return the number in a picture of numbered(), at any size."""
     grey = picture[..., :3].mean(axis=(0, 2))
     centres = ((np.arange(_BITS) + 0.5) * len(grey) / _BITS).astype(int)
     return int("".join("1" if grey[centre] > 128 else "0" for centre in centres), 2)
 
 
 def plain(colour: tuple[int, int, int]) -> Picture:
-    """Nothing but one colour."""
+    """Return a picture function for a single colour."""
     return lambda _, size: np.full((size[1], size[0], 3), colour, np.uint8)
 
 
 def film(number: int, size: tuple[int, int]) -> np.ndarray:
-    """Soft shapes with a grain, that drift to the right: something like what a camera sees."""
+    """Draw soft shapes with grain that drift to the right, similar to camera footage."""
     y, x = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
     x = x - 3 * number
     waves = np.stack([np.sin(x / 23 + y / 31), np.sin(x / 17 - y / 13), np.sin((x + y) / 41)], axis=-1)
@@ -58,7 +58,7 @@ def film(number: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def noise(number: int, size: tuple[int, int]) -> np.ndarray:
-    """What no encoder can make small."""
+    """Draw random pixels, which no encoder can compress."""
     return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
 
 
@@ -81,11 +81,12 @@ def write_clip(
     color_range: int = LIMITED,
     tags: dict[str, int] | None = None,
 ) -> Path:
-    """A clip at path, its format by the name's ending.
+    """Write a clip in the format of the path's suffix.
 
-    times: when each picture starts [s], for a variable frame rate; else seconds * fps of them. turned: how far a player
-    has to turn the pictures clockwise [degrees]. colorspace, color_range: what the pictures are converted to; tags:
-    what the file says they are, by default the truth, {} for nothing.
+    times: start of each picture [s], for a variable frame rate; default: seconds * fps pictures
+    turned: clockwise rotation in the display matrix [degrees]
+    colorspace, color_range: conversion of the pictures
+    tags: colour metadata of the file; default: the actual values, {} for none
     """
     moments = list(times) if times is not None else [k / fps for k in range(round(seconds * fps))]
     clock = Fraction(1, 90000) if times is not None else Fraction(1, fps)

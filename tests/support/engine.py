@@ -1,9 +1,8 @@
-"""A small server that keeps the contract of SGLang, vLLM or TensorRT-LLM, for tests and simulation only: there is no
-model behind it.
+"""Serve the HTTP API of SGLang, vLLM or TensorRT-LLM without a model, for tests and simulation only.
 
-It takes a video or a picture as a strict base64 data URL, decodes it, counts its frames, or takes words alone, and
-answers with usage, in SGLang's words and codes; latency, capacity and faults (faults.py) are programmable. A caption is
-a function of what is shown or said (prose.py).
+A request holds a video or picture as a strict base64 data URL, which is decoded and whose frames are counted, or only
+text. Responses include usage, with SGLang's messages and status codes. Latency, capacity and faults (faults.py) are
+configurable. A caption is a function of the media or text (prose.py).
 
     with StandIn("503:0.2,hang:1", latency_s=0.05) as engine:
         engine.url; engine.requests; engine.peak_running
@@ -27,7 +26,7 @@ from typing import Any
 import av
 
 from clipdex.config import EngineName
-from tests.support.faults import CAPTIONS, Fault, Plan, broken, error, told
+from tests.support.faults import CAPTIONS, Fault, Plan, broken, error, faulty_caption
 from tests.support.prose import Seen, describe, look
 from tests.support.wire import Answer, Call, converse
 
@@ -37,10 +36,13 @@ CLIENT_LEFT = 499
 
 @dataclass(slots=True)
 class Request:
-    """One request as the engine saw it. status: None until it is answered, 499 where the client left before.
+    """One request as the engine received it.
 
-    digest: sha256 of the media's bytes, of the words where there is none, hex; frames: those that the model would get,
-    0 without media; body: the JSON, the data URL cut to its head; at, end: seconds since 1970.
+    digest: sha256 of the media, or of the text without media, hex
+    frames: frames that a model would get, 0 without media
+    status: None until the response, 499 if the client disconnected first
+    body: the JSON, with the data URL cut to its head
+    at, end: seconds since 1970
     """
 
     number: int
@@ -58,14 +60,16 @@ class Request:
 
 
 class StandIn:
-    """The engine, in a thread of this process.
+    """Run the engine in a thread of this process.
 
-    latency_s, token_s: how long a request takes once it runs, and how much longer a token of output makes it;
-    capacity: how many run at once; queue: how many may wait (None: any number); words: length of a caption; video:
-    how the server samples frames by its own flags: what SGLang shows as mm_process_config["video"], TensorRT-LLM's
-    num_frames; gateway: /server_info and /model_info are not answered; dialect: whose contract it keeps; version,
-    model_type: what the server says of itself; clocked: it gives the model the times of frames, as
-    docker/sglang/serve starts it.
+    latency_s, token_s: time per running request, and additional time per output token [s]
+    capacity, queue: maximum running and waiting requests (queue=None: unlimited)
+    words: length of a caption
+    video: frame sampling flags, as SGLang's mm_process_config["video"] or TensorRT-LLM's num_frames
+    gateway: return 404 for /server_info and /model_info
+    dialect: whose API it serves
+    version, model_type: as the server reports them
+    clocked: report the processor that passes frame times, which docker/sglang/serve loads
     """
 
     def __init__(
@@ -98,7 +102,7 @@ class StandIn:
         self.requests: list[Request] = []
         self.running = self.waiting = self.peak_running = 0
         self.started = threading.Event()
-        self._stop, self._room = asyncio.Event(), asyncio.Condition()
+        self._stop, self._slots = asyncio.Event(), asyncio.Condition()
         self._connections = count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -119,7 +123,7 @@ class StandIn:
 
     @property
     def chats(self) -> list[Request]:
-        """The requests for captions, in the order in which they came."""
+        """Return the requests for captions in order of arrival."""
         return [request for request in self.requests if request.path == "/v1/chat/completions"]
 
     async def run(self) -> None:
@@ -205,11 +209,11 @@ class StandIn:
         return await self._run(request, seen, fault)
 
     def _sampled(self, seen: Seen, body: dict[str, Any]) -> int:
-        """What the server's own sampling leaves of a video; what a request says of it counts with vLLM alone."""
+        """Return the frames left after sampling. Only vLLM applies the sampling of a request."""
         match self.dialect:
             case EngineName.VLLM:
-                asked = body.get("media_io_kwargs", {}).get("video", {}).get("num_frames", 32)
-                return seen.frames if asked == -1 else min(asked, seen.frames)
+                requested = body.get("media_io_kwargs", {}).get("video", {}).get("num_frames", 32)
+                return seen.frames if requested == -1 else min(requested, seen.frames)
             case EngineName.TENSORRT_LLM:
                 return min(self.video.get("num_frames", 10), seen.frames)
         wanted = max(4, seen.seconds * self.video.get("fps", 2))
@@ -219,11 +223,11 @@ class StandIn:
         return frames
 
     async def _run(self, request: Request, seen: Seen, fault: Fault | None) -> Answer:
-        """Wait for room, then take as long as an engine would."""
+        """Wait for a free slot, then take as long as an engine would."""
         self.waiting += 1
         try:
-            async with self._room:
-                await self._room.wait_for(lambda: self.running < self.capacity)
+            async with self._slots:
+                await self._slots.wait_for(lambda: self.running < self.capacity)
                 self.running += 1
         finally:
             self.waiting -= 1
@@ -234,12 +238,12 @@ class StandIn:
             return answer
         finally:
             self.running -= 1
-            async with self._room:
-                self._room.notify()
+            async with self._slots:
+                self._slots.notify()
 
     def _reply(self, request: Request, seen: Seen, fault: Fault | None) -> Answer:
         prompt = " ".join(part["text"] for part in _parts(request.body) if part["type"] == "text")
-        text, finish = told(fault.name if fault else "", prompt, describe(seen, self.words))
+        text, finish = faulty_caption(fault.name if fault else "", prompt, describe(seen, self.words))
         words, most = text.split(), int(request.body.get("max_tokens", 4096) / 1.3)
         if fault and fault.name in ("endless", "huge"):
             most = len(words)
@@ -252,7 +256,7 @@ class StandIn:
             "id": f"chat-{request.number}",
             "object": "chat.completion",
             "created": int(request.at),
-            "model": "somebody/else" if wrong else request.body["model"],
+            "model": "other/model" if wrong else request.body["model"],
             "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}],
             "usage": {
                 "prompt_tokens": prompt_tokens,
@@ -262,14 +266,14 @@ class StandIn:
         })  # fmt: skip
 
     def _write(self, request: Request) -> None:
-        """When its video was read and when it ended: one that was asked just before a kill counts, too."""
+        """Log a request once after decoding and once at its end, so that a kill in between loses none."""
         if self.log:
             with self.log.open("a") as log:
                 log.write(json.dumps(asdict(request)) + "\n")
 
 
 def read_log(path: str | Path) -> list[Request]:
-    """The requests in a log, in the order in which they came; one without a status had not ended."""
+    """Read the requests of a log in order of arrival; a request without a status had not ended."""
     latest: dict[tuple[float, int], Request] = {}
     for line in Path(path).read_text().splitlines():
         request = Request(**json.loads(line))
@@ -278,15 +282,15 @@ def read_log(path: str | Path) -> list[Request]:
 
 
 def _parts(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The content of all messages, what is a string as a part of its own."""
+    """Return the content parts of all messages; convert strings to text parts."""
     contents = [message["content"] for message in body["messages"]]
     return [part for one in contents for part in ([{"type": "text", "text": one}] if isinstance(one, str) else one)]
 
 
 def _media(body: dict[str, Any]) -> tuple[str, bytes]:
-    """The one video or picture of the messages, or the user's words. A data URL is cut to its head: logs stay small."""
+    """Return the single video or picture, or the user's text. Cut data URLs to their head to keep logs small."""
     if {message["role"] for message in body["messages"]} - {"system", "user"}:
-        raise ValueError("a system and a user speak here")
+        raise ValueError("expected only the roles system and user")
     parts = _parts(body)
     if unknown := {part["type"] for part in parts} - {"text", *_HEADS}:
         raise ValueError(f"unknown content part {unknown}")
@@ -303,7 +307,7 @@ def _media(body: dict[str, Any]) -> tuple[str, bytes]:
 
 _HEADS = {"video_url": "data:video/mp4;base64", "image_url": "data:image/jpeg;base64"}
 
-# What its ChatCompletionRequest knows, as far as a client like ours could want it; others it refuses.
+# Fields of its ChatCompletionRequest that a client like ours may send; it rejects others.
 TENSORRT_LLM_FIELDS = {
     "messages", "model", "frequency_penalty", "logit_bias", "logprobs", "max_tokens", "max_completion_tokens", "n",
     "presence_penalty", "response_format", "seed", "stop", "stream", "stream_options", "temperature", "top_p", "user",

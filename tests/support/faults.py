@@ -1,13 +1,14 @@
-"""Faults of the stand-in engine, told in one line: "503:0.2,hang:1,400:digest=ab12,429:2:retry_after=1".
+"""Parse and inject faults of the stand-in engine, such as "503:0.2,hang:1,400:digest=ab12,429:2:retry_after=1".
 
-An item is NAME[:HOW_OFTEN][:KEY=VALUE]...; HOW_OFTEN is a count (3), a probability (0.2; 1.0 is always) or nothing
-(once). KEYS: digest (only videos whose digest starts so; always, unless a count is given), at (models, info; else
-chat), retry_after (seconds), retry_date (the same, told as a date), seconds (of slow and drip), say (an error's
-message), code (a gateway's, such as model_not_found).
+An item is NAME[:HOW_OFTEN][:KEY=VALUE]...
+HOW_OFTEN is a count (3) or a probability (0.2; 1.0 is always); default: once.
+KEYS: digest (only videos whose digest has this prefix; always, unless a count is given), at (models, info; default:
+chat), retry_after (seconds), retry_date (seconds, sent as a date), seconds (of slow and drip), say (error message),
+code (of a gateway, such as model_not_found).
 
-a status    400 401 403 404 408 409 413 422 425 429 500 502 503 504, with an error body as SGLang writes it
+status      400 401 403 404 408 409 413 422 425 429 500 502 503 504, with an error body as SGLang writes it
 broken      hang, slow, reset, cut, drip, redirect, html, garbage, truncated_json, empty_choices, no_finish, abort
-a caption   wrong_model, empty, short, long, endless and huge (whatever max_tokens says), loop, echo, nul, refusal,
+caption     wrong_model, empty, short, long, endless and huge (beyond max_tokens), loop, echo, nul, refusal,
             cyrillic
 """
 
@@ -31,7 +32,7 @@ CAPTIONS = {"wrong_model", "empty", "short", "long", "endless", "huge", "loop", 
 
 @dataclass(slots=True)
 class Fault:
-    """One kind of trouble. left: how many times more, None for as long as probability says."""
+    """One fault. left: remaining injections, None to use probability."""
 
     name: str
     left: int | None = 1
@@ -43,7 +44,7 @@ class Fault:
         name, *rest = item.strip().split(":")
         known = {str(status) for status in STATUSES} | BROKEN | CAPTIONS
         if name not in known:
-            raise ValueError(f"no fault is named {name!r}; there are {', '.join(sorted(known))}")
+            raise ValueError(f"unknown fault {name!r}; expected one of {', '.join(sorted(known))}")
         options = dict(part.split("=", 1) for part in rest if "=" in part)
         often = next((part for part in rest if "=" not in part), "")
         if "." in often:
@@ -52,7 +53,7 @@ class Fault:
 
 
 class Plan:
-    """Which request fails, and how: the first fault that applies. Seeded, so that a run can be repeated."""
+    """Select the fault of each request: the first that applies. Seeded, so that runs are reproducible."""
 
     def __init__(self, faults: str = "", seed: int = 1) -> None:
         self._lock = threading.Lock()
@@ -60,7 +61,7 @@ class Plan:
         self.set(faults)
 
     def set(self, faults: str) -> None:
-        """From now on these, and none of those before."""
+        """Replace all faults."""
         parsed = [Fault.parse(item) for item in faults.split(",") if item.strip()]
         with self._lock:
             self._faults = parsed
@@ -79,17 +80,17 @@ class Plan:
 
 
 def error(status: int, message: str, code: str | None = None) -> Answer:
-    """As SGLang writes it, or, with a code, as its gateway does."""
+    """Return an error response in SGLang's format, or, with a code, in its gateway's."""
     if code:
         return Answer.of({"error": {"type": "Not Found", "code": code, "message": message}}, status)
     return Answer.of({"object": "error", "message": message, "type": "Error", "param": None, "code": status}, status)
 
 
-async def broken(fault: Fault, honest: Answer) -> Answer:
-    """What is answered instead of the honest answer."""
+async def broken(fault: Fault, correct: Answer) -> Answer:
+    """Return the faulty response that replaces the correct one."""
     seconds = float(fault.options.get("seconds", 0.05))
     if fault.name.isdigit():
-        message = fault.options.get("say", f"the stand-in was told to answer {fault.name}")
+        message = fault.options.get("say", f"injected fault {fault.name}")
         answer = error(int(fault.name), message, fault.options.get("code"))
         if "retry_after" in fault.options:
             answer.headers["Retry-After"] = fault.options["retry_after"]
@@ -101,32 +102,32 @@ async def broken(fault: Fault, honest: Answer) -> Answer:
     if fault.name == "slow":
         await asyncio.sleep(seconds)
     if fault.name in ("reset", "cut", "drip"):
-        return Answer(honest.status, honest.body, sending=fault.name, drip_s=seconds)
-    document = json.loads(honest.body)
+        return Answer(correct.status, correct.body, sending=fault.name, drip_s=seconds)
+    document = json.loads(correct.body)
     choices = document.get("choices", [])
     instead = {
         "redirect": Answer(302, b"", headers={"Location": "https://login.example/?next=secret"}),
         "html": Answer(200, b"<html><body>Please stand by</body></html>", "text/html"),
         "garbage": Answer(200, bytes(range(256)), "application/octet-stream"),
-        "truncated_json": Answer(200, honest.body[: len(honest.body) // 2]),
+        "truncated_json": Answer(200, correct.body[: len(correct.body) // 2]),
         "empty_choices": Answer.of(document | {"choices": []}),
         "no_finish": Answer.of(document | {"choices": [choice | {"finish_reason": None} for choice in choices]}),
         "abort": Answer.of(document | {"choices": [choice | {"finish_reason": "abort"} for choice in choices]}),
     }
-    return instead.get(fault.name, honest)
+    return instead.get(fault.name, correct)
 
 
-def told(fault: str, prompt: str, honest: str) -> tuple[str, str]:
-    """The caption and its finish_reason."""
+def faulty_caption(fault: str, prompt: str, correct: str) -> tuple[str, str]:
+    """Return the caption with this fault, and its finish_reason."""
     texts = {
         "empty": "  \n",
-        "huge": " ".join(f"{word}{number}" for number, word in enumerate((honest.split() * 1000)[:10_000])),
+        "huge": " ".join(f"{word}{number}" for number, word in enumerate((correct.split() * 1000)[:10_000])),
         "short": "A street.",
-        "loop": honest + " The man walks and the man walks and" * 60,
+        "loop": correct + " The man walks and the man walks and" * 60,
         "echo": prompt,
-        "nul": f"{honest[:40]}\x00\ud83d{honest[40:]}",
-        "refusal": f"I'm sorry, but I can't help with describing this video. {honest}",
+        "nul": f"{correct[:40]}\x00\ud83d{correct[40:]}",
+        "refusal": f"I'm sorry, but I can't help with describing this video. {correct}",
         "cyrillic": "Человек медленно идёт по улице, рядом едет красная машина, а вдали играют дети. " * 2
         + "Камера следует за ним, потом поворачивает к реке; на вывеске написано слово, почти не видное в тени.",
     }
-    return texts.get(fault, honest), "length" if fault == "long" else "stop"
+    return texts.get(fault, correct), "length" if fault == "long" else "stop"

@@ -1,4 +1,4 @@
-"""A gateway before stand-in engines: each question goes to the next of them in turn, and nobody learns to which."""
+"""Run a gateway in front of stand-in engines that forwards each request to the next node in turn."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from tests.support.wire import Answer, Call, converse
 
 
 class Gateway:
-    """nodes: in the order in which they are asked; one that stands there twice is asked twice in a round."""
+    """Forward requests to nodes in order; a node that is listed twice gets two requests per round."""
 
     def __init__(self, nodes: Sequence[StandIn]) -> None:
         self._first, self._turns = nodes[0], cycle(nodes)

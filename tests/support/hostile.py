@@ -1,7 +1,6 @@
-"""Hostile video: seeded damage to good clips of every kind.
+"""Generate hostile video: seeded damage to good clips of every format.
 
-A specimen's name tells all of it, "header-bits/mp4/17": a kind of damage, the clip that is damaged, and a number from
-which every choice is drawn.
+The name of a specimen defines it: "header-bits/mp4/17" is the kind of damage, the damaged clip and the random seed.
 """
 
 import random
@@ -13,7 +12,7 @@ from clipdex.errors import Reason
 from tests.support.boxes import boundaries, header_spots
 from tests.support.odd import GOOD, PREPARED, Clips, Specimen, odd, put
 
-# A header that lies may ask for anything, memory too.
+# A wrong header can cause any of these rejections, a memory limit included.
 _BROKEN = frozenset({PREPARED, *(reason for reason in Reason if reason.seen_by_decoder)} - {Reason.EMPTY_FILE})
 _CUT = frozenset({PREPARED, Reason.TRUNCATED_FILE, Reason.UNDECODABLE, Reason.NO_VIDEO, Reason.EMPTY_FILE})
 _MOST_CUTS = 40
@@ -22,7 +21,7 @@ Damage = Callable[[bytearray, random.Random], None]
 
 
 def damaged(clips: Clips, each: int) -> Iterator[Specimen]:
-    """Every kind of damage to every good clip, so many times each; and a cut at the boundaries of each one's boxes."""
+    """Yield every kind of damage to every good clip, each this many times, and cuts at box boundaries."""
     for kind in DAMAGES:
         for clip in GOOD:
             yield from (_damaged(kind, clip, number) for number in range(each))
@@ -33,7 +32,7 @@ def damaged(clips: Clips, each: int) -> Iterator[Specimen]:
 
 
 def specimen(name: str) -> Specimen:
-    """The one of that name."""
+    """Return the specimen of that name; raise ValueError for an unknown name."""
     kind, _, rest = name.partition("/")
     clip, _, number = rest.partition("/")
     if clip in GOOD and number.isdecimal():
@@ -44,7 +43,7 @@ def specimen(name: str) -> Specimen:
     for one in odd():
         if one.name == name:
             return one
-    raise ValueError(f"no specimen is named {name!r}; names are KIND/CLIP/NUMBER, such as header-bits/mp4/17")
+    raise ValueError(f"unknown specimen {name!r}; expected KIND/CLIP/NUMBER, such as header-bits/mp4/17")
 
 
 def _damaged(kind: str, clip: str, number: int) -> Specimen:
@@ -80,7 +79,7 @@ def _payload_bits(data: bytearray, chance: random.Random) -> None:
 
 
 def _lying_field(data: bytearray, chance: random.Random) -> None:
-    """A number of the header at its extremes: a size, a count, an offset, a rate, whatever stands there."""
+    """Set a header field (size, count, offset or rate) to an extreme value."""
     width = chance.choice((1, 2, 4, 8))
     spot = min(chance.choice(header_spots(bytes(data))), len(data) - width)
     most = (1 << 8 * width) - 1
@@ -121,7 +120,7 @@ def _boxes_swapped(data: bytearray, chance: random.Random) -> None:
 
 
 def _begun_twice(data: bytearray, chance: random.Random) -> None:
-    """The start of the file, then all of it: a download that was begun anew."""
+    """Prepend the start of the file to the whole file, as a restarted download does."""
     data[:0] = data[: chance.randrange(1, len(data))]
 
 

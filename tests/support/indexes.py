@@ -1,4 +1,4 @@
-"""Both backends behind one door, and points small enough to reason about."""
+"""Open both index backends through one interface, and create small points."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +17,7 @@ SMALL = Collection("clips-small", "small@1/8", 8)
 OTHER = Collection("clips-other", "other@1/8", 8)
 
 Opener = Callable[..., AbstractContextManager[Index]]
-"""opener() is what the alias serves, opener(collection) is that one; what was written stays between two openings."""
+"""opener() opens the collection of the alias, opener(collection) that collection. Data persists between openings."""
 
 
 def edge_opener(home: Path) -> Opener:
@@ -38,7 +38,7 @@ def server_opener(client: QdrantClient) -> Opener:
 
 
 def point(clip_id: str, text: str, *, no: int = 0, key: str = "k", vector: Any = None, **payload: Any) -> Point:
-    """A chunk of a clip whose vector follows from its text unless it is given."""
+    """Create a chunk of a clip; the default vector is a function of its text."""
     if vector is None:
         vector = np.random.default_rng(list(text.encode())).normal(size=SMALL.dimension)
     kept = {"clip_id": clip_id, "day": "2026-11-03", "chunk_no": no, "text": text, "caption_key": key, **payload}

@@ -1,8 +1,8 @@
-"""Puts specimens through a decoder pool, as the product does, and judges what comes of each.
+"""Decode specimens in a decoder pool, as production does, and judge each result.
 
-A clip that is prepared must have proxies that decode to what is said of them. A refusal must be one that the specimen
-allows, and a plain player must find what it claims (player.py): that nothing can be seen, that the end is missing, that
-it is too long or too large. A refusal for the limits of decoding is right where the player had to give up too.
+The proxies of a prepared clip must decode to the declared sizes and times. A rejection must be allowed for the
+specimen, and a plain player (player.py) must confirm its reason: no video, missing end, too long or too
+large. A rejection for a decode limit is correct if the player fails as well.
 """
 
 import asyncio
@@ -30,10 +30,12 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of one specimen.
+    """The result of one specimen.
 
-    said: PREPARED, or the reason for refusing it; wrong: what is wrong with that, "" where nothing is; seconds: wall
-    time; memory: the most that its decoder held resident [bytes].
+    said: PREPARED, or the reason of the rejection
+    wrong: the defect of this result, "" for none
+    seconds: wall time [s]
+    memory: peak resident memory of its decoder [bytes]
     """
 
     name: str
@@ -45,7 +47,7 @@ class Verdict:
 
 
 async def judged(specimens: Iterable[Specimen], clips: Clips, folder: Path) -> list[Verdict]:
-    """One after another, in one decoder process for as long as it lives."""
+    """Judge specimens one by one; reuse one decoder process until it dies."""
     with Player() as player:
         async with DecoderPool(LIMITS, SAMPLING, size=1) as decoders:
             return [await _judge(one, decoders, player, clips, folder) for one in specimens]
@@ -55,47 +57,47 @@ async def _judge(one: Specimen, decoders: DecoderPool, player: Player, clips: Cl
     place = folder / one.name.replace("/", "-")
     place.mkdir(parents=True)
     path = one.make(clips, place)
-    watch = asyncio.create_task(_watched())
+    watch = asyncio.create_task(_peak_memory())
     start = time.monotonic()
     prepared: Prepared | None = None
-    said, detail = PREPARED, ""
+    result, detail = PREPARED, ""
     try:
         prepared = await decoders.prepare(path)
     except ClipRejected as refusal:
-        said, detail = str(refusal.reason), refusal.detail
+        result, detail = str(refusal.reason), refusal.detail
     except OSError as error:
-        said, detail = "the machine is blamed", str(error)
+        result, detail = "transient error", str(error)
     seconds = time.monotonic() - start
     watch.cancel()
     memory = max(_most_resident(), await watch)
     if prepared:
         wrong = _wrong_clip(prepared, one)
-    elif said not in one.right:
+    elif result not in one.right:
         wrong = f"expected {', '.join(sorted(map(str, one.right)))}"
     else:
-        wrong = _wrong_refusal(Reason(said), path, player)
+        wrong = _wrong_refusal(Reason(result), path, player)
     if seconds > 2 * LIMITS.decode_timeout_s + _SLACK_S:
         wrong = f"took {seconds:.0f} s, two tries of {LIMITS.decode_timeout_s:g} s are allowed"
     if memory > LIMITS.memory_bytes:
         wrong = f"held {memory} bytes, {LIMITS.memory_bytes} are allowed"
     shutil.rmtree(place)
-    return Verdict(one.name, said, detail, wrong, round(seconds, 3), memory)
+    return Verdict(one.name, result, detail, wrong, round(seconds, 3), memory)
 
 
 def _wrong_clip(prepared: Prepared, one: Specimen) -> str:
     if PREPARED not in one.right:
         return f"expected {', '.join(sorted(one.right))}"
     if one.shown and (prepared.info.width, prepared.info.height) != one.shown:
-        return f"is shown as {one.shown}, found {prepared.info.width}x{prepared.info.height}"
+        return f"expected size {one.shown}, found {prepared.info.width}x{prepared.info.height}"
     for window in prepared.windows:
         sizes = [(picture.shape[1], picture.shape[0]) for picture in read_proxy(window.proxy)]
-        said = [(prepared.width, prepared.height)] * len(window.times)
-        if sizes != said:
-            return f"{len(said)} pictures of {said[0]} expected in the proxy, found {len(sizes)} of {set(sizes)}"
+        expected = [(prepared.width, prepared.height)] * len(window.times)
+        if sizes != expected:
+            return f"expected {len(expected)} proxy pictures of {expected[0]}, found {len(sizes)} of {set(sizes)}"
         if list(window.times) != sorted(window.times) or not window.start_s <= window.times[0] <= window.times[-1]:
             return f"times out of order: {window.times}"
     if not 0 < prepared.info.duration_s <= LIMITS.max_duration_s:
-        return f"a duration of {prepared.info.duration_s} s"
+        return f"invalid duration: {prepared.info.duration_s} s"
     with av.open(BytesIO(prepared.poster)) as poster:
         next(poster.decode(video=0))
     return ""
@@ -103,41 +105,41 @@ def _wrong_clip(prepared: Prepared, one: Specimen) -> str:
 
 def _wrong_refusal(reason: Reason, path: Path, player: Player) -> str:
     if reason is Reason.EMPTY_FILE:
-        return "" if path.stat().st_size == 0 else f"{path.stat().st_size} bytes are there"
+        return "" if path.stat().st_size == 0 else f"expected 0 bytes, found {path.stat().st_size}"
     if reason is Reason.MISSING:
-        return "" if not path.exists() else "it is there"
+        return "" if not path.exists() else "the file exists"
     if not path.is_file():
         return ""
     shown = player.show(path)
     if shown is None:
         return ""
-    return "" if _bears_out(reason, shown) else f"but a player finds {shown}"
+    return "" if _is_confirmed(reason, shown) else f"a plain player found {shown}"
 
 
-def _bears_out(reason: Reason, shown: Shown) -> bool:
-    says_s = shown.declared_s
+def _is_confirmed(reason: Reason, shown: Shown) -> bool:
+    declared_s = shown.declared_s
     match reason:
         case Reason.NO_VIDEO:
             return shown.films == 0
         case Reason.UNDECODABLE | Reason.DECODE_LIMIT:
             return shown.pictures == 0
         case Reason.TRUNCATED_FILE:
-            lost_end = max(says_s, shown.ends_s) - shown.shown_s > max(0.25, 0.05 * says_s)
-            # With a clock that makes no sense, pictures can but be counted.
-            lost_some = shown.ends_s > 2 * says_s + 1 and shown.pictures < 0.7 * shown.packets
+            lost_end = max(declared_s, shown.ends_s) - shown.shown_s > max(0.25, 0.05 * declared_s)
+            # With invalid time stamps, only the number of pictures is usable.
+            lost_some = shown.ends_s > 2 * declared_s + 1 and shown.pictures < 0.7 * shown.packets
             return shown.pictures == 0 or lost_end or lost_some
         case Reason.TOO_LONG:
-            return max(says_s, shown.ends_s) > LIMITS.max_duration_s
+            return max(declared_s, shown.ends_s) > LIMITS.max_duration_s
         case Reason.TOO_LARGE:
             return shown.pixels > LIMITS.max_pixels
     return False
 
 
-async def _watched() -> int:
-    """The most that any decoder holds, until it is cancelled."""
+async def _peak_memory() -> int:
+    """Return the peak resident memory of all decoders [bytes], sampled until cancelled."""
     most = 0
     with suppress(asyncio.CancelledError):
-        _forget_peaks()
+        _reset_peaks()
         while True:
             await asyncio.sleep(_POLL_S)
             most = max(most, _most_resident())
@@ -155,7 +157,7 @@ def _most_resident() -> int:
     return max((1024 * int(field[1]) for field in fields if field[0] == b"VmHWM:"), default=0)
 
 
-def _forget_peaks() -> None:
+def _reset_peaks() -> None:
     for one in _decoders():
         with suppress(OSError):
             (one / "clear_refs").write_text("5")
@@ -165,4 +167,4 @@ def _text(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
-        return b""  # gone meanwhile
+        return b""  # the process has ended

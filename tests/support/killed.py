@@ -1,13 +1,13 @@
-"""A task in a process of its own, as Airflow gives it one: it can be killed, from outside or at an exact moment.
+"""Run a task in its own process, as Airflow does. A test can kill it from outside or at an exact moment.
 
-    task = Task(pipeline, "caption", try_number=1)      # runs until it is done or killed
+    task = Task(pipeline, "caption", try_number=1)      # runs until it ends or is killed
     task = Task(pipeline, "index", die_at="os.rename:outcomes/:2")
 
-A moment is EVENT:PATTERN:COUNT: the COUNT-th time that the interpreter's audit event (open, os.rename, os.link) names a
-path in which the pattern is found, before it takes place; or that a Python function is called, or returns, in whose
-module.qualname the pattern is found (call, return). The code of the task does not know of it.
+A moment is EVENT:PATTERN:COUNT. For an audit event of the interpreter (open, os.rename, os.link) it is just before the
+COUNT-th event with a path that matches the pattern. For call and return it is the COUNT-th call or return of a Python
+function whose module.qualname matches the pattern. The code of the task is unchanged.
 
-Processes are forked from a server that has imported everything once, so that a task costs what it does.
+Processes are forked from a server that has imported all modules, so that a task has no import cost.
 """
 
 import logging
@@ -28,7 +28,7 @@ import psutil
 import sentence_transformers  # noqa: F401
 import time_machine
 
-# Imported for the processes that are forked: these take seconds, and are the same for every task.
+# Imported once for all forked processes: these imports take seconds.
 import clipdex.index.edge
 import clipdex.index.server  # noqa: F401
 from clipdex.config import Settings
@@ -51,10 +51,14 @@ _context.set_forkserver_preload(["tests.support.killed"])
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a task does, and what happens to it.
+    """The work of a task, and the fault to inject.
 
-    phase: discover, caption, index or report; batch: its number in the plan; days: of discover. die_at, die_of: the
-    moment and the signal. uid: the user that it runs as, if not this one. clock_s: how far its clock is ahead [s].
+    phase: discover, caption, index or report
+    batch: number of the batch in the plan
+    days: days of discover
+    die_at, die_of: the moment and the signal
+    uid: user of the process; 0: unchanged
+    clock_s: offset of its clock, ahead [s]
     """
 
     phase: str
@@ -70,7 +74,7 @@ class Job:
 
 
 class Task:
-    """One try at one phase, started."""
+    """Start one try of one phase."""
 
     def __init__(self, pipeline: Pipeline, phase: str, **job: Any) -> None:
         self.job = Job(phase, **job)
@@ -82,14 +86,14 @@ class Task:
         self._process.start()
 
     def wait(self) -> int:
-        """Its return code, -9 if it was killed. Raises AssertionError if it failed by itself or did not end."""
+        """Return the exit code, -9 after a kill. Raise AssertionError if the task fails by itself."""
         code = self.ended()
         if code not in (0, -self.job.die_of):
             raise AssertionError(f"the task failed by itself ({code}):\n{self.log.read_text()[-3000:]}")
         return code
 
     def ended(self, limit_s: float = LIMIT_S) -> int:
-        """Its return code, whatever it is. Raises TimeoutError, with it killed, if it hangs."""
+        """Return any exit code. On a hang, kill the task and raise TimeoutError."""
         self._process.join(limit_s)
         if self._process.exitcode is None:
             self.kill()
@@ -97,7 +101,7 @@ class Task:
         return self._process.exitcode
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> list[psutil.Process]:
-        """To it alone; the processes that it had started."""
+        """Send a signal to the task only; return its child processes."""
         assert self._process.pid is not None
         try:
             started = psutil.Process(self._process.pid).children(recursive=True)
@@ -149,7 +153,7 @@ def _do(pipeline: Pipeline, job: Job) -> None:
 
 
 def _discover(pipeline: Pipeline, job: Job) -> None:
-    """As the DAG's task: each try plans anew, and takes the days over from its own earlier tries."""
+    """Plan as the DAG's task does: write a new plan per try, and take over the leases of earlier tries."""
     name, _, number = job.run.rpartition(".")
     for day in job.days:
         for earlier in range(1, int(number)):
@@ -159,7 +163,7 @@ def _discover(pipeline: Pipeline, job: Job) -> None:
 
 
 def die_at(moment: str, number: signal.Signals = signal.SIGKILL) -> None:
-    """Send this process a signal just before the moment comes."""
+    """Send this process a signal just before the moment."""
     event, pattern, count = moment.split(":")
     left = int(count)
 
@@ -169,17 +173,17 @@ def die_at(moment: str, number: signal.Signals = signal.SIGKILL) -> None:
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), number)
-                signal.pause()  # the signal may be taken by another thread, an instant later
+                signal.pause()  # another thread may receive the signal slightly later
 
-    def hear(happens: str, about: tuple[Any, ...]) -> None:
-        if happens == event:
-            count_down(about)
+    def audit(name: str, arguments: tuple[Any, ...]) -> None:
+        if name == event:
+            count_down(arguments)
 
-    def see(frame: FrameType, happens: str, _: Any) -> None:
-        if happens == event:
+    def profile(frame: FrameType, name: str, _: Any) -> None:
+        if name == event:
             count_down([f"{frame.f_globals.get('__name__')}.{frame.f_code.co_qualname}"])
 
     if event in ("call", "return"):
-        sys.setprofile(see)
+        sys.setprofile(profile)
     else:
-        sys.addaudithook(hear)
+        sys.addaudithook(audit)

@@ -1,6 +1,6 @@
-"""Video that is unusual and not broken, and files that are no video: for each, the one right answer.
+"""Generate unusual valid video, and files that are no video, each with its expected result.
 
-A specimen's name tells all of it. What an encoder makes of a clip may differ from version to version.
+The name of a specimen defines it. The encoded bytes may differ between encoder versions.
 """
 
 import os
@@ -31,7 +31,7 @@ _X265 = {"preset": "ultrafast", "x265-params": "log-level=none"}
 _SVT = {"preset": "12", "svtav1-params": "lp=1"}
 _FRAGMENTS = {"movflags": "+frag_keyframe+empty_moov+default_base_moof"}
 
-# Good clips, small ones: name of the file, and how it is made.
+# Small good clips: file name and arguments of write_clip.
 GOOD: dict[str, tuple[str, dict[str, Any]]] = {
     "mp4": ("a.mp4", {"options": _SMALL, "audio_seconds": SECONDS}),
     "faststart": ("a.mp4", {"options": {"g": "12"}, "container_options": {"movflags": "+faststart"}}),
@@ -61,7 +61,7 @@ NAMES = (
 
 
 class Clips:
-    """The good clips, each encoded once, when it is first asked for."""
+    """Encode each good clip on first use, and cache it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -84,10 +84,10 @@ Make = Callable[[Clips, Path], Path]
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """One file to be, made in a folder of its own.
+    """One file to generate in its own folder.
 
-    right: the reasons for refusing it that may be right, and PREPARED where it may be prepared. shown: the size in
-    which a player shows it, where that is known [pixels].
+    right: accepted results: PREPARED or reasons of rejection
+    shown: display size if known [pixels]
     """
 
     name: str
@@ -101,7 +101,7 @@ class Specimen:
 
 
 def odd() -> list[Specimen]:
-    """All of them."""
+    """Return all specimens."""
     return [
         *(_good(f"good/{name}", name) for name in GOOD),
         *(_good(f"wrong-extension/{name}-as-{ending}", name, f"a.{ending}") for name, ending in _WRONG_ENDINGS),
@@ -224,7 +224,7 @@ _ODD: dict[str, tuple[tuple[str, dict[str, Any]], tuple[int, int] | None]] = {
 
 
 def _hundred_thousand_pictures(clips: Clips, folder: Path) -> Path:
-    """A hundred seconds at a thousand pictures a second, all of the same packet but for the first."""
+    """Write 100 s at 1,000 pictures per second; all packets but the first are equal."""
     path = folder / "a.mp4"
     with av.open(path, "w") as container:
         stream = container.add_stream("mpeg4", rate=1000, options={"g": "600"})
@@ -240,7 +240,7 @@ def _hundred_thousand_pictures(clips: Clips, folder: Path) -> Path:
 
 
 def _several_videos(clips: Clips, folder: Path) -> Path:
-    """A small one, the film, and one that nobody can decode."""
+    """Write a small video stream, the main one, and one that cannot be decoded."""
     path = folder / "a.mkv"
     with av.open(path, "w") as container:
         streams = []
@@ -259,7 +259,7 @@ def _several_videos(clips: Clips, folder: Path) -> Path:
 
 
 def _film_with_cover(clips: Clips, folder: Path) -> Path:
-    """A picture that is larger than the film, attached to it."""
+    """Write a film with an attached picture larger than the film."""
     path = folder / "a.mp4"
     with av.open(path, "w") as container, av.open(clips.path("mp4")) as film:
         video = container.add_stream_from_template(film.streams.video[0])
@@ -293,7 +293,7 @@ def _sound_with_cover(clips: Clips, folder: Path) -> Path:
 
 
 def _no_duration(clips: Clips, folder: Path) -> Path:
-    """Every length of time in the index is 0: all pictures at once."""
+    """Write a file whose index has only durations of 0."""
     data = bytearray(clips.bytes("faststart"))
     for box, spot in ((b"mvhd", 16), (b"mdhd", 16), (b"tkhd", 20)):
         start = data.index(box) + 4 + spot
@@ -314,13 +314,13 @@ def _no_declared_duration(clips: Clips, folder: Path) -> Path:
 
 
 def _started_in_the_middle(clips: Clips, folder: Path) -> Path:
-    """A recorder that was switched on between two keyframes of a broadcast."""
+    """Write a recording that starts between two keyframes of a broadcast."""
     data = clips.bytes("ts")
     return put(folder, "a.ts", data[188 * 5 :])
 
 
 def _size_changes(clips: Clips, folder: Path) -> Path:
-    """A broadcast that switches to a smaller picture half-way."""
+    """Write a broadcast that switches to a smaller size half-way."""
     path = folder / "a.ts"
     one = write_clip(folder / "one.ts", seconds=1, size=SIZE)
     other = write_clip(folder / "other.ts", times=[1 + k / 25 for k in range(25)], size=(96, 64))
@@ -421,7 +421,7 @@ _NO_CLIP: dict[str, tuple[str, Make]] = {
 
 
 def _declared(width: int, height: int) -> Make:
-    """Raw pictures of a few bytes, in an AVI that says how large they are."""
+    """Write raw pictures of a few bytes in an AVI that declares a larger size."""
 
     def make(_: Clips, folder: Path) -> Path:
         path = write_clip(folder / "a.avi", seconds=0.2, size=(16, 16), codec="rawvideo", pix_fmt="bgr24")
@@ -440,7 +440,7 @@ _PAST_LIMITS: dict[str, tuple[str, Make]] = {
         _written("a.mov", {"size": (7680, 4320), "seconds": 0.04, "codec": "mjpeg", "pix_fmt": "yuvj420p"}),
     ),
     "declared-16000x16000.avi": (Reason.TOO_LARGE, _declared(16_000, 16_000)),
-    "declared-32767x32767.avi": (Reason.UNDECODABLE, _declared(32_767, 32_767)),  # more than FFmpeg can count
+    "declared-32767x32767.avi": (Reason.UNDECODABLE, _declared(32_767, 32_767)),  # overflows FFmpeg's size check
     "an-hour.mp4": (Reason.TOO_LONG, _written("a.mp4", {"times": [0.0, 1800.0, 3600.0]})),
     "an-hour.mkv": (Reason.TOO_LONG, _written("a.mkv", {"times": [0.0, 1800.0, 3600.0]})),
     "an-hour-at-one-a-second.ts": (Reason.TOO_LONG, _written("a.ts", {"fps": 1, "seconds": 3600, **_TINY})),

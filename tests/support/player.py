@@ -1,8 +1,8 @@
-"""A plain player, to ask whether a refusal was right: it decodes everything, in a process of its own with limits.
+"""Decode whole files with a plain player, in its own process with limits, to verify rejections.
 
     python -m tests.support.player
 
-Reads a path a line, as JSON, and answers a line of JSON: what a player that knows no limits of ours finds in the file.
+Read one path per line, as JSON. Write one line of JSON per path: the findings of a player without our limits.
 """
 
 import json
@@ -17,7 +17,7 @@ import av
 from av.stream import Disposition
 
 _MEMORY_BYTES = 3 * 2**30
-# What holds pictures and says when they are shown; not a raw stream of them, a single picture, or a list of files.
+# Containers with video and time stamps; no raw streams, single pictures or playlists.
 _CONTAINERS = {
     "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "ogg", "flv", "live_flv", "asf", "gif", "mxf",
     "nut", "rm", "wtv",
@@ -28,11 +28,15 @@ _MOST_PIXELS = 7680 * 4320
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a player finds.
+    """The player's findings. Packets, pictures and pixels are those of the largest video stream.
 
-    opens: it knows the format; films: streams of video that it can decode, covers left out; pictures: of the largest
-    film, decoded; packets: of it, read; declared_s, start_s: what the file says of itself; ends_s: up to where its
-    packets reach, from the first one; shown_s: up to where its pictures do [s]; pixels: as declared.
+    opens: the format is known
+    films: decodable video streams without covers
+    packets, pictures: packets read, pictures decoded
+    declared_s, start_s: duration and start as declared in the file [s]
+    ends_s: end of the last packet after the first one's start [s]
+    shown_s: time of the last picture after the first packet's start [s]
+    pixels: as declared
     """
 
     opens: bool = False
@@ -47,13 +51,13 @@ class Shown:
 
 
 class Player:
-    """The process, started anew where a file was too much for it."""
+    """Own the player process; restart it after a file that killed it."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
     def show(self, path: Path) -> Shown | None:
-        """None where the file was too much for the player."""
+        """Return the findings, or None if the player process died on this file."""
         if self._process is None or self._process.poll() is not None:
             command = [sys.executable, "-m", "tests.support.player"]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -1,5 +1,7 @@
-"""What the stand-in engine says of a video, a picture or of notes about pictures: made up, the same for the same, and
-varied enough to pass gates."""
+"""Generate captions of the stand-in engine for a video, a picture or notes.
+
+They are deterministic, and varied enough to pass the quality gates.
+"""
 
 import io
 import random
@@ -42,8 +44,12 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What decoding gives. digest: sha256 of the bytes, hex; colour: what it is most of; notes: what was said of the
-    pictures, where there are only words."""
+    """The decoded input.
+
+    digest: sha256 of the bytes, hex
+    colour: the dominant colour
+    notes: captions of the pictures, for input without media
+    """
 
     digest: str
     frames: int
@@ -53,7 +59,7 @@ class Seen:
 
 
 def look(kind: str, media: bytes) -> Seen:
-    """Decode every frame; raises av.FFmpegError for what cannot be opened."""
+    """Decode every frame; raise av.FFmpegError if the media cannot be opened."""
     if kind == "text":
         return Seen(sha256(media).hexdigest(), 0, 1.0, "none", media.decode())
     if kind == "image_url" and media[:2] != b"\xff\xd8":
@@ -70,24 +76,24 @@ def look(kind: str, media: bytes) -> Seen:
 
 
 def sign_of(digest: str) -> str:
-    """The word on the sign in a caption, by which a search can find exactly this video."""
+    """Return the word on the sign in a caption, which is unique to this video."""
     letters = random.Random(f"sign {digest}")
     return "".join(letters.choice("BCDFGHKLMNPRSTVZ") + letters.choice("AEIOU") for _ in range(4))
 
 
 def describe(seen: Seen, words: int | None = None) -> str:
-    """60 to 300 words, or at least as many as asked for; of notes, a paragraph for each half of their time."""
+    """Return 60 to 300 words, or at least `words`; for notes, one paragraph per half of their time."""
     if seen.notes:
         return _merged(seen, words)
     chance = random.Random(seen.digest)
     words = words or chance.randint(60, 280)
-    told: list[str] = []
-    while len(told) < words:
+    caption: list[str] = []
+    while len(caption) < words:
         for template in SENTENCES:
-            told += _filled(template, seen, chance).split()
-            if len(told) >= words:
+            caption += _filled(template, seen, chance).split()
+            if len(caption) >= words:
                 break
-    return " ".join(told)
+    return " ".join(caption)
 
 
 def _merged(seen: Seen, words: int | None) -> str:
@@ -97,9 +103,9 @@ def _merged(seen: Seen, words: int | None) -> str:
     paragraphs = []
     for number, part in enumerate((times[:half], times[half:])):
         if part:
-            told = describe(Seen(sha256(f"{seen.digest} {number}".encode()).hexdigest(), 0, 1.0, "all"), words)
+            caption = describe(Seen(sha256(f"{seen.digest} {number}".encode()).hexdigest(), 0, 1.0, "all"), words)
             read = f" Signs read {', '.join(signs[half * number : half * number + len(part)])}." if signs else ""
-            paragraphs.append(f"{part[0][0]}-{part[-1][1]} s: {told}{read}")
+            paragraphs.append(f"{part[0][0]}-{part[-1][1]} s: {caption}{read}")
     return "\n\n".join(paragraphs) or describe(Seen(seen.digest, 0, 1.0, "all"), words)
 
 

@@ -1,12 +1,12 @@
-"""A small server that speaks as much of Qdrant's REST as clipdex asks, in front of qdrant-client's own local mode.
+"""Serve the subset of Qdrant's REST API that clipdex uses, on top of qdrant-client's local mode.
 
     with QdrantServer() as server:
         server.url
         server.trouble = [("PUT /collections/[^/]+/points$", "applied", 1)]
 
-Trouble is METHOD and path (a pattern), what happens, and how often: refuse (503), busy (429 with Retry-After), deny
-(403), slow (seconds pass, then as it should be), hang (never answered), reset (not applied), applied (the write is
-applied, and the connection reset instead of an answer). down() closes the port, up() opens it again.
+An item of trouble is a pattern of METHOD and path, a fault, and a count. Faults: refuse (503), busy (429 with
+Retry-After), deny (403), slow (a late correct response), hang (no response), reset (not applied), applied (the write is
+applied, then the connection is reset). down() closes the port, up() opens it again.
 """
 
 import json
@@ -24,12 +24,12 @@ SLOW_S = 0.3
 
 
 class QdrantServer:
-    """Its data lives as long as the object, whether the port is open or not."""
+    """Keep the data for the lifetime of the object, also while the port is closed."""
 
     def __init__(self) -> None:
         self.trouble: list[tuple[str, str, int]] = []
         self.told: list[str] = []
-        self._lock, self._leaving = threading.Lock(), threading.Event()
+        self._lock, self._closing = threading.Lock(), threading.Event()
         self.client = QdrantClient(":memory:")
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
@@ -39,7 +39,7 @@ class QdrantServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._leaving.set()
+        self._closing.set()
         self.down()
         self.client.close()
 
@@ -72,7 +72,7 @@ class QdrantServer:
         return ""
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        """Status and result. What the local mode raises is a request that it does not take."""
+        """Return status and result; convert ValueError of the local mode to 400 or 404."""
         with self._lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the local mode has no payload indexes
             try:
@@ -91,9 +91,9 @@ class QdrantServer:
             case "GET /collections/NAME":
                 return _plain(client.get_collection(name))
             case "PUT /collections/NAME":
-                asked = models.CreateCollection.model_validate(body)
+                created = models.CreateCollection.model_validate(body)
                 return client.create_collection(
-                    name, asked.vectors, sparse_vectors_config=asked.sparse_vectors, metadata=asked.metadata
+                    name, created.vectors, sparse_vectors_config=created.sparse_vectors, metadata=created.metadata
                 )
             case "DELETE /collections/NAME":
                 return client.delete_collection(name)
@@ -113,20 +113,20 @@ class QdrantServer:
                 client.delete(name, models.PointIdsList.model_validate(body))
                 return _DONE
             case "POST /collections/NAME/points/scroll":
-                asked = models.ScrollRequest.model_validate(body)
+                query = models.ScrollRequest.model_validate(body)
                 points, offset = client.scroll(
                     name,
-                    scroll_filter=asked.filter,
-                    limit=asked.limit or 10,
-                    offset=asked.offset,
-                    with_payload=bool(asked.with_payload),
+                    scroll_filter=query.filter,
+                    limit=query.limit or 10,
+                    offset=query.offset,
+                    with_payload=bool(query.with_payload),
                 )
                 return {"points": [_plain(point) for point in points], "next_page_offset": offset}
         raise _Unknown(f"the stand-in has no {call}")
 
 
 class _Unknown(Exception):
-    """A page that clipdex did not ask for when this was written."""
+    """A path that this server does not implement."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -141,33 +141,33 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble in ("reset", "hang"):
             return self._leave(trouble)
         if trouble == "slow":
-            self.qdrant._leaving.wait(SLOW_S)
+            self.qdrant._closing.wait(SLOW_S)
         status, result = (
-            (instead, "as told") if instead else self.qdrant.answer(self.command, path, json.loads(raw or "{}"))
+            (instead, "injected fault") if instead else self.qdrant.answer(self.command, path, json.loads(raw or "{}"))
         )
         if trouble == "applied":
             return self._leave("reset")
-        told = {"status": "ok", "time": 0.0, "result": result} if status == 200 else {"status": {"error": result}}
-        document = json.dumps(told).encode()
+        document = {"status": "ok", "time": 0.0, "result": result} if status == 200 else {"status": {"error": result}}
+        payload = json.dumps(document).encode()
         self.send_response(status)
         if trouble == "busy":
             self.send_header("Retry-After", "1")
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(document)))
+        self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
-        self.wfile.write(document)
+        self.wfile.write(payload)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = _answer
 
     def _leave(self, how: str) -> None:
         if how == "hang":
-            self.qdrant._leaving.wait(30)
+            self.qdrant._closing.wait(30)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
         self.connection.close()
 
     def log_message(self, *args: object) -> None:
-        """Nobody reads it."""
+        """Discard the access log."""
 
 
 _DONE = {"operation_id": 0, "status": "completed"}

@@ -1,8 +1,8 @@
-"""SGLang's own code for the positions of a video, from its wheel, on a machine without a GPU.
+"""Run SGLang's code for video positions from its wheel, without a GPU.
 
-Real are its Qwen-VL processor, its choice of a processor and get_rope_index; everything that needs kernels, a server or
-torchvision is replaced: loading a video (PyAV decodes it) and the processor of transformers, which turns frames into a
-grid, and into seconds per position from the metadata that it gets, or from 24 frames per second if it gets none.
+The Qwen-VL processor, the choice of a processor and get_rope_index are real. Code that needs kernels, a server or
+torchvision is replaced: video loading (by PyAV) and the processor of transformers, which computes the grid and the
+seconds per position from the metadata, or from 24 frames per second without metadata.
 """
 
 import importlib
@@ -23,8 +23,8 @@ import av
 import torch
 
 SERVE = Path(__file__).parents[2] / "docker" / "sglang"
-WHEELS = Path(sys.prefix) / "wheels"  # the Makefile downloads it
-TOKENS_PER_SECOND = 2  # of every Qwen2.5-VL that its makers published
+WHEELS = Path(sys.prefix) / "wheels"  # downloaded by the Makefile
+TOKENS_PER_SECOND = 2  # in every published Qwen2.5-VL
 START, VIDEO, IMAGE, END = 1, 2, 3, 4
 
 _REAL = {
@@ -39,7 +39,7 @@ class Modality(Enum):
 
 
 class VideoDecoderWrapper:
-    """The frames of a video in memory."""
+    """Hold the frames of a video in memory."""
 
     def __init__(self, mp4: bytes) -> None:
         with av.open(io.BytesIO(mp4)) as container:
@@ -55,7 +55,7 @@ class VideoDecoderWrapper:
 
 
 class BaseMultimodalProcessor:
-    """What its Qwen-VL processor inherits."""
+    """Replace the base class of SGLang's Qwen-VL processor."""
 
     def __init__(self, hf_config: Any, server_args: Any, *_: Any, **__: Any) -> None:
         self.hf_config, self.server_args = hf_config, server_args
@@ -76,7 +76,7 @@ class BaseMultimodalProcessor:
 
 
 class _SpecialTokens:
-    """The token ids that the processor looks for."""
+    """Hold the token ids that the processor searches for."""
 
     image_token_id, video_token_id, audio_token_id = IMAGE, VIDEO, None
 
@@ -88,7 +88,7 @@ class _SpecialTokens:
 
 
 class _Unset:
-    """Environment variables of which none is set."""
+    """Replace SGLang's environment variables; all are unset."""
 
     def __getattr__(self, _: str) -> Any:
         return SimpleNamespace(get=lambda: "", is_set=lambda: False)
@@ -102,7 +102,7 @@ class _Pinned(torch.Tensor):
 def temporal_positions(mp4: bytes, served: dict[str, float], processors: str = "") -> list[int]:
     """Return the temporal position of each pair of frames, from 0, as a server with this sampling places them.
 
-    processors: SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE, as the server's environment has it.
+    processors: value of SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE in the server's environment.
     """
     with _installed() as sources:
         chosen = importlib.import_module("sglang.srt.managers.multimodal_processor")
@@ -146,7 +146,7 @@ def _wheel() -> Path:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Gives sglang and torchvision: three modules from the wheel, in place of the others what the test needs."""
+    """Import sglang and torchvision: three modules from the wheel, stubs for all others."""
 
     def __init__(self) -> None:
         self.wheel = zipfile.ZipFile(_wheel())

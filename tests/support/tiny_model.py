@@ -1,4 +1,4 @@
-"""A Qwen2.5-VL of two layers, its weights drawn at random: what it says means nothing, all else is the real thing."""
+"""Write a Qwen2.5-VL of two layers with random weights: the text is meaningless, all other parts are real."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ _PICTURES = {"min_pixels": 784, "max_pixels": 50176, "patch_size": 14, "temporal
 
 
 def write_tiny_model(folder: Path, *, seed: int = 0, stop: int | None = None) -> Path:
-    """A checkpoint as it comes from the Hub, that never ends an answer by itself, but at the token stop."""
+    """Write a checkpoint in the format of the Hub. It generates no end token, except the token stop."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -60,8 +60,8 @@ def write_tiny_model(folder: Path, *, seed: int = 0, stop: int | None = None) ->
     )
     model.save_pretrained(folder)
     for name, kind in (("preprocessor", "image_processor"), ("video_preprocessor", "video_processor")):
-        told = {f"{kind}_type": _KINDS[kind], "processor_class": "Qwen2_5_VLProcessor", **_PICTURES}
-        (folder / f"{name}_config.json").write_text(json.dumps(told))
+        config = {f"{kind}_type": _KINDS[kind], "processor_class": "Qwen2_5_VLProcessor", **_PICTURES}
+        (folder / f"{name}_config.json").write_text(json.dumps(config))
     return folder
 
 

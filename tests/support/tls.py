@@ -1,4 +1,4 @@
-"""TLS in front of a server of the tests: a certificate authority of our own, and what it vouches for."""
+"""Put TLS in front of a test server, with a certificate authority and a certificate signed by it."""
 
 import ipaddress
 import socket
@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """file: its own certificate, as PEM. It vouches for 127.0.0.1."""
+    """Sign a certificate for 127.0.0.1. file: the authority's certificate, as PEM."""
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ class Authority:
 
     @contextmanager
     def before(self, port: int) -> Iterator[str]:
-        """https:// in front of a plain server on a port; yields its address."""
+        """Serve https:// in front of a plain server on a port; yield the URL."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self._leaf)
         listening = socket.create_server(("127.0.0.1", 0))

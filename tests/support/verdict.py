@@ -1,6 +1,6 @@
-"""What a day is when all is done, and what is wrong with it: the judge of the fault suite.
+"""Judge the final state of a day in the fault suite.
 
-A State is compared with that of an undisturbed run; the requests at the engines are held against what was stored.
+The State is compared with that of a run without faults, and the requests to the engines with the stored captions.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from tests.support.pipeline import Pipeline
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a day is when all is done. points and captions by id and key, without what a clock or a run says."""
+    """The final state of a day. points and captions, by id and key, have no times and no run."""
 
     points: dict[str, dict[str, Any]]
     captions: dict[str, dict[str, Any]]
@@ -31,9 +31,13 @@ class State:
 
 @dataclass(slots=True)
 class Verdict:
-    """What a drill found. lost: clips that are not as they should be; captioned_twice: requests for a stored caption;
-    repeated: requests beyond those that failed tries had in flight; wrong_quarantine: clips that are
-    in it and should not be, or the other way round."""
+    """The findings of a drill.
+
+    lost: clips that differ from the expected state
+    captioned_twice: requests for a stored caption
+    repeated: requests beyond those that failed tries had in flight
+    wrong_quarantine: clips that are wrongly in quarantine, or wrongly missing there
+    """
 
     faults: int = 0
     clips: int = 0
@@ -45,10 +49,10 @@ class Verdict:
     left_behind: list[str] = field(default_factory=list)
 
     def wrong(self) -> dict[str, list[str]]:
-        return {name: said for name in _WRONG if (said := getattr(self, name))}
+        return {name: findings for name in _WRONG if (findings := getattr(self, name))}
 
     def compare(self, expected: State, found: State) -> None:
-        """Note what differs."""
+        """Add the differences to the findings."""
         self.clips = len(expected.indexed) + len(expected.quarantine)
         self.lost += sorted(_lost(expected, found))
         self.wrong_quarantine += sorted(
@@ -62,11 +66,11 @@ _WRONG = ("lost", "captioned_twice", "repeated", "wrong_quarantine", "hangs", "l
 
 
 class NotInjected(AssertionError):
-    """The moment of a fault did not come."""
+    """The moment of a fault was not reached."""
 
 
 def state_of(pipeline: Pipeline, archive: Path, day: str, contents: Iterable[str] | None = None) -> State:
-    """Of one day. archive: where its clips lie; contents: of which clips (sha256) captions count, if not of all."""
+    """Read the state of one day. archive: folder of its clips; contents: sha256 of clips to include, None for all."""
     points = {key: point for key, point in pipeline.points().items() if point["day"] == day}
     only = None if contents is None else set(contents)
     captions = {}
@@ -74,17 +78,17 @@ def state_of(pipeline: Pipeline, archive: Path, day: str, contents: Iterable[str
         record = pipeline.store.read_json(key)
         if only is None or record["content"] in only:
             captions[record["key"]] = {name: record[name] for name in ("key", "content", "text", "segments", "poster")}
-    said = ledger(pipeline.store, day).values()
+    entries = ledger(pipeline.store, day).values()
     return State(
         points=json.loads(json.dumps(points).replace(str(archive), "ARCHIVE")),
         captions=captions,
-        quarantine={name_of(one.uri): one.reason for one in said if one.outcome is Outcome.QUARANTINED},
-        indexed=frozenset(name_of(one.uri) for one in said if one.outcome is Outcome.INDEXED),
+        quarantine={name_of(one.uri): one.reason for one in entries if one.outcome is Outcome.QUARANTINED},
+        indexed=frozenset(name_of(one.uri) for one in entries if one.outcome is Outcome.INDEXED),
     )
 
 
 def without(state: State, names: Sequence[str], reason: str) -> State:
-    """The state in which these clips are in quarantine instead."""
+    """Return the state with these clips in quarantine instead."""
     gone = {key for key, point in state.points.items() if name_of(point["uri"]) in names}
     left = {key: point for key, point in state.points.items() if key not in gone}
     kept = {point["caption_key"] for point in left.values()}
@@ -97,7 +101,7 @@ def without(state: State, names: Sequence[str], reason: str) -> State:
 
 
 def digests(pipeline: Pipeline, folder: Path) -> dict[str, str]:
-    """Contents (sha256) of the clips below a folder, by how an engine sees them."""
+    """Return the sha256 of the clips below a folder, by the sha256 of their proxies."""
     found = {}
     for path in folder.rglob("*.mp4"):
         if path.stat().st_size:
@@ -107,20 +111,20 @@ def digests(pipeline: Pipeline, folder: Path) -> dict[str, str]:
 
 
 def asked_after_stored(store: Store, contents: Mapping[str, str], chats: Iterable[Request]) -> list[str]:
-    """The requests for a caption that was stored by then. contents: as digests() gives them."""
+    """Return the requests for captions that were already stored. contents: as returned by digests()."""
     written = {}
     for key in store.list("captions"):
         place = Path(store._path(key))
         written[json.loads(place.read_bytes())["content"]] = place.stat().st_mtime
     return [
-        f"{request.digest[:12]} was asked for although it was stored"
+        f"{request.digest[:12]} was requested although it was stored"
         for request in chats
         if contents.get(request.digest) in written and request.at > written[contents[request.digest]]
     ]
 
 
 def repeated(chats: Iterable[Request]) -> list[str]:
-    """Digests that were asked for again although an earlier request was good, or was cut off by a kill."""
+    """Return digests that were requested again after a request that succeeded or was cut off by a kill."""
     over: dict[str, float] = {}
     again = []
     for request in chats:
@@ -133,7 +137,7 @@ def repeated(chats: Iterable[Request]) -> list[str]:
 
 
 def left_behind() -> list[str]:
-    """Decoders that live on although their task is gone."""
+    """Return decoders that outlived their task."""
     return [
         f"process {child.pid}: {child.name()}"
         for child in psutil.process_iter(["pid", "name", "cmdline"])
@@ -146,7 +150,7 @@ def name_of(uri: str) -> str:
 
 
 def _lost(expected: State, found: State) -> set[str]:
-    """Clips that are not as they should be, and how."""
+    """Return the differences of points, captions and indexed clips."""
     differ = {
         f"{name_of((expected.points.get(key) or found.points[key])['uri'])}: points differ"
         for key in expected.points.keys() | found.points.keys()
@@ -161,7 +165,7 @@ def _lost(expected: State, found: State) -> set[str]:
 
 
 def _orphaned(child: psutil.Process) -> bool:
-    """A decoder whose task is gone, a moment later still there."""
+    """Return whether a decoder without a task is still running after 10 s."""
     try:
         return child.ppid() == 1 and bool(child.wait(timeout=10) or False)
     except psutil.TimeoutExpired:

@@ -1,8 +1,8 @@
-"""Who watches a deployment from outside: an OpenTelemetry collector that remembers, a deadline that is soon over.
+"""Monitor a deployment from outside: collect OpenTelemetry metrics, and shorten the deadline of the DAGs.
 
 with Collector() as collector:
     LocalAirflow(home, collector.options | {"AIRFLOW__CORE__DAGS_FOLDER": str(dags_soon_late(folder))})
-    collector.counters["airflow.clipdex.storage.source.indexed"]
+    collector.counters["airflow.clipdex.clips.indexed"]
 """
 
 import re
@@ -19,9 +19,11 @@ LATE_S = 1
 
 
 class Collector:
-    """Takes metrics by OTLP over HTTP.
+    """Receive metrics by OTLP over HTTP.
 
-    counters: what only grows, summed up; gauges: as they were last; not_summed: counters told as totals.
+    counters: sums of monotonic counters
+    gauges: last values
+    not_summed: counters with cumulative instead of delta temporality
     """
 
     def __init__(self) -> None:
@@ -49,7 +51,7 @@ class Collector:
 
     @property
     def options(self) -> dict[str, str]:
-        """What docs/observability.md tells to set, with this place."""
+        """Return the settings from docs/observability.md with the address of this collector."""
         return {
             "AIRFLOW__METRICS__OTEL_ON": "True",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}",
@@ -64,9 +66,9 @@ class Collector:
         self._server.shutdown()
         self._server.server_close()
 
-    def _take(self, told: ExportMetricsServiceRequest) -> None:
+    def _take(self, request: ExportMetricsServiceRequest) -> None:
         metrics = [
-            one for resource in told.resource_metrics for scope in resource.scope_metrics for one in scope.metrics
+            one for resource in request.resource_metrics for scope in resource.scope_metrics for one in scope.metrics
         ]
         with self._lock:
             for one in metrics:
@@ -79,17 +81,17 @@ class Collector:
 
 
 def dags_soon_late(folder: Path) -> Path:
-    """The DAGs, with a deadline of a second."""
+    """Copy the DAGs with a deadline of LATE_S; return the folder."""
     folder.mkdir()
     for path in (REPOSITORY / "dags").glob("*.py"):
         text, found = re.subn(r"timedelta\(hours=12\)", f"timedelta(seconds={LATE_S})", path.read_text())
-        assert found == (path.stem == "ingest_clips"), f"{path}: the deadline is spelled in another way"
+        assert found == (path.stem == "ingest_clips"), f"{path}: expected the deadline as timedelta(hours=12)"
         (folder / path.name).write_text(text)
     return folder
 
 
 def said_late(airflow_home: Path, run: str) -> list[str]:
-    """What the triggerer said about a run that was late, a line each."""
+    """Return the triggerer's log lines about a late run."""
     logs = (airflow_home / "logs").rglob("*trigger*")
     lines = (line for log in logs if log.is_file() for line in log.read_text(errors="replace").splitlines())
     return [line for line in lines if f"{run} of " in line and "not searchable by" in line]

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on asyncio and h11, close enough to the wire to break it on purpose."""
+"""Serve HTTP/1.1 on asyncio and h11, with low-level access to inject faults."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ import h11
 
 @dataclass(slots=True)
 class Call:
-    """A request as it came. connection: the number of the TCP connection."""
+    """A received request. connection: number of the TCP connection."""
 
     method: str
     path: str
@@ -24,7 +24,7 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """sending: "" as it should be, else "reset", "cut" (half of the body) or "drip" (a byte every drip_s seconds)."""
+    """A response. sending: "" (normal), "reset", "cut" (half of the body) or "drip" (one byte every drip_s seconds)."""
 
     status: int
     body: bytes
@@ -42,7 +42,7 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 
 async def converse(number: int, handle: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One connection, request by request. A handler is cancelled when its client leaves."""
+    """Handle the requests of one connection. Cancel the handler when the client disconnects."""
     connection = h11.Connection(h11.SERVER)
     try:
         while (call := await _received(number, connection, reader)) is not None:
@@ -51,7 +51,7 @@ async def converse(number: int, handle: Handler, reader: asyncio.StreamReader, w
                 return
             connection.start_next_cycle()
     except (ConnectionError, h11.RemoteProtocolError):
-        return  # the client left in the middle
+        return  # the client disconnected
     finally:
         writer.close()
 
@@ -81,7 +81,7 @@ async def _events(connection: h11.Connection, reader: asyncio.StreamReader) -> A
 
 
 async def _while_connected(work: Awaitable[Answer], reader: asyncio.StreamReader) -> Answer | None:
-    """The answer, or None if the client left before there was one."""
+    """Return the response, or None if the client disconnects first."""
     answering = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(reader.read(1))
     try:
@@ -94,7 +94,7 @@ async def _while_connected(work: Awaitable[Answer], reader: asyncio.StreamReader
 
 
 async def _send(answer: Answer, connection: h11.Connection, writer: asyncio.StreamWriter) -> bool:
-    """Whether the connection may be used again."""
+    """Send a response; return whether the connection can be reused."""
     if answer.sending == "reset":
         linger = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -178,7 +178,7 @@ def test_what_is_being_written_as_the_batch_fails_is_searchable_in_the_same_run(
         write(caption)
 
     pipeline.store.write_caption = as_the_batch_fails
-    with pytest.raises(ConfigurationError, match="asked for the model"):
+    with pytest.raises(ConfigurationError, match="requested model"):
         pipeline.caption(batch)
     pipeline.index(batch)
     assert len({payload["clip_id"] for payload in pipeline.points().values()}) == 1

@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from clipdex.captions.caption import Reply
+from clipdex.captions.caption import CaptionDraft
 from clipdex.captions.detectors import Detectors, describe
 from clipdex.captions.detectors.objects import COCO
 from clipdex.captions.quality import caption_with_gates
@@ -32,7 +32,7 @@ OBJECTS = re.compile(rf"\b({'|'.join(name for name in COCO if name and name != '
 def told(tmp_path):
     """The caption of drawn scenes, cut hard one after the other."""
 
-    def tell(*scenes: Scene) -> Reply:
+    def tell(*scenes: Scene) -> CaptionDraft:
         path = tmp_path / "clip.mp4"
         encode(path, ".mp4", draw(scenes), SIZE, RATE)
         return describe(_prepared(path))
@@ -41,7 +41,7 @@ def told(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory) -> dict[str, tuple[Sample, Reply]]:
+def archive(tmp_path_factory) -> dict[str, tuple[Sample, CaptionDraft]]:
     """Every good sample clip with its caption, by day and name."""
     samples = write_samples(tmp_path_factory.mktemp("archive"))
     good = [sample for sample in samples if sample.expected == CAPTIONED]
@@ -184,7 +184,7 @@ def test_captions_of_different_clips_differ(archive):
 def test_every_caption_passes_the_gates_of_the_engine(archive, tmp_path):
     engine = Detectors(Settings.load(home=tmp_path))
 
-    async def passed(clips: Sequence[Prepared]) -> list[Reply]:
+    async def passed(clips: Sequence[Prepared]) -> list[CaptionDraft]:
         try:
             await engine.check()
             return [await caption_with_gates(engine, clip) for clip in clips]

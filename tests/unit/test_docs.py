@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -88,6 +90,11 @@ def test_the_layout_names_every_module():
     told_as_one = ("index", "web", "captions/detectors")
     assert {str(path) for path in modules if not str(path).startswith(told_as_one) and path.name not in layout} == set()
     assert {name for name in told_as_one if f"{name.rpartition('/')[2]}/" not in layout} == set()
+
+
+def test_the_diagram_is_that_of_the_code_and_no_folders_import_each_other():
+    done = subprocess.run([sys.executable, REPOSITORY / "docs/diagram.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr or "run: make diagram"
 
 
 def leads_somewhere(page: Path, link: str) -> bool:

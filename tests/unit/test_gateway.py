@@ -80,7 +80,7 @@ def test_all_nodes_are_given_to_the_gateway(smg, serve):
     urls = [serve().url for _ in range(3)]
     gateway = started(smg, *urls)
     assert gateway.nodes == urls
-    assert "3 of 3 nodes are there" in gateway.said
+    assert "3 of 3 nodes are ready" in gateway.said
 
 
 def test_requests_are_spread_by_load_and_may_take_as_long_as_captions_take(smg, serve):
@@ -114,19 +114,19 @@ def test_a_node_that_is_late_is_waited_for(smg, serve, nobody):
     serve(port=int(nobody.rpartition(":")[2]))
     said, _ = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert "2 of 2 nodes are there" in said
+    assert "2 of 2 nodes are ready" in said
 
 
 def test_a_node_that_is_missing_is_named_and_may_join_later(smg, serve, nobody):
     first = serve()
     gateway = started(smg, "--wait-s", "0.5", first.url, nobody)
-    assert f"missing, and welcome later: {nobody}" in gateway.said
+    assert f"not ready, will join later: {nobody}" in gateway.said
     assert gateway.nodes == [first.url, nobody]
 
 
 def test_a_node_that_still_loads_its_model_is_not_there(smg, serve):
     loading, ready = serve("503:1.0:at=models"), serve()
-    assert f"missing, and welcome later: {loading.url}" in started(smg, "--wait-s", "0.5", loading.url, ready.url).said
+    assert f"not ready, will join later: {loading.url}" in started(smg, "--wait-s", "0.5", loading.url, ready.url).said
 
 
 def test_without_any_node_nothing_is_started(smg, nobody):
@@ -135,11 +135,11 @@ def test_without_any_node_nothing_is_started(smg, nobody):
 
 @pytest.mark.parametrize("node", ["gpu-1:30000", "http://", "http://gpu-1:30000/v1", "ftp://gpu-1"])
 def test_what_is_no_address_of_a_node_is_refused(smg, node):
-    assert f"{node}: a node's address looks like http://gpu-1:30000" in refused(smg, node)
+    assert f"{node}: expected a node address such as http://gpu-1:30000" in refused(smg, node)
 
 
 def test_a_list_without_nodes_is_refused(smg):
-    assert "name at least one" in refused(smg)
+    assert "pass at least one" in refused(smg)
 
 
 def test_what_to_install_is_told_where_there_is_no_smg(tmp_path, nobody):

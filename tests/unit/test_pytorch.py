@@ -13,11 +13,11 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from clipdex.captions.caption import Reply
+from clipdex.captions.caption import CaptionDraft
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.local.model import TransformersModel, identity
 from clipdex.captions.local.processors import open_processor
-from clipdex.captions.model import Generation, Image, ModelRequest, Video
+from clipdex.captions.model import Completion, Generation, Image, ModelRequest, Video
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 from clipdex.video import Prepared, prepare, stills
@@ -66,17 +66,17 @@ def using(what: Callable[[TransformersModel], Awaitable[T]], folder: Path | str,
     return asyncio.run(work())
 
 
-def answers(folder: Path, *requests: ModelRequest, **engine: Any) -> list[Reply]:
+def answers(folder: Path, *requests: ModelRequest, **engine: Any) -> list[Completion]:
     """All asked at once."""
 
-    async def ask(model: TransformersModel) -> list[Reply]:
-        return await asyncio.gather(*map(model.ask, requests))
+    async def ask(model: TransformersModel) -> list[Completion]:
+        return await asyncio.gather(*map(model.complete, requests))
 
     return using(ask, folder, **engine)
 
 
-def captioned(folder: Path, clip: Prepared, strategy: str) -> Reply:
-    async def work() -> Reply:
+def captioned(folder: Path, clip: Prepared, strategy: str) -> CaptionDraft:
+    async def work() -> CaptionDraft:
         captioner = open_captioner(settings(folder, strategy=strategy))
         try:
             await captioner.check()
@@ -176,7 +176,7 @@ def test_repeating_costs(folder, penalty):
 def test_a_question_longer_than_the_context_costs_itself_alone(folder):
     async def ask(model: TransformersModel) -> list[Any]:
         requests = [ModelRequest(PROMPT, GREEDY), ModelRequest(PROMPT * LONGEST, GREEDY), ModelRequest(PROMPT, GREEDY)]
-        return await asyncio.gather(*map(model.ask, requests), return_exceptions=True)
+        return await asyncio.gather(*map(model.complete, requests), return_exceptions=True)
 
     first, long, last = using(ask, folder)
     assert isinstance(long, ClipRejected)
@@ -194,14 +194,14 @@ def test_a_batch_too_large_for_the_gpu_is_halved(folder, monkeypatch):
 
 def test_no_room_for_a_single_clip_is_no_fault_of_the_clip(folder, monkeypatch):
     _room_for(0, monkeypatch)
-    with pytest.raises(EngineUnavailable, match="no room for one clip"):
+    with pytest.raises(EngineUnavailable, match="one clip exceeds GPU memory"):
         answers(folder, ModelRequest(PROMPT, GREEDY))
 
 
 def test_others_run_while_the_model_writes(folder, videos):
     async def ask(model: TransformersModel) -> tuple[int, float]:
         await model.check()
-        answer = asyncio.create_task(model.ask(ModelRequest(PROMPT, Generation(max_tokens=200), videos[2])))
+        answer = asyncio.create_task(model.complete(ModelRequest(PROMPT, Generation(max_tokens=200), videos[2])))
         turns, started = 0, time.monotonic()
         while not answer.done():
             await asyncio.sleep(0.01)
@@ -213,14 +213,14 @@ def test_others_run_while_the_model_writes(folder, videos):
 
 
 def test_a_cancelled_question_is_given_up(folder):
-    async def ask(model: TransformersModel) -> Reply:
+    async def ask(model: TransformersModel) -> Completion:
         await model.check()
-        long = asyncio.create_task(model.ask(ModelRequest(PROMPT, Generation(max_tokens=LONGEST - 200))))
+        long = asyncio.create_task(model.complete(ModelRequest(PROMPT, Generation(max_tokens=LONGEST - 200))))
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await long
         started = time.monotonic()
-        reply = await model.ask(ModelRequest(PROMPT, GREEDY))
+        reply = await model.complete(ModelRequest(PROMPT, GREEDY))
         assert time.monotonic() - started < 3
         return reply
 
@@ -255,7 +255,7 @@ def test_nothing_is_loaded_before_the_first_question(folder):
     [
         ({"model": "nobody/nothing"}, "hf download nobody/nothing"),
         ({"device": "abacus"}, "CLIPDEX_ENGINE__DEVICE is 'abacus'"),
-        ({"dtype": "float3"}, "torch has no 'float3'"),
+        ({"dtype": "float3"}, "found 'float3'"),
     ],
 )
 def test_a_wrong_setting_is_told(folder, engine, told):

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from clipdex.captions.caption import Captioner, Gates, Reply
+from clipdex.captions.caption import CaptionDraft, Captioner, Gates
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.quality import caption_with_gates, check, clean
 from clipdex.config import Sampling, Settings, VideoLimits
@@ -105,12 +105,12 @@ def clip(tmp_path_factory) -> Prepared:
 
 @pytest.mark.parametrize("language", CAPTIONS)
 def test_an_honest_caption_passes_in_its_language(language):
-    check(Reply(CAPTIONS[language]), Gates(language=language))
+    check(CaptionDraft(CAPTIONS[language]), Gates(language=language))
 
 
 @pytest.mark.parametrize(("language", "text"), PEOPLE_TELL)
 def test_a_scene_that_repeats_itself_may_be_told_so(language, text):
-    check(Reply(text), Gates(language=language))
+    check(CaptionDraft(text), Gates(language=language))
 
 
 @pytest.mark.parametrize("language", ["en", "ru", "th", "hi", "zh"])
@@ -120,20 +120,20 @@ def test_a_long_caption_passes_in_every_script(language):
     words = CAPTIONS[language].split() if spaced else re.findall("..?.?.?", CAPTIONS[language])
     chance = random.Random(language)
     long = (" " if spaced else "").join(chance.choice(words) for _ in range(6 * len(words)))
-    check(Reply(long), Gates(language=language))
+    check(CaptionDraft(long), Gates(language=language))
 
 
 def test_a_few_foreign_words_on_a_sign_do_no_harm():
-    check(Reply(CAPTIONS["en"] + " The sign reads «Аптека», and below it 薬局 and صيدلية."), Gates())
+    check(CaptionDraft(CAPTIONS["en"] + " The sign reads «Аптека», and below it 薬局 and صيدلية."), Gates())
 
 
 def test_any_language_passes_where_none_is_wanted():
     for text in CAPTIONS.values():
-        check(Reply(text), Gates(language=""))
+        check(CaptionDraft(text), Gates(language=""))
 
 
 def test_a_short_caption_passes_an_engine_that_writes_short_ones():
-    check(Reply(TWO_SECONDS), Gates(min_words=4))
+    check(CaptionDraft(TWO_SECONDS), Gates(min_words=4))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_short_caption_passes_an_engine_that_writes_short_ones():
     ],
 )
 def test_a_caption_that_speaks_of_excuses_is_no_refusal(text):
-    check(Reply(text), Gates())
+    check(CaptionDraft(text), Gates())
 
 
 # What does not
@@ -155,37 +155,37 @@ def test_a_caption_that_speaks_of_excuses_is_no_refusal(text):
 
 @pytest.mark.parametrize("text", ["", "  \n\t ", "\u200b \u00a0"])
 def test_nothing_is_refused_as_empty(text):
-    assert _refused(Reply(clean(text))) is Reason.CAPTION_EMPTY
+    assert _refused(CaptionDraft(clean(text))) is Reason.CAPTION_EMPTY
 
 
 @pytest.mark.parametrize("language", CAPTIONS)
 def test_a_loop_of_a_phrase_is_refused_in_every_language(language):
     text = CAPTIONS[language] + 60 * LOOPS[language]
-    assert _refused(Reply(text), Gates(language=language)) is Reason.CAPTION_LOOPING
+    assert _refused(CaptionDraft(text), Gates(language=language)) is Reason.CAPTION_LOOPING
 
 
 @pytest.mark.parametrize("language", CAPTIONS)
 def test_a_caption_told_three_times_over_is_refused(language):
     text = " ".join(3 * [CAPTIONS[language]])
-    assert _refused(Reply(text), Gates(language=language)) is Reason.CAPTION_LOOPING
+    assert _refused(CaptionDraft(text), Gates(language=language)) is Reason.CAPTION_LOOPING
 
 
 def test_a_loop_at_the_end_of_a_long_caption_is_refused():
     text = " ".join(CAPTIONS[code] for code in ("en", "de", "fr")) + 20 * LOOPS["en"]
-    assert _refused(Reply(text)) is Reason.CAPTION_LOOPING
+    assert _refused(CaptionDraft(text)) is Reason.CAPTION_LOOPING
 
 
 @pytest.mark.parametrize("unit", ["na", "…!?", "ha ", "0"])
 def test_a_loop_inside_one_word_is_refused_by_how_small_it_packs(unit):
-    assert _refused(Reply(CAPTIONS["en"] + " " + unit * 3000)) is Reason.CAPTION_LOOPING
+    assert _refused(CaptionDraft(CAPTIONS["en"] + " " + unit * 3000)) is Reason.CAPTION_LOOPING
 
 
 def test_a_loop_that_runs_into_the_limit_is_told_as_a_loop():
-    assert _refused(Reply(CAPTIONS["en"] + 60 * LOOPS["en"], finish_reason="length")) is Reason.CAPTION_LOOPING
+    assert _refused(CaptionDraft(CAPTIONS["en"] + 60 * LOOPS["en"], finish_reason="length")) is Reason.CAPTION_LOOPING
 
 
 def test_a_caption_cut_off_by_the_limit_is_refused():
-    assert _refused(Reply(CAPTIONS["en"], finish_reason="length")) is Reason.CAPTION_TRUNCATED
+    assert _refused(CaptionDraft(CAPTIONS["en"], finish_reason="length")) is Reason.CAPTION_TRUNCATED
 
 
 @pytest.mark.parametrize(
@@ -218,13 +218,13 @@ def test_a_caption_cut_off_by_the_limit_is_refused():
     ],
 )
 def test_a_refusal_is_told_from_a_caption_however_much_follows(start):
-    assert _refused(Reply(f"{start} {CAPTIONS['en']}"), Gates(language="")) is Reason.CAPTION_REFUSED
+    assert _refused(CaptionDraft(f"{start} {CAPTIONS['en']}"), Gates(language="")) is Reason.CAPTION_REFUSED
 
 
 def test_a_text_that_only_repeats_the_question_is_refused():
     prompt = "Describe the setting, the people, what they do in order, the camera and any text on the screen. " * 2
     with pytest.raises(ClipRejected) as refusal:
-        check(Reply(prompt), Gates(min_words=4), prompt)
+        check(CaptionDraft(prompt), Gates(min_words=4), prompt)
     assert refusal.value.reason is Reason.CAPTION_REFUSED
 
 
@@ -234,16 +234,16 @@ def test_a_text_that_only_repeats_the_question_is_refused():
      ("hi", "en"), ("ar", "hi"), ("el", "ru"), ("th", "zh")],
 )  # fmt: skip
 def test_another_script_than_the_language_has_is_refused(wanted, written):
-    assert _refused(Reply(CAPTIONS[written]), Gates(language=wanted)) is Reason.CAPTION_LANGUAGE
+    assert _refused(CaptionDraft(CAPTIONS[written]), Gates(language=wanted)) is Reason.CAPTION_LANGUAGE
 
 
 def test_a_few_words_are_refused_as_too_short():
-    assert _refused(Reply("A street.")) is Reason.CAPTION_TOO_SHORT
+    assert _refused(CaptionDraft("A street.")) is Reason.CAPTION_TOO_SHORT
 
 
 def test_a_refusal_of_a_gate_keeps_the_text_and_says_by_how_much():
     with pytest.raises(ClipRejected) as refusal:
-        check(Reply("A street with cars."), Gates(min_words=40))
+        check(CaptionDraft("A street with cars."), Gates(min_words=40))
     assert refusal.value.text == "A street with cars."
     assert "4 words, fewer than 40" in refusal.value.detail
 
@@ -299,7 +299,7 @@ def test_what_no_json_can_hold_is_taken_out_and_nothing_else():
     )
 
 
-def _refused(reply: Reply, gates: Gates | None = None) -> Reason | None:
+def _refused(reply: CaptionDraft, gates: Gates | None = None) -> Reason | None:
     try:
         check(reply, gates or Gates())
     except ClipRejected as refusal:

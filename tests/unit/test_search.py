@@ -117,7 +117,7 @@ def test_day_and_filters_leave_only_what_they_say(index, model):
 
 @pytest.mark.parametrize("query", ["", "  \n"])
 def test_empty_query_is_refused(index, model, query):
-    with pytest.raises(EmptyQuery, match="say what to look for"):
+    with pytest.raises(EmptyQuery, match="enter words"):
         search(index, model, query)
 
 

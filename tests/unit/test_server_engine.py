@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from clipdex.captions.caption import Reply
+from clipdex.captions.caption import CaptionDraft
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.http.model import ServerModel
 from clipdex.captions.strategies import ModelCaptioner
@@ -92,11 +92,11 @@ def using(what: Callable[[ModelCaptioner], Awaitable[T]], *nodes: StandIn | str,
     return asyncio.run(work())
 
 
-def caption(clip: Prepared, *nodes: StandIn | str, **engine: Any) -> Reply:
+def caption(clip: Prepared, *nodes: StandIn | str, **engine: Any) -> CaptionDraft:
     return using(lambda captioner: captioner.caption(clip), *nodes, **engine)
 
 
-def caption_all(clips: list[Prepared], *nodes: StandIn | str, **engine: Any) -> list[Reply]:
+def caption_all(clips: list[Prepared], *nodes: StandIn | str, **engine: Any) -> list[CaptionDraft]:
     return using(lambda captioner: asyncio.gather(*map(captioner.caption, clips)), *nodes, **engine)
 
 
@@ -214,7 +214,7 @@ def test_a_hung_request_ends_and_frees_the_engine(serve, clip):
 def test_an_answer_that_trickles_in_forever_ends(serve, clip):
     engine = serve("drip:1.0:seconds=0.02")
     started = time.monotonic()
-    with pytest.raises(EngineUnavailable, match="no whole answer"):
+    with pytest.raises(EngineUnavailable, match="no complete answer"):
         caption(clip, engine, request_timeout_s=0.2, tries=2)
     assert time.monotonic() - started < 3
 
@@ -335,7 +335,7 @@ def test_a_gateway_that_never_knew_the_model_needs_a_person(serve, clip):
 def test_a_gateway_that_lost_its_nodes_is_asked_again(serve, clip):
     engine = serve("404:1:code=model_not_found", gateway=True)
 
-    async def work(captioner: ModelCaptioner) -> Reply:
+    async def work(captioner: ModelCaptioner) -> CaptionDraft:
         await captioner.check()
         return await captioner.caption(clip)
 
@@ -469,7 +469,7 @@ def test_a_node_that_missed_the_check_is_not_asked(serve, clips, caplog):
 
     using(work, away, good, tries=2)
     assert (len(away.chats), len(good.chats)) == (0, 4)
-    assert "going on without it" in caplog.text
+    assert "continuing without this node" in caplog.text
 
 
 # Many clips, several nodes

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipdex.captions.caption import Reply, Segment
+from clipdex.captions.caption import CaptionDraft, Segment
 from clipdex.captions.detectors import describe
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.http.model import ServerModel
@@ -55,8 +55,8 @@ def settings(url: str = "http://gpu-1:30000", *, sampling: dict[str, Any] | None
     return Settings.load(engine=engine, sampling=sampling or {})
 
 
-def caption(engine: StandIn, *clips: Prepared, gates: bool = False, **wanted: Any) -> list[Reply]:
-    async def work() -> list[Reply]:
+def caption(engine: StandIn, *clips: Prepared, gates: bool = False, **wanted: Any) -> list[CaptionDraft]:
+    async def work() -> list[CaptionDraft]:
         chosen = settings(engine.url, **wanted)
         captioner = ModelCaptioner(chosen, ServerModel(chosen, backoff_s=0.01))
         try:

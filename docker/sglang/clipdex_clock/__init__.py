@@ -1,1 +1,1 @@
-"""A package for SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE: SGLang imports each module in it and registers its processors."""
+"""Provide processors for SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE: SGLang imports and registers each module."""

@@ -19,7 +19,7 @@ from sglang.srt.utils.video_decoder import VideoDecoderWrapper
 
 
 class ClockedQwenVLProcessor(QwenVLImageProcessor):
-    """SGLang's processor, with temporal positions that follow the times of the frames."""
+    """Extend SGLang's processor with temporal positions that follow the times of the frames."""
 
     models: ClassVar = [Qwen2_5_VLForConditionalGeneration]
 

@@ -1,1 +1,1 @@
-"""What a caption is, the engines that write it, the gates it must pass."""
+"""Captions: the text of a clip, the engines that write it, and the gates it must pass."""

@@ -1,4 +1,4 @@
-"""A caption, what made it (the fingerprint), and what makes one (the captioner)."""
+"""Caption: its text, its fingerprint (the settings that produced it), and the Captioner protocol."""
 
 import hashlib
 import json
@@ -6,22 +6,25 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-if TYPE_CHECKING:  # the store keeps captions, and needs no decoder for it
+if TYPE_CHECKING:  # the store imports this module and must not load a decoder
     from clipdex.video import Prepared
 
 
 class Flaw(StrEnum):
-    """What was wrong with the captions of an earlier release: a reason to caption those clips again."""
+    """A known defect of an earlier release's captions: a reason to recaption those clips."""
 
-    CLOCK = "clock"  # the fingerprint had no clock: Qwen2.5-VL may have got no frame times (docs/gpu.md, The clock)
+    CLOCK = "clock"  # no clock in the fingerprint: Qwen2.5-VL may have had no frame times (docs/gpu.md, The clock)
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Everything that decides what a caption says, but for the clip itself.
+    """All inputs that determine a caption, except the clip.
 
-    prompt: the text, not its name. sampling: what we send and what the server applies. generation: max_tokens,
-    temperature and the like. A number that does not change the text (timeouts, in flight) has no place here.
+    prompt: the text, not its name
+    sampling: client-side and server-side frame sampling
+    generation: max_tokens, temperature and other token sampling options
+
+    Settings that do not change the text (timeouts, in_flight) are excluded.
     """
 
     engine: str
@@ -32,13 +35,13 @@ class Fingerprint:
     generation: dict[str, Any]
 
     def digest(self) -> str:
-        """32 hex digits."""
+        """Return the fingerprint's digest, 32 hex digits."""
         return _digest(json.dumps(asdict(self), sort_keys=True, ensure_ascii=True))
 
     def earlier(self) -> dict[Flaw, "Fingerprint"]:
         """Return the fingerprints that earlier releases gave to the same settings.
 
-        Their captions stay valid until somebody asks to replace them because of the flaw.
+        Their captions stay valid until recaption is requested for the flaw.
         """
         if "clock" not in self.sampling:
             return {}
@@ -46,13 +49,13 @@ class Fingerprint:
         return {Flaw.CLOCK: replace(self, sampling=sampling)}
 
     def caption_key(self, content: str) -> str:
-        """The key of the caption of this content, 32 hex digits. content: sha256 of the clip's bytes, hex."""
+        """Return the caption key for this content, 32 hex digits. content: sha256 of the clip's bytes, hex."""
         return _digest(f"{content}\0{self.digest()}")
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part of a caption that speaks of start_s to end_s [s from the clip's start]."""
+    """The part of a caption that describes start_s to end_s [s from the clip's start]."""
 
     start_s: float
     end_s: float
@@ -60,14 +63,15 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What an engine answered for one clip, before the gates.
+class CaptionDraft:
+    """An engine's answer for one clip, before the gates.
 
-    answers: the texts that text was put together from, where it took several requests; notes: what was said of single
-    frames, where text is made of them but does not hold them. seconds: wall time from request to last token [s], of
-    requests side by side the longest; gpu_s: what it took of the engine's GPUs [GPU-seconds], 0 where the engine does
-    not tell its load; tokens as the engine counted them (0 where it has none): what was paid for, and
-    text_tokens what of it is in text.
+    answers: the individual texts if text joins several requests
+    notes: frame descriptions that text was merged from
+    seconds: wall time from request to last token [s]; the maximum over concurrent requests
+    gpu_s: GPU time [GPU-seconds]; 0 if the engine does not report its load
+    prompt_tokens, completion_tokens: total cost as counted by the engine; 0 if not counted
+    text_tokens: the completion tokens that are in text
     """
 
     text: str
@@ -85,11 +89,12 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """One description of one content, as stored: captions/KEY[:2]/KEY.json.
+    """One description of one content, stored as captions/KEY[:2]/KEY.json.
 
-    run, clip_id: the run that wrote it, and the clip that it was asked for; exact copies share it. duration_s [s],
-    width and height [pixels] are of the clip as shown (rotation and pixel aspect applied); poster: the store key of a
-    JPEG, or ""; notes: what was said of single frames, where text merges it.
+    run, clip_id: the run and clip that produced it; exact copies share it
+    duration_s [s]; width, height: as displayed, with rotation and pixel aspect applied [pixels]
+    poster: store key of a JPEG, or ""
+    notes: frame descriptions that text was merged from
     """
 
     key: str
@@ -119,19 +124,21 @@ class Caption:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
-        held = [name for name in ("segments", "notes") if name in record]
-        parts: dict[str, Any] = {name: tuple(Segment(**part) for part in record[name]) for name in held}
+        present = [name for name in ("segments", "notes") if name in record]
+        parts: dict[str, Any] = {name: tuple(Segment(**part) for part in record[name]) for name in present}
         return cls(**{**record, **parts})
 
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """What a caption must be; the numbers belong to the engine that writes it.
+    """Limits that a caption must meet. Each engine sets its own.
 
-    min_words: below this it is too short. max_repeat: share of words inside repeated 4-grams (12 characters where words
-    are not spaced). min_ratio: compressed bytes a character, below which text loops. language: ISO 639-1; "" accepts
-    any script. min_tokens: of the whole text, max_tokens: of each answer in it; both where the engine counts tokens,
-    and 0 for no bound.
+    min_words: fewest words
+    max_repeat: largest share of words in repeated 4-grams (12 characters in scripts without spaces)
+    min_ratio: fewest compressed bytes per character; looping text is below it
+    language: ISO 639-1; "" accepts any script
+    min_tokens: fewest tokens of the whole text, if the engine counts tokens; 0 for no limit
+    max_tokens: most tokens per answer, if the engine counts tokens; 0 for no limit
     """
 
     min_words: int = 40
@@ -143,23 +150,26 @@ class Gates:
 
 
 class Captioner(Protocol):
-    """Writes captions. One object serves many clips at once, in one event loop."""
+    """Writes captions. One object serves many clips concurrently in one event loop."""
 
     fingerprint: Fingerprint
     gates: Gates
     in_flight: int
 
     async def check(self) -> None:
-        """Does what is served match the fingerprint? ConfigurationError if not, EngineUnavailable if none answers."""
+        """Compare the engine with the fingerprint.
 
-    async def caption(self, clip: "Prepared", attempt: int = 1) -> Reply:
-        """Describe one clip; attempt 2 is asked after a gate failed and uses other sampling.
+        Raises ConfigurationError if they differ, EngineUnavailable if no node answers.
+        """
+
+    async def caption(self, clip: "Prepared", attempt: int = 1) -> CaptionDraft:
+        """Describe one clip. attempt: 2 after a failed gate; it uses other sampling.
 
         Raises ClipRejected, EngineUnavailable or ConfigurationError, after its own retries.
         """
 
     async def aclose(self) -> None:
-        """Give back connections and models."""
+        """Release connections and models."""
 
 
 def _digest(text: str) -> str:

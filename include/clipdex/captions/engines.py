@@ -1,4 +1,4 @@
-"""The engine that the settings name. What an engine needs is imported only where it is chosen."""
+"""Engine selection. The dependencies of an engine are imported only if it is selected."""
 
 from clipdex.captions.caption import Captioner
 from clipdex.captions.model import Model
@@ -6,7 +6,7 @@ from clipdex.config import EngineName, Settings
 
 
 def open_captioner(settings: Settings) -> Captioner:
-    """Nothing is connected or loaded yet: the fingerprint costs nothing."""
+    """Return the captioner of the configured engine, without connecting or loading a model."""
     if settings.engine.name is EngineName.DETECTORS:
         from clipdex.captions.detectors import Detectors
 

@@ -1,4 +1,4 @@
-"""Languages a caption can be wanted in: their English names, for prompts, and their scripts, for a gate."""
+"""Caption languages: English names for prompts, scripts for the language gate."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ from clipdex.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """scripts: the first word of its letters' Unicode names, such as LATIN or CJK."""
+    """scripts: first words of the letters' Unicode names, such as LATIN or CJK."""
 
     name: str
     scripts: frozenset[str]
 
 
 def language(code: str) -> Language:
-    """The language of an ISO 639-1 code."""
+    """Return the language of an ISO 639-1 code. Raises ConfigurationError if it is unknown."""
     try:
         return _LANGUAGES[code.lower()]
     except KeyError:
         known = ", ".join(sorted(_LANGUAGES))
         raise ConfigurationError(
-            f"language {code!r} is not known: set CLIPDEX_ENGINE__LANGUAGE to one of {known}"
+            f"language {code!r} is unknown: set CLIPDEX_ENGINE__LANGUAGE to one of {known}"
         ) from None
 
 

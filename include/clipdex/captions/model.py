@@ -1,18 +1,16 @@
-"""A model: what answers one request about a video, about one picture, or about words alone.
+"""Model: answers one request with a video, an image, or text only.
 
-How a clip becomes requests, and answers a caption, is told in strategies.py; every model serves every strategy.
+strategies.py converts a clip to requests and the answers to a caption. Every model supports every strategy.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from clipdex.captions.caption import Reply
-
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """mp4: H.264, picture k at k / fps [s], every one of them meant to be seen."""
+    """mp4: H.264, frame k at k / fps [s]. The model must see every frame."""
 
     mp4: bytes
     fps: float
@@ -20,14 +18,14 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One picture, as a JPEG."""
+    """One JPEG image."""
 
     jpeg: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """How an answer is sampled. temperature 0 takes the likeliest word; penalties of 0 and 1 change nothing."""
+    """Token sampling. temperature 0: greedy; frequency_penalty 0 and repetition_penalty 1: off."""
 
     max_tokens: int
     temperature: float = 0.0
@@ -38,10 +36,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One request. In this order, so that what all requests share comes first and a prefix cache serves it: system,
-    prompt, media, remark.
+    """One request, sent in the order system, prompt, media, remark: the shared prefix hits the engine's cache.
 
-    system: the system prompt, or ""; remark: what holds for this request alone ("part 2 of 3"), or "".
+    system: the system prompt, or ""
+    remark: text for this request only ("part 2 of 3"), or ""
     """
 
     prompt: str
@@ -51,11 +49,31 @@ class ModelRequest:
     remark: str = ""
 
 
-class Model(Protocol):
-    """Answers requests; one object takes many at once, in one event loop. Nothing connects or loads before the first.
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer of a model to one request, with its costs.
 
-    in_flight: how many requests keep it busy; more than that wait. traits: what else decides its answers, as JSON, for
-    the fingerprint: what the server does to frames, the precision of the weights.
+    finish_reason: "stop", or "length" if max_tokens truncated the text
+    prompt_tokens, completion_tokens: as counted by the engine, 0 if it counts none
+    seconds: wall time from request to last token [s]
+    gpu_s: share of the engine's GPUs [GPU-seconds], 0 if it reports no load
+    attempts: requests that were sent
+    """
+
+    text: str
+    finish_reason: str = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    gpu_s: float = 0.0
+    attempts: int = 1
+
+
+class Model(Protocol):
+    """Answers concurrent requests in one event loop. Connects or loads on the first request.
+
+    in_flight: the concurrency limit; further requests wait
+    traits: other inputs of the fingerprint, as JSON: server-side frame sampling, precision of the weights
     """
 
     in_flight: int
@@ -64,14 +82,17 @@ class Model(Protocol):
     def traits(self) -> Mapping[str, Any]: ...
 
     async def check(self) -> None:
-        """Is it what the settings say? ConfigurationError if not, EngineUnavailable if it cannot be reached."""
+        """Compare the model with the settings.
 
-    async def ask(self, request: ModelRequest) -> Reply:
-        """The answer, as it was given: text, finish_reason, tokens, seconds, attempts.
+        Raises ConfigurationError if they differ, EngineUnavailable if the engine cannot be reached.
+        """
 
-        finish_reason: "stop", or "length" where max_tokens cut the text. Raises ClipRejected, EngineUnavailable or
-        ConfigurationError, after its own retries. Cancelling it gives the work up.
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Return the unmodified answer: text, finish_reason, tokens, seconds, attempts.
+
+        finish_reason: "stop", or "length" if max_tokens cut the text. Raises ClipRejected, EngineUnavailable or
+        ConfigurationError, after its own retries. Cancellation aborts the request.
         """
 
     async def aclose(self) -> None:
-        """Give back connections, threads and weights."""
+        """Release connections, threads and weights."""

@@ -1,4 +1,4 @@
-"""Gates: what must be true of a caption before it is stored. A failed gate gets one more attempt, then quarantine."""
+"""Gates: checks that a caption must pass before it is stored. A failed gate causes one retry, then quarantine."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 
-from clipdex.captions.caption import Captioner, Gates, Reply
+from clipdex.captions.caption import CaptionDraft, Captioner, Gates
 from clipdex.captions.languages import language
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared
@@ -27,10 +27,10 @@ GATES = (
 )
 
 
-async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> Reply:
-    """Ask, and once more with other sampling if the text fails a gate; what both cost is added up.
+async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> CaptionDraft:
+    """Return a caption that passes the gates; retry once with other sampling and add the costs.
 
-    Raises what the captioner raises, or ClipRejected with the second text.
+    Raises the captioner's errors, or ClipRejected with the second text.
     """
     prompt = captioner.fingerprint.prompt
     first = cleaned(await captioner.caption(prepared))
@@ -38,7 +38,7 @@ async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> Reply:
         check(first, captioner.gates, prompt)
         return first
     except ClipRejected as refusal:
-        log.info("a caption failed a gate, asking once more: %s", refusal)
+        log.info("caption failed a gate; retrying with other sampling: %s", refusal)
     second = cleaned(await captioner.caption(prepared, attempt=2))
     check(second, captioner.gates, prompt)
     return replace(
@@ -51,21 +51,21 @@ async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> Reply:
     )
 
 
-def check(reply: Reply, gates: Gates, prompt: str = "") -> None:
-    """Raise ClipRejected, with the text, if a caption is not what was wanted, for the gate that says most."""
+def check(reply: CaptionDraft, gates: Gates, prompt: str = "") -> None:
+    """Raise ClipRejected, with the text, for the first failed gate in order of importance."""
     for reason, wrong in verdicts(reply, gates, prompt).items():
         if wrong:
             raise ClipRejected(reason, wrong, text=reply.text)
 
 
-def verdicts(reply: Reply, gates: Gates, prompt: str = "") -> dict[Reason, str]:
-    """What each gate finds wrong with a caption, "" where it passes; of nothing, the others have nothing to say.
+def verdicts(reply: CaptionDraft, gates: Gates, prompt: str = "") -> dict[Reason, str]:
+    """Return the finding of each gate, "" if the caption passes; only CAPTION_EMPTY if it has no words.
 
-    The gate that says most comes first: a loop runs into the token limit, and a refusal is short.
+    The root cause comes first: a loop also hits the token limit, and a refusal is also short.
     """
     if empty := _empty(reply):
         return dict([empty])
-    # Two answers about one scene may well say the same; a text that does so within one answer has lost its way.
+    # Answers for similar scenes may repeat each other; repetition within one answer is a loop.
     answers = reply.answers or (reply.text,)
     found = [
         _first(_refused(text, reply) or _echo(text, prompt) for text in answers),
@@ -79,14 +79,14 @@ def verdicts(reply: Reply, gates: Gates, prompt: str = "") -> dict[Reason, str]:
 
 
 def clean(text: str) -> str:
-    """The text as UTF-8 JSON can hold it: surrogate pairs joined, lone ones and control characters gone."""
+    """Normalize a text for UTF-8 JSON: join surrogate pairs, remove lone surrogates and control characters."""
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
     kept = (char for char in joined if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
     return unicodedata.normalize("NFC", "".join(kept)).strip()
 
 
-def cleaned(reply: Reply) -> Reply:
-    """The reply with clean texts."""
+def cleaned(reply: CaptionDraft) -> CaptionDraft:
+    """Return the reply with all texts cleaned."""
     return replace(
         reply,
         text=clean(reply.text),
@@ -97,13 +97,13 @@ def cleaned(reply: Reply) -> Reply:
 
 
 def words_of(text: str) -> list[str]:
-    """In small letters, without the marks around them."""
+    """Return the words in lower case, without surrounding punctuation."""
     found = (word.strip(_MARKS) for word in _WORD.findall(text.casefold()))
     return [word for word in found if word]
 
 
 def refusal(text: str) -> str:
-    """The words with which an answer begins to refuse, "" where it does not."""
+    """Return the refusal phrase at the start of a text, or ""."""
     match = _REFUSALS.match(text.lstrip("*_#> \n\t").replace("’", "'"))
     return match[0] if match else ""
 
@@ -115,30 +115,30 @@ def _first(found: Iterable[_Found]) -> _Found:
     return next(filter(None, found), None)
 
 
-def _empty(reply: Reply) -> _Found:
-    spoken = all(any(char.isalnum() for char in text) for text in (reply.text, *reply.answers))
-    return None if spoken else (Reason.CAPTION_EMPTY, "the engine answered without a word")
+def _empty(reply: CaptionDraft) -> _Found:
+    has_words = all(any(char.isalnum() for char in text) for text in (reply.text, *reply.answers))
+    return None if has_words else (Reason.CAPTION_EMPTY, "the answer contains no words")
 
 
-def _refused(text: str, reply: Reply) -> _Found:
+def _refused(text: str, reply: CaptionDraft) -> _Found:
     if reply.finish_reason == "content_filter":
         return Reason.CAPTION_REFUSED, "the engine's content filter stopped the text"
     if start := refusal(text):
-        return Reason.CAPTION_REFUSED, f"it begins with {start!r}"
+        return Reason.CAPTION_REFUSED, f"the text begins with {start!r}"
     return None
 
 
 def _echo(text: str, prompt: str) -> _Found:
-    """A model that has not understood repeats what it was asked."""
-    asked = set(_grams(words_of(prompt), _ECHO))
-    share = _share(words_of(text), lambda gram, _: gram in asked, _ECHO)
-    if asked and share > _MOST_ECHO:
+    """Reject a text that mostly repeats the prompt."""
+    prompt_grams = set(_grams(words_of(prompt), _ECHO))
+    share = _share(words_of(text), lambda gram, _: gram in prompt_grams, _ECHO)
+    if prompt_grams and share > _MOST_ECHO:
         return Reason.CAPTION_REFUSED, f"{share:.0%} of its words repeat the prompt, more than {_MOST_ECHO:.0%}"
     return None
 
 
 def _looping(text: str, gates: Gates) -> _Found:
-    """Loops are at the end, where a model has lost its way, so the end is looked at by itself, too."""
+    """Reject repetition in the whole text or at its end, where loops start."""
     words = words_of(text)
     scale = _IN_CHARACTERS if _is_unspaced(words) else 1
     share = max(_repeated(words, scale * _LOOP), _repeated(words[-scale * _END :], scale * _LOOP))
@@ -147,21 +147,21 @@ def _looping(text: str, gates: Gates) -> _Found:
             Reason.CAPTION_LOOPING,
             f"{share:.0%} of its words repeat sequences of {scale * _LOOP}, more than {gates.max_repeat:.0%}",
         )
-    # By characters, not bytes: the letters of some scripts take three bytes each, two of which are always the same.
+    # Per character, not per byte: some scripts use three bytes per letter, and two of them are constant.
     ratio = len(zlib.compress(text.encode())) / len(text)
     if ratio < gates.min_ratio:
-        return Reason.CAPTION_LOOPING, f"it compresses to {ratio:.2f} bytes a character, below {gates.min_ratio:.2f}"
+        return Reason.CAPTION_LOOPING, f"compresses to {ratio:.2f} bytes per character, below {gates.min_ratio:.2f}"
     return None
 
 
-def _truncated(reply: Reply) -> _Found:
+def _truncated(reply: CaptionDraft) -> _Found:
     if reply.finish_reason == "length":
-        return Reason.CAPTION_TRUNCATED, f"cut off after {reply.completion_tokens} tokens; allow more max_tokens"
+        return Reason.CAPTION_TRUNCATED, f"truncated after {reply.completion_tokens} tokens; increase max_tokens"
     return None
 
 
 def _foreign(text: str, gates: Gates) -> _Found:
-    """Words on a sign may be foreign, most of a caption may not."""
+    """Reject a text whose letters are mostly of another script; quoted foreign words pass."""
     if not gates.language:
         return None
     wanted = language(gates.language)
@@ -170,11 +170,14 @@ def _foreign(text: str, gates: Gates) -> _Found:
     share = sum(scripts[script] for script in wanted.scripts) / letters if letters else 0.0
     if letters >= _FEW_LETTERS and share < _LEAST_SCRIPT:
         most = scripts.most_common(1)[0][0].lower()
-        return Reason.CAPTION_LANGUAGE, f"{share:.0%} of its letters can be {wanted.name}; most are {most}"
+        return (
+            Reason.CAPTION_LANGUAGE,
+            f"{share:.0%} of its letters are in the script of {wanted.name}; most are {most}",
+        )
     return None
 
 
-def _too_short(reply: Reply, gates: Gates) -> _Found:
+def _too_short(reply: CaptionDraft, gates: Gates) -> _Found:
     count = len(words_of(reply.text))
     if count < gates.min_words:
         return Reason.CAPTION_TOO_SHORT, f"{count} words, fewer than {gates.min_words}"
@@ -183,8 +186,8 @@ def _too_short(reply: Reply, gates: Gates) -> _Found:
     return None
 
 
-def _too_long(reply: Reply, gates: Gates) -> _Found:
-    """An engine that ignores what it was asked for."""
+def _too_long(reply: CaptionDraft, gates: Gates) -> _Found:
+    """Reject a text of an engine that ignores max_tokens."""
     most = gates.max_tokens * max(1, len(reply.answers))
     if 0 < most < reply.text_tokens:
         return Reason.CAPTION_TOO_LONG, f"{reply.text_tokens} tokens, more than {most}"
@@ -192,11 +195,11 @@ def _too_long(reply: Reply, gates: Gates) -> _Found:
 
 
 _LOOP, _END = 4, 80
-_IN_CHARACTERS = 3  # so many times longer are those sequences where each character counts as a word
+_IN_CHARACTERS = 3  # factor for sequence lengths where each character counts as a word
 _ECHO, _MOST_ECHO = 5, 0.5
 _FEW_LETTERS, _LEAST_SCRIPT = 20, 0.5
 
-# Where words are not spaced (Thai, Lao, kana, Han) a character counts as a word.
+# In scripts without spaces (Thai, Lao, kana, Han) each character counts as a word.
 _UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _ALONE = re.compile(rf"[{_UNSPACED}]")
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
@@ -235,13 +238,13 @@ def _is_unspaced(words: list[str]) -> bool:
 
 
 def _repeated(words: list[str], size: int) -> float:
-    """The share of words that lie in a sequence of this size said before."""
-    said: dict[tuple[str, ...], int] = {}
-    return _share(words, lambda gram, start: said.setdefault(gram, start) != start, size)
+    """Return the share of words in sequences of this size that occurred before."""
+    first_seen: dict[tuple[str, ...], int] = {}
+    return _share(words, lambda gram, start: first_seen.setdefault(gram, start) != start, size)
 
 
 def _share(words: list[str], counts: Callable[[tuple[str, ...], int], bool], size: int) -> float:
-    """The share of words inside those sequences of this size that count."""
+    """Return the share of words in sequences of this size for which counts() is true."""
     covered = [False] * len(words)
     for start, gram in enumerate(_grams(words, size)):
         if counts(gram, start):

@@ -1,8 +1,8 @@
-"""Strategies: how a clip becomes requests to a model, and their answers one caption.
+"""Strategies: convert a clip to model requests, and the answers to one caption.
 
-video           each window as one video; mostly the clip is one window
-frames-concat   each sampled frame by itself; the texts one after the other, each with its times
-frames-merge    the same, and then a request without a picture, which makes one description of these texts
+video           one request per window; most clips have one window
+frames-concat   one request per sampled frame; the texts are concatenated, each with its times
+frames-merge    as frames-concat, then one text-only request that merges the texts into one description
 """
 
 import asyncio
@@ -12,11 +12,12 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from clipdex.captions.caption import Fingerprint, Gates, Reply, Segment
+from clipdex.captions.caption import CaptionDraft, Fingerprint, Gates, Segment
 from clipdex.captions.languages import language
-from clipdex.captions.model import Generation, Image, Model, ModelRequest, Video
+from clipdex.captions.model import Completion, Generation, Image, Model, ModelRequest, Video
 from clipdex.captions.quality import refusal
 from clipdex.config import Clock, Settings, Strategy
 from clipdex.errors import ConfigurationError
@@ -24,9 +25,9 @@ from clipdex.video import Prepared, stills
 
 
 class ModelCaptioner:
-    """A Captioner (caption.py) that asks a model, in the strategy that the settings name.
+    """A Captioner (caption.py) that sends requests to a model in the configured strategy.
 
-    in_flight: so many clips that the model is busy; how many requests are open at once is the model's to bound.
+    in_flight: clips that keep the model busy; the model limits the open requests.
     """
 
     def __init__(self, settings: Settings, model: Model) -> None:
@@ -37,15 +38,15 @@ class ModelCaptioner:
             Strategy.FRAMES_CONCAT: self._concat,
             Strategy.FRAMES_MERGE: self._merge,
         }[engine.strategy]
-        whole = engine.strategy is Strategy.VIDEO
-        # Of one answer about a picture; of one that describes the clip, or a window of it.
-        self._answer_tokens = engine.max_tokens if whole else engine.frame_tokens
+        is_video = engine.strategy is Strategy.VIDEO
+        # Token limit per answer: for a window or clip, or for one frame.
+        self._answer_tokens = engine.max_tokens if is_video else engine.frame_tokens
         self._prompt = prompt_text(engine.prompt, engine.language, self._answer_tokens)
         merges = engine.strategy is Strategy.FRAMES_MERGE
         self._system = prompt_text(engine.merge_prompt, engine.language, engine.max_tokens) if merges else ""
-        # Questions for twice what the model takes, so that it is busy while clips begin and end; no more, so that few
-        # clips are half done when a worker is killed.
-        frames = 1 if whole else settings.sampling.max_frames
+        # Twice the model's concurrency keeps it busy between clips. More would leave more unfinished clips when a
+        # worker is killed.
+        frames = 1 if is_video else settings.sampling.max_frames
         self.in_flight = min(model.in_flight, max(2, math.ceil(2 * model.in_flight / frames)))
         self.gates = Gates(
             min_words=_MIN_WORDS,
@@ -61,7 +62,7 @@ class ModelCaptioner:
             sampling={
                 **settings.sampling.model_dump(),
                 **model.traits,
-                **({"clock": str(engine.clock)} if whole and engine.clock is Clock.FRAMES else {}),
+                **({"clock": str(engine.clock)} if is_video and engine.clock is Clock.FRAMES else {}),
             },
             generation={
                 name: {
@@ -75,52 +76,50 @@ class ModelCaptioner:
     async def check(self) -> None:
         await self._model.check()
 
-    async def caption(self, clip: Prepared, attempt: int = 1) -> Reply:
-        """As many requests as the strategy takes, side by side; the first failure gives up the others."""
+    async def caption(self, clip: Prepared, attempt: int = 1) -> CaptionDraft:
+        """Send the strategy's requests concurrently. The first failure cancels the others."""
         return await self._write(clip, attempt)
 
     async def aclose(self) -> None:
         await self._model.aclose()
 
-    async def _video(self, clip: Prepared, attempt: int) -> Reply:
+    async def _video(self, clip: Prepared, attempt: int) -> CaptionDraft:
         generation = self._generation(attempt, self._answer_tokens)
         requests = [
             ModelRequest(self._prompt, generation, Video(window.proxy, clip.proxy_fps), remark=remark)
             for window, remark in zip(clip.windows, _remarks(clip), strict=True)
         ]
-        replies = await _together(self._model.ask(request) for request in requests)
+        replies = await _gather(self._model.complete(request) for request in requests)
         if len(replies) == 1:
-            return replies[0]
-        return _joined(
-            [((window.start_s, window.end_s), one) for window, one in zip(clip.windows, replies, strict=True)]
-        )
+            return _draft(replies[0])
+        return _join([((window.start_s, window.end_s), one) for window, one in zip(clip.windows, replies, strict=True)])
 
-    async def _concat(self, clip: Prepared, attempt: int) -> Reply:
+    async def _concat(self, clip: Prepared, attempt: int) -> CaptionDraft:
         replies = await self._frames(clip, attempt)
-        return _costing(_joined(_distinct(clip, replies)), replies)
+        return _with_costs(_join(_merge_equal(clip, replies)), replies)
 
-    async def _merge(self, clip: Prepared, attempt: int) -> Reply:
-        """The merged text alone is the caption: what was said of the frames is kept beside it, as notes."""
+    async def _merge(self, clip: Prepared, attempt: int) -> CaptionDraft:
+        """Return the merged text as the caption and the frame descriptions as notes."""
         replies = await self._frames(clip, attempt)
-        notes = _joined(_distinct(clip, replies))
+        notes = _join(_merge_equal(clip, replies))
         generation = self._generation(attempt, self._engine.max_tokens)
-        merged = await self._model.ask(ModelRequest(notes.text, generation, system=self._system))
+        merged = await self._model.complete(ModelRequest(notes.text, generation, system=self._system))
         return replace(
-            _costing(merged, [*replies, merged]),
+            _with_costs(_draft(merged), [*replies, merged]),
             segments=timed(merged.text, clip.info.duration_s),
             notes=notes.segments,
             seconds=max(reply.seconds for reply in replies) + merged.seconds,
         )
 
-    async def _frames(self, clip: Prepared, attempt: int) -> list[Reply]:
-        """What the model says of each frame, in order, cut back to whole sentences."""
+    async def _frames(self, clip: Prepared, attempt: int) -> list[Completion]:
+        """Return one reply per frame, in order, trimmed to complete sentences."""
         pictures = await asyncio.to_thread(lambda: [jpeg for window in clip.windows for jpeg in stills(window.proxy)])
         generation = self._generation(attempt, self._answer_tokens)
         requests = [ModelRequest(self._prompt, generation, Image(jpeg)) for jpeg in pictures]
-        return list(map(_whole, await _together(self._model.ask(request) for request in requests)))
+        return list(map(_trim_to_sentence, await _gather(self._model.complete(request) for request in requests)))
 
     def _generation(self, attempt: int, max_tokens: int) -> Generation:
-        """The second attempt comes after a gate failed, mostly for a loop: warmer, and repeating costs."""
+        """Return the token sampling. Attempt 2 follows a failed gate, mostly a loop: hotter, with penalties."""
         if attempt == 1:
             return Generation(max_tokens, self._engine.temperature)
         return Generation(
@@ -133,22 +132,41 @@ class ModelCaptioner:
 
 
 def prompt_text(name: str, code: str, tokens: int) -> str:
-    """The prompt of this name, with the language and a length that fits into so many tokens filled in."""
+    """Return a prompt with the language and a length range that fits into tokens filled in.
+
+    name: of a file in captions/prompts, or the path of a .txt file; the file may use {language}, {fewest} and {most}
+    words, and writes braces of its own twice
+    """
+    most = min(_MOST_WORDS, int(tokens * _WORDS_A_TOKEN))
+    fewest = min(_FEWEST_WORDS, most // 2)
+    try:
+        text = _prompt_file(name).format(language=language(code).name, fewest=fewest, most=most)
+    except (LookupError, ValueError) as error:
+        raise ConfigurationError(
+            f"prompt {name!r}: {error!r}; expected no fields but {{language}}, {{fewest}}, {{most}}: write other "
+            "braces twice"
+        ) from None
+    return text.strip()
+
+
+def _prompt_file(name: str) -> str:
+    if name.endswith(".txt"):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"prompt {name!r} cannot be read: {error}") from None
     folder = resources.files("clipdex.captions") / "prompts"
     prompts = {entry.name.removesuffix(".txt"): entry for entry in folder.iterdir() if entry.name.endswith(".txt")}
     if name not in prompts:
         raise ConfigurationError(
-            f"there is no prompt {name!r}: set CLIPDEX_ENGINE__PROMPT and CLIPDEX_ENGINE__MERGE_PROMPT to one of "
-            f"{', '.join(sorted(prompts))}"
+            f"prompt {name!r} is unknown: set CLIPDEX_ENGINE__PROMPT and CLIPDEX_ENGINE__MERGE_PROMPT to the path of a "
+            f".txt file, or to one of {', '.join(sorted(prompts))}"
         )
-    most = min(_MOST_WORDS, int(tokens * _WORDS_A_TOKEN))
-    fewest = min(_FEWEST_WORDS, most // 2)
-    text = prompts[name].read_text(encoding="utf-8")
-    return text.format(language=language(code).name, fewest=fewest, most=most).strip()
+    return prompts[name].read_text(encoding="utf-8")
 
 
 def timed(text: str, duration_s: float) -> tuple[Segment, ...]:
-    """The parts of a text that begin with the times they speak of ("2.0-4.0 s: ..."); none if these make no sense."""
+    """Split a text at its time ranges ("2.0-4.0 s: ..."). Return () if the times are invalid."""
     marks = list(_MARK.finditer(text))
     starts = [float(mark["start"]) for mark in marks]
     ends = [float(mark["end"]) for mark in marks]
@@ -165,7 +183,7 @@ def timed(text: str, duration_s: float) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-# 300 to 2,000 tokens of English, and clearly below max_tokens, so that a text ends before it is cut.
+# 300 to 2,000 tokens of English, well below max_tokens, so that the text is not truncated.
 _FEWEST_WORDS, _MOST_WORDS, _WORDS_A_TOKEN = 230, 1400, 0.55
 _MIN_WORDS = 40
 
@@ -177,7 +195,7 @@ _Span = tuple[float, float]
 
 
 def _remarks(clip: Prepared) -> list[str]:
-    """What a window is of, where it is not all of the clip."""
+    """Return one remark per window with its position in the clip; "" if the clip has one window."""
     count = len(clip.windows)
     if count == 1:
         return [""]
@@ -188,8 +206,8 @@ def _remarks(clip: Prepared) -> list[str]:
     ]
 
 
-async def _together(requests: Iterable[Coroutine[Any, Any, Reply]]) -> list[Reply]:
-    """The answers, in the order of the requests."""
+async def _gather(requests: Iterable[Coroutine[Any, Any, Completion]]) -> list[Completion]:
+    """Run the requests concurrently and return the replies in order. Raises the first failure."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(request) for request in requests]
@@ -198,54 +216,66 @@ async def _together(requests: Iterable[Coroutine[Any, Any, Reply]]) -> list[Repl
     return [task.result() for task in tasks]
 
 
-def _distinct(clip: Prepared, replies: Sequence[Reply]) -> list[tuple[_Span, Reply]]:
-    """The frames that something was said of, each until the next; neighbours of which the same was said are one.
+def _merge_equal(clip: Prepared, replies: Sequence[Completion]) -> list[tuple[_Span, Completion]]:
+    """Drop empty or refused frames and merge consecutive frames with equal text; each frame lasts until the next.
 
-    A frame that a model refuses to speak of, or has no word for (black, a fade), costs no caption; where most are so,
-    the gates shall see it.
+    If most frames are empty or refused, keep all of them so that a gate rejects the caption.
     """
     spans = list(pairwise([*clip.times, clip.info.duration_s]))
-    spoken = [n for n, reply in enumerate(replies) if reply.text.strip() and not refusal(reply.text)]
-    told: list[tuple[_Span, Reply]] = []
-    for n in spoken if 2 * len(spoken) >= len(replies) else range(len(replies)):
-        if told and told[-1][1].text == replies[n].text and told[-1][0][1] == spans[n][0]:
-            told[-1] = (told[-1][0][0], spans[n][1]), replies[n]
+    described = [n for n, reply in enumerate(replies) if reply.text.strip() and not refusal(reply.text)]
+    merged: list[tuple[_Span, Completion]] = []
+    for n in described if 2 * len(described) >= len(replies) else range(len(replies)):
+        if merged and merged[-1][1].text == replies[n].text and merged[-1][0][1] == spans[n][0]:
+            merged[-1] = (merged[-1][0][0], spans[n][1]), replies[n]
         else:
-            told.append((spans[n], replies[n]))
-    return told
+            merged.append((spans[n], replies[n]))
+    return merged
 
 
-def _joined(told: Sequence[tuple[_Span, Reply]]) -> Reply:
-    """One text, in which each answer begins with its times."""
+def _draft(completion: Completion) -> CaptionDraft:
+    return CaptionDraft(
+        text=completion.text,
+        text_tokens=completion.completion_tokens,
+        finish_reason=completion.finish_reason,
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        seconds=completion.seconds,
+        gpu_s=completion.gpu_s,
+        attempts=completion.attempts,
+    )
+
+
+def _join(parts: Sequence[tuple[_Span, Completion]]) -> CaptionDraft:
+    """Join the replies to one text; each part begins with its times."""
     segments = tuple(
         Segment(start_s, end_s, f"{start_s:.1f}-{end_s:.1f} s: {reply.text.strip()}")
-        for (start_s, end_s), reply in told
+        for (start_s, end_s), reply in parts
     )
-    replies = [reply for _, reply in told]
-    joined = Reply(
+    replies = [reply for _, reply in parts]
+    joined = CaptionDraft(
         text="\n\n".join(segment.text for segment in segments),
         segments=segments,
         answers=tuple(reply.text for reply in replies),
-        text_tokens=sum(reply.text_tokens for reply in replies),
+        text_tokens=sum(reply.completion_tokens for reply in replies),
         finish_reason=next((one.finish_reason for one in replies if one.finish_reason != "stop"), "stop"),
     )
-    return _costing(joined, replies)
+    return _with_costs(joined, replies)
 
 
-def _costing(reply: Reply, asked: Sequence[Reply]) -> Reply:
-    """The reply with what all of these cost, who were asked side by side."""
+def _with_costs(draft: CaptionDraft, replies: Sequence[Completion]) -> CaptionDraft:
+    """Return the draft with the summed costs of concurrent requests; seconds is the maximum."""
     return replace(
-        reply,
-        prompt_tokens=sum(one.prompt_tokens for one in asked),
-        completion_tokens=sum(one.completion_tokens for one in asked),
-        seconds=max(one.seconds for one in asked),
-        gpu_s=sum(one.gpu_s for one in asked),
-        attempts=sum(one.attempts for one in asked),
+        draft,
+        prompt_tokens=sum(one.prompt_tokens for one in replies),
+        completion_tokens=sum(one.completion_tokens for one in replies),
+        seconds=max(one.seconds for one in replies),
+        gpu_s=sum(one.gpu_s for one in replies),
+        attempts=sum(one.attempts for one in replies),
     )
 
 
-def _whole(reply: Reply) -> Reply:
-    """An answer that was cut off, back to its last whole sentence: the other frames say more."""
+def _trim_to_sentence(reply: Completion) -> Completion:
+    """Trim a truncated answer to its last complete sentence; the other frames supply the rest."""
     ends = [found.end() for found in _SENTENCE_END.finditer(reply.text)]
     if reply.finish_reason != "length" or not ends:
         return reply

@@ -1,10 +1,10 @@
-"""Compare: the same clips through several engines, strategies, prompts or samplings, side by side.
+"""Compare engines, strategies, prompts or samplings on the same clips, side by side.
 
     clipdex compare *.mp4 --with video:strategy=video --with frames:strategy=frames-concat --out report.html
 
-A variant is a name and what it changes in the settings. Variants take turns, so that none slows another down; a variant
-that cannot run, or a clip that cannot be captioned, says why and costs only itself. What was found is in comparison.py,
-the page of it in page.py.
+A variant is a name and a set of changed settings. Variants run one after another, so that none slows another down. A
+variant that cannot run, or a clip that cannot be captioned, is reported with its error and does not stop the others.
+comparison.py holds the results; page.py renders them.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from clipdex.captions.caption import Captioner, Reply
+from clipdex.captions.caption import CaptionDraft, Captioner
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.quality import GATES, caption_with_gates, cleaned, verdicts
 from clipdex.compare.comparison import Column, Comparison, Subject, Written
@@ -33,17 +33,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to caption. changes: what differs from the settings, by group, such as {"engine": {"model": "..."}}."""
+    """Name a set of changed settings. changes: values by group, such as {"engine": {"model": "..."}}."""
 
     name: str
     changes: Mapping[str, Mapping[str, Any]]
 
     @classmethod
     def parsed(cls, text: str) -> Self:
-        """NAME:key=value,key=value. Raises ConfigurationError.
+        """Parse NAME:key=value,key=value. Raises ConfigurationError.
 
-        A key is a field of the engine (engine=sglang is short for its name), or of another group with a dot
-        (sampling.fps=1). A list is written with commas, or, as a mapping is, in JSON.
+        A key is a field of the engine group, or GROUP.FIELD such as sampling.fps. engine=sglang sets engine.name.
+        A list is written with commas or as JSON, a mapping as JSON.
         """
         name, _, rest = text.partition(":")
         changes: dict[str, dict[str, Any]] = {}
@@ -61,20 +61,21 @@ class Variant:
 
 
 def compare(
-    paths: Sequence[Path], variants: Sequence[Variant], tell: Callable[[Column], None] = lambda _: None
+    paths: Sequence[Path], variants: Sequence[Variant], on_column: Callable[[Column], None] = lambda _: None
 ) -> Comparison:
-    """Every clip through every variant; tell is called with each as it is done. Raises ConfigurationError.
+    """Caption every clip with every variant. Raises ConfigurationError.
 
-    The environment's settings are the common ground.
+    variants: changes to the settings of the environment
+    on_column: called with the column of each finished variant
     """
     names = [variant.name for variant in variants]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigurationError(f"two variants are called {twice[0]!r}: give each --with a name of its own")
-    return asyncio.run(_compare(_named(paths), variants, tell))
+        raise ConfigurationError(f"two variants are called {twice[0]!r}: give each --with a unique name")
+    return asyncio.run(_compare(_named(paths), variants, on_column))
 
 
 async def _compare(
-    paths: Mapping[str, Path], variants: Sequence[Variant], tell: Callable[[Column], None]
+    paths: Mapping[str, Path], variants: Sequence[Variant], on_column: Callable[[Column], None]
 ) -> Comparison:
     clips = {name: Subject(name) for name in paths}
     prepared: dict[str, _Clips] = {}
@@ -82,20 +83,20 @@ async def _compare(
     for variant in variants:
         try:
             settings = Settings.load(**{group: dict(fields) for group, fields in variant.changes.items()})
-            seen = json.dumps([settings.video.model_dump(), settings.sampling.model_dump()])
-            if seen not in prepared:
-                prepared[seen] = await _prepared(paths, settings)
-            for name, clip in prepared[seen].items():
+            preparation = json.dumps([settings.video.model_dump(), settings.sampling.model_dump()])
+            if preparation not in prepared:
+                prepared[preparation] = await _prepared(paths, settings)
+            for name, clip in prepared[preparation].items():
                 if not clips[name].poster:
                     clips[name] = _subject(name, clip)
-            column = await _column(variant.name, settings, prepared[seen])
+            column = await _column(variant.name, settings, prepared[preparation])
         except ClipdexError as error:
             column = Column(variant.name, error=str(error))
-        except Exception as error:  # whatever an engine's library raises: the other variants are worth having
+        except Exception as error:  # any error of an engine's library: run the other variants
             log.exception("%s", variant.name)
             column = Column(variant.name, error=f"{type(error).__name__}: {error}")
         columns.append(column)
-        tell(column)
+        on_column(column)
     return Comparison(datetime.now(UTC).isoformat(timespec="seconds"), tuple(clips.values()), tuple(columns))
 
 
@@ -126,48 +127,48 @@ async def _column(name: str, settings: Settings, clips: _Clips) -> Column:
 
     async def write(clip: str, prepared: Prepared) -> Written:
         async with slots:
-            return await _written(captioner, clip, prepared)
+            return await _caption(captioner, clip, prepared)
 
     try:
         await captioner.check()
         started = time.monotonic()
-        asked = [write(clip, one) for clip, one in clips.items() if isinstance(one, Prepared)]
-        captions = await asyncio.gather(*asked)
+        requests = [write(clip, one) for clip, one in clips.items() if isinstance(one, Prepared)]
+        captions = await asyncio.gather(*requests)
         seconds = time.monotonic() - started
     finally:
         await captioner.aclose()
     fingerprint = captioner.fingerprint
-    told = {part: getattr(fingerprint, part) for part in ("engine", "model", "strategy", "prompt", "sampling")}
+    parts = {part: getattr(fingerprint, part) for part in ("engine", "model", "strategy", "prompt", "sampling")}
     return Column(
         variant=name,
-        fingerprint={**told, "generation": fingerprint.generation},
+        fingerprint={**parts, "generation": fingerprint.generation},
         in_flight=captioner.in_flight,
         seconds=seconds,
         captions=tuple(captions),
     )
 
 
-async def _written(captioner: Captioner, clip: str, prepared: Prepared) -> Written:
-    """A text that fails its gates is what a comparison is for: it is shown, with all that is wrong with it."""
-    heard = _Heard(captioner)
+async def _caption(captioner: Captioner, clip: str, prepared: Prepared) -> Written:
+    """Caption one clip. Keep a text that fails its gates, with the verdict of each gate."""
+    recorder = _Recorder(captioner)
     error = ""
     try:
-        await caption_with_gates(heard, prepared)
+        await caption_with_gates(recorder, prepared)
     except ClipRejected as refusal:
         error = "" if refusal.reason in GATES else str(refusal)
     except ClipdexError as raised:
         error = str(raised)
     written = Written(
         clip,
-        prompt_tokens=sum(reply.prompt_tokens for reply in heard.replies),
-        completion_tokens=sum(reply.completion_tokens for reply in heard.replies),
-        seconds=sum(reply.seconds for reply in heard.replies),
-        attempts=sum(reply.attempts for reply in heard.replies),
+        prompt_tokens=sum(reply.prompt_tokens for reply in recorder.replies),
+        completion_tokens=sum(reply.completion_tokens for reply in recorder.replies),
+        seconds=sum(reply.seconds for reply in recorder.replies),
+        attempts=sum(reply.attempts for reply in recorder.replies),
         error=error,
     )
     if error:
         return written
-    last = cleaned(heard.replies[-1])
+    last = cleaned(recorder.replies[-1])
     found = verdicts(last, captioner.gates, captioner.fingerprint.prompt)
     return replace(
         written,
@@ -179,18 +180,18 @@ async def _written(captioner: Captioner, clip: str, prepared: Prepared) -> Writt
     )
 
 
-class _Heard:
-    """A captioner that keeps what it heard, so that a refused text is counted in full."""
+class _Recorder:
+    """Wrap a captioner and record its replies, so that rejected texts are counted, too."""
 
     def __init__(self, captioner: Captioner) -> None:
         self._captioner = captioner
         self.fingerprint, self.gates, self.in_flight = captioner.fingerprint, captioner.gates, captioner.in_flight
-        self.replies: list[Reply] = []
+        self.replies: list[CaptionDraft] = []
 
     async def check(self) -> None:
         await self._captioner.check()
 
-    async def caption(self, clip: Prepared, attempt: int = 1) -> Reply:
+    async def caption(self, clip: Prepared, attempt: int = 1) -> CaptionDraft:
         reply = await self._captioner.caption(clip, attempt)
         self.replies.append(reply)
         return reply
@@ -200,7 +201,7 @@ class _Heard:
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Clips by file name, or by path below the folder they share where two files have one name."""
+    """Return the clips by file name, or by path relative to their common folder if file names repeat."""
     files = {str(path.absolute()): path for path in paths}
     if len({path.name for path in paths}) == len(files):
         return {path.name: path for path in files.values()}
@@ -208,7 +209,7 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
     return {os.path.relpath(file, root): path for file, path in files.items()}
 
 
-# A comma ends a value only where a key follows, so that a list of addresses stays one value.
+# A comma ends a value only if a key follows, so that a list of URLs stays one value.
 _NEXT_KEY = re.compile(r",(?=\s*[a-z_.]+=)")
 _LISTS = ("base_urls",)
 
@@ -218,5 +219,5 @@ def _value(key: str, text: str) -> Any:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise ConfigurationError(f"--with: {key}={text}: no JSON ({error})") from None
+            raise ConfigurationError(f"--with: {key}={text}: invalid JSON ({error})") from None
     return text.split(",") if key in _LISTS else text

@@ -1,4 +1,4 @@
-"""What a comparison found: clips down, variants across; as records, as figures, as JSON."""
+"""The results of a comparison: one row per clip, one column per variant, with figures and JSON."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from clipdex.captions.quality import words_of
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A clip that is compared. poster: a JPEG; error: why it could not be prepared, so that nobody was asked."""
+    """Describe a compared clip. poster: a JPEG; error: why the clip was not prepared and not captioned, or ""."""
 
     name: str
     duration_s: float = 0.0
@@ -24,11 +24,12 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one variant wrote about one clip.
+    """Hold the caption of one clip by one variant.
 
-    notes: what was said of single frames, where text is made of them. gates: what each gate finds wrong with this text,
-    "" where it passes. seconds, tokens and attempts: of all that was asked, a second time for a gate included. error:
-    why there is no text, where there is none.
+    notes: captions of single frames, if text was made from them
+    gates: the verdict of each gate, "" if the text passes
+    seconds [s], tokens, attempts: summed over all requests, including repeats after a failed gate
+    error: why there is no text, or ""
     """
 
     clip: str
@@ -49,7 +50,7 @@ class Written:
 
     @property
     def failed(self) -> dict[str, str]:
-        """The gates that do not pass, and why."""
+        """Return the failed gates with their verdicts."""
         return {gate: wrong for gate, wrong in self.gates.items() if wrong}
 
     @property
@@ -58,15 +59,17 @@ class Written:
 
     @property
     def different_words(self) -> int:
-        """How many of the words are said for the first time: a text about every frame says the same again and again."""
+        """Return the number of distinct words; low for a text that repeats itself per frame."""
         return len(set(words_of(self.text)))
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one variant did. seconds: wall time from the first question to the last answer, nothing prepared meanwhile.
+    """Hold the results of one variant.
 
-    fingerprint: engine, model, strategy, prompt, sampling and generation. error: why it could not run.
+    fingerprint: engine, model, strategy, prompt, sampling and generation
+    seconds: wall time from the first request to the last response, without preparation [s]
+    error: why the variant did not run, or ""
     """
 
     variant: str
@@ -82,22 +85,22 @@ class Column:
 
     @property
     def failures(self) -> Counter[str]:
-        """How many captions fail each gate, and how many there are not."""
+        """Count the failed captions per gate, and the missing captions."""
         missing = Counter({"no caption": len(self.captions) - len(self.answered)})
         return +missing + Counter(gate for one in self.captions for gate in one.failed)
 
     def summary(self) -> dict[str, Any]:
-        """Figures over the clips that got a text: totals, and medians a caption."""
-        said = self.answered
+        """Return totals, and medians per caption, over the clips with a text."""
+        captions = self.answered
 
         def middle(value: Callable[[Written], float]) -> float:
-            return median(map(value, said)) if said else 0.0
+            return median(map(value, captions)) if captions else 0.0
 
         return {
             "clips": len(self.captions),
-            "captions": len(said),
+            "captions": len(captions),
             "passed": sum(one.passed for one in self.captions),
-            "clips_per_second": len(said) / self.seconds if self.seconds else 0.0,
+            "clips_per_second": len(captions) / self.seconds if self.seconds else 0.0,
             "seconds": middle(lambda one: one.seconds),
             "prompt_tokens": middle(lambda one: one.prompt_tokens),
             "completion_tokens": middle(lambda one: one.completion_tokens),
@@ -109,7 +112,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Clips down, variants across."""
+    """Hold all results: one Subject per clip, one Column per variant."""
 
     created_at: str
     clips: tuple[Subject, ...]

@@ -1,4 +1,4 @@
-"""A comparison as one page that needs nothing else: posters are inside, every text is escaped."""
+"""A comparison as one self-contained HTML page: posters are embedded, all text is escaped."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from clipdex.compare.comparison import Comparison
 
 
 def page(comparison: Comparison) -> str:
-    """HTML."""
+    """Render a comparison as HTML."""
     columns = comparison.columns
     summaries = [(column, column.summary()) for column in columns]
     return (
@@ -42,7 +42,7 @@ def _template() -> str:
 
 def _environment() -> Environment:
     pages = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    pages.filters |= {"data_url": _data_url, "figure": _figure, "gate": _gate, "plain": _plain, "spoken": _spoken}
+    pages.filters |= {"data_url": _data_url, "figure": _figure, "gate": _gate, "plain": _plain, "untimed": _untimed}
     pages.globals["share"] = _share
     return pages
 
@@ -52,7 +52,7 @@ def _data_url(jpeg: bytes) -> str:
 
 
 def _figure(value: float) -> str:
-    """Three digits where they mean something: 0.412, 3.81, 27.5, 1,752."""
+    """Format a number with three significant digits: 0.412, 3.81, 27.5; whole from 100: 1,752."""
     if value == 0 or value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -62,8 +62,8 @@ def _gate(reason: str) -> str:
     return reason.removeprefix("caption_").replace("_", " ")
 
 
-def _spoken(text: str) -> str:
-    """A segment without the times that it begins with: they stand beside it."""
+def _untimed(text: str) -> str:
+    """Remove the leading times of a segment: the page shows them separately."""
     return _TIMES.sub("", text)
 
 

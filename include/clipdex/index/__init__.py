@@ -1,7 +1,7 @@
-"""The index: points in Qdrant, in the engine inside this process (edge.py) or on a server (server.py).
+"""The index: points in Qdrant, embedded in this process (edge.py) or on a server (server.py).
 
-A collection belongs to one embedding model and one way of chunking; an alias names the collection that searches
-read. Both backends keep one contract (Index), and one test runs over both.
+A collection belongs to one embedding model and one chunking. An alias names the collection that searches read.
+Both backends implement the protocol Index; one test suite runs on both.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,47 +45,47 @@ _WRITE_BATCH = 128
 
 
 class Index(Protocol):
-    """One collection, open. A write is acknowledged when the call returns: from then on it survives kill -9.
+    """Read and write one open collection. A write survives kill -9 once the call has returned.
 
-    Every call but ensure() and collection raises NothingIndexed where there is no such collection yet.
+    Every call except ensure() and collection raises NothingIndexed if the collection does not exist.
     """
 
     @property
     def collection(self) -> Collection: ...
 
     def ensure(self) -> None:
-        """Make the collection if it is not there, and serve it under the alias if nothing is served yet."""
+        """Create the collection if it is missing. Point the alias at it if the alias is unset."""
 
     def upsert(self, points: Sequence[Point]) -> None: ...
 
     def delete(self, ids: Sequence[str]) -> None: ...
 
     def point_ids(self, clip_ids: Sequence[str]) -> set[str]:
-        """The ids of all points of these clips."""
+        """Return the ids of all points of these clips."""
 
     def query(self, query: Query) -> list[Hit]:
-        """Best first."""
+        """Return the nearest points, best first."""
 
     def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
-        """Every point, in the order of ids, score 0."""
+        """Yield every matching point in order of id, with score 0."""
 
     def count(self, filters: Filters | None = None) -> int: ...
 
     def optimize(self) -> None:
-        """Bring the search structures up to date, where that is worth its time."""
+        """Update the search structures if enough has changed."""
 
     def switch(self) -> None:
-        """Serve this collection under the alias, at once and for all."""
+        """Point the alias at this collection, atomically."""
 
     def close(self) -> None: ...
 
 
 @contextmanager
 def open_index(settings: Settings, collection: Collection | None = None) -> Iterator[Index]:
-    """The index, for as long as the block lasts; Edge lets one process in at a time.
+    """Open the index for the duration of the block. Qdrant Edge admits one process at a time.
 
-    With a collection: that one, for writing (ensure() makes it). Without: what the alias serves, for searching.
-    Raises NothingIndexed if the alias serves nothing yet, IndexUnavailable, ConfigurationError.
+    collection: opened for writing, created by ensure(); None opens the alias's collection for searching
+    Raises NothingIndexed if the alias is unset, IndexUnavailable, ConfigurationError.
     """
     if settings.index.url:
         from clipdex.index.server import ServerIndex, connect
@@ -103,9 +103,10 @@ def open_index(settings: Settings, collection: Collection | None = None) -> Iter
 
 
 def replace(index: Index, clips: Mapping[str, Sequence[Point]]) -> int:
-    """Make these the points of these clips: the new ones first, then their others go. Returns how many went.
+    """Upsert the points of these clips, then delete their other points. Return the number deleted.
 
-    clips: points by clip_id; a clip with none loses those it had. Stopped half-way and called again, it ends the same.
+    clips: points by clip_id; a clip without points loses all it had
+    Idempotent: an interrupted call can be repeated.
     """
     points = [point for of_clip in clips.values() for point in of_clip]
     for batch in in_batches(points, _WRITE_BATCH):

@@ -1,4 +1,4 @@
-"""Chunks: the pieces of a caption that are embedded and found, cut at sentences, counted in the model's own tokens."""
+"""Chunks: the parts of a caption that are embedded, split at sentences, sized in the embedding model's tokens."""
 
 import functools
 import re
@@ -13,9 +13,10 @@ from clipdex.config import Chunking
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One piece of a caption. no: from 0, in the order of the text.
+    """Hold one part of a caption.
 
-    start_s, end_s: what the text speaks of [s from the clip's start]; the whole clip where the caption does not say.
+    no: from 0, in text order
+    start_s, end_s: time range that the text describes [s from the clip's start]; the whole clip if unknown
     """
 
     no: int
@@ -25,7 +26,10 @@ class Chunk:
 
 
 class Tokens(Protocol):
-    """How an embedding model counts. max_tokens: what it reads of a text, special tokens taken off."""
+    """Count tokens as an embedding model does.
+
+    max_tokens: longest text that the model reads, without special tokens
+    """
 
     @property
     def max_tokens(self) -> int: ...
@@ -34,10 +38,10 @@ class Tokens(Protocol):
 
 
 def split(caption: Caption, tokens: Tokens, chunking: Chunking) -> list[Chunk]:
-    """Cut a caption into chunks of at most chunking.tokens, fewer where the model reads less.
+    """Split a caption into chunks of at most chunking.tokens or the model's limit, whichever is smaller.
 
-    A chunk repeats the last whole sentences of the one before it, as many as fit into chunking.overlap. Nothing of
-    the text is lost but white space; a text without a word has no chunk.
+    A chunk repeats the last whole sentences of the previous one that fit into chunking.overlap. Only white space is
+    dropped. A text without words has no chunks.
     """
     text = caption.text
     size = min(chunking.tokens, tokens.max_tokens)
@@ -51,8 +55,8 @@ def split(caption: Caption, tokens: Tokens, chunking: Chunking) -> list[Chunk]:
     ]
 
 
-# A sentence ends at a line's end, at a full stop with white space after it, or at a CJK full stop. What is longer
-# than a chunk is cut at clauses, then at words, then anywhere.
+# A sentence ends at a line break, at a full stop followed by white space, or at a CJK full stop. A sentence longer
+# than a chunk is split at clauses, then at words, then anywhere.
 _SENTENCE = r"""\n+|(?<=[.!?…][)\]"'”’»])\s+|(?<=[.!?…])\s+|(?<=[。！？｡][」』”）])|(?<=[。！？｡])(?![」』”）])"""
 _CLAUSE = r"(?<=[,;:–—])\s+|(?<=[，、；：])"
 _SEPARATORS = [_SENTENCE, _CLAUSE, r"\s+", ""]
@@ -61,7 +65,7 @@ _Span = tuple[int, int]
 
 
 def _spans(text: str, size: int, overlap: int, count: Callable[[str], int]) -> list[_Span]:
-    """Where each chunk lies in the text [characters]."""
+    """Return the span of each chunk in the text [characters]."""
     if count(text) <= size:
         return [_trimmed(text, 0, len(text))] if text.strip() else []
     cores = _pieces(text, size - overlap, count)
@@ -72,10 +76,8 @@ def _spans(text: str, size: int, overlap: int, count: Callable[[str], int]) -> l
 
 
 def _pieces(text: str, size: int, count: Callable[[str], int]) -> list[_Span]:
-    """The text in pieces that follow one another, white space between them left out."""
-    from langchain_text_splitters import (
-        RecursiveCharacterTextSplitter,
-    )  # a quarter of a second that a DAG can do without
+    """Return consecutive spans of at most `size` tokens, without the white space between them."""
+    from langchain_text_splitters import RecursiveCharacterTextSplitter  # lazy: costs 0.25 s per DAG parse
 
     splitter = RecursiveCharacterTextSplitter(
         separators=_SEPARATORS,
@@ -94,7 +96,7 @@ def _pieces(text: str, size: int, count: Callable[[str], int]) -> list[_Span]:
 
 
 def _overlap_start(text: str, span: _Span, overlap: int, count: Callable[[str], int]) -> int:
-    """Where the last whole sentences of a span begin that have at most overlap tokens; its end if none has."""
+    """Return the start of the last whole sentences that fit into `overlap` tokens; the span's end if none fit."""
     start, end = span
     begins = [start, *(start + found.end() for found in re.finditer(_SENTENCE, text[start:end]))]
     found = end
@@ -111,7 +113,7 @@ def _trimmed(text: str, start: int, end: int) -> _Span:
 
 
 def _segment_spans(caption: Caption) -> list[tuple[_Span, float, float]]:
-    """Where each segment lies in the text, and its times; none if one of them cannot be found there."""
+    """Return the span and times of each segment; an empty list if a segment is not found in the text."""
     spans, end = [], 0
     for segment in caption.segments:
         part = segment.text.strip()

@@ -1,8 +1,8 @@
-"""Qdrant Edge: the engine inside this process, on a folder. One process at a time, told by one lock file.
+"""Qdrant Edge: the index embedded in this process, in a folder. A lock file admits one process at a time.
 
-FOLDER/lock                        held for as long as an index is open; says who holds it
+FOLDER/lock                        locked while an index is open; names the process
 FOLDER/ALIAS.alias                 the name of the collection that searches read
-FOLDER/COLLECTION/collection.json  which embedding model it belongs to
+FOLDER/COLLECTION/collection.json  its embedding model
 FOLDER/COLLECTION/shard/           Qdrant's own files
 """
 
@@ -27,18 +27,18 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.05
 _PAGE = 1000
-# New points until they are packed: what is not, is read into memory at every opening. 20,000 take some 2 s to pack.
+# Unpacked points that trigger packing: they are read into memory at every opening. Packing 20,000 takes about 2 s.
 _UNPACKED = 20_000
-# No graph over the dense vectors: they are compared one by one, exactly. Building a graph holds the index for minutes,
-# longer than others wait for it, to save milliseconds of a search (benchmarks/edge.py).
-_COMPARED_ONE_BY_ONE = qdrant.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)
-# What is packed lies in segments, merged up to so many bytes of vectors: merging, too, holds the index.
+# No HNSW graph over the dense vectors: exact search. Building a graph locks the index for minutes, longer than other
+# processes wait, and saves milliseconds per search (benchmarks/edge.py).
+_EXACT_SEARCH = qdrant.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)
+# Number of packed segments, and their size limit [bytes of vectors]: merging locks the index, too.
 _SEGMENTS, _SEGMENT_BYTES = 8, 200 << 20
 
 
 @contextmanager
 def locked(folder: Path, wait_s: float) -> Iterator[None]:
-    """Nobody else opens an index below this folder while the block lasts. IndexUnavailable after wait_s [s]."""
+    """Lock the index folder against other processes. Raises IndexUnavailable after wait_s [s]."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
         _acquire(lock, wait_s)
@@ -52,7 +52,7 @@ def locked(folder: Path, wait_s: float) -> Iterator[None]:
 
 
 class EdgeIndex:
-    """A collection in a folder; the lock is held by whoever makes this."""
+    """Read and write a collection in a folder. The caller holds the lock."""
 
     def __init__(self, folder: Path, alias: str, collection: Collection | None = None) -> None:
         self._folder, self._alias = folder, folder / f"{alias}.alias"
@@ -83,7 +83,7 @@ class EdgeIndex:
             nearest.append(qdrant.Query.Nearest(_edge_sparse(query.sparse), using=SPARSE))
         request = qdrant.QueryRequest(
             prefetches=[qdrant.Prefetch(query=by, limit=query.depth, filter=kept) for by in nearest],
-            query=qdrant.Fusion.Rrf(k=query.rrf_k),  # type: ignore[arg-type]  # the stubs say Fusion, its base
+            query=qdrant.Fusion.Rrf(k=query.rrf_k),  # type: ignore[arg-type]  # the stubs declare Fusion, its base
             limit=query.limit,
             with_payload=True,
         )
@@ -98,7 +98,7 @@ class EdgeIndex:
 
     def optimize(self) -> None:
         info = self._shard.info()
-        # Every sparse vector counts as indexed, so the dense ones are what is above the number of points.
+        # All sparse vectors count as indexed, so indexed_vectors_count - points_count is the indexed dense ones.
         if 2 * info.points_count - info.indexed_vectors_count < _UNPACKED:
             return
         started = time.monotonic()
@@ -108,8 +108,8 @@ class EdgeIndex:
 
     def switch(self) -> None:
         if not self._path.exists():
-            raise NothingIndexed(f"{self._path} does not exist; index something there before it is served")
-        _write_whole(self._alias, self.collection.name)
+            raise NothingIndexed(f"{self._path} does not exist; index into it before switching the alias")
+        _write_atomically(self._alias, self.collection.name)
 
     def close(self) -> None:
         if self._open is not None:
@@ -136,24 +136,24 @@ class EdgeIndex:
         return _read_collection(self._folder / name)
 
     def _create(self) -> None:
-        """Whole or not at all: made beside, then renamed."""
-        beside = self._folder / f".new-{self.collection.name}"
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
-        (beside / "collection.json").write_text(json.dumps(asdict(self.collection)))
-        shard = qdrant.EdgeShard.create(str(beside / "shard"), _edge_config(self.collection))
+        """Create the collection atomically: in a temporary folder, then renamed."""
+        temporary = self._folder / f".new-{self.collection.name}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        (temporary / "collection.json").write_text(json.dumps(asdict(self.collection)))
+        shard = qdrant.EdgeShard.create(str(temporary / "shard"), _edge_config(self.collection))
         for field in PAYLOAD_INDEXES:
             shard.update(qdrant.UpdateOperation.create_field_index(field, qdrant.PayloadSchemaType.Keyword))
         shard.flush()
         shard.close()
-        beside.rename(self._path)
+        temporary.rename(self._path)
 
     def _write(self, operation: qdrant.UpdateOperation) -> None:
         shard = self._shard
         try:
             shard.update(operation)
             shard.flush()
-        except Exception as error:  # the binding raises nothing narrower
+        except Exception as error:  # the binding has no narrower type
             kind = ConfigurationError if "dimension" in str(error) else IndexUnavailable
             raise kind(f"{self._path}: Qdrant Edge did not take the write: {error}") from error
 
@@ -180,19 +180,19 @@ def _acquire(lock: IO[str], wait_s: float) -> None:
                 lock.seek(0)
                 holder = lock.read() or "another process"
                 raise IndexUnavailable(
-                    f"{lock.name} is held by {holder}; waited {wait_s:g} s. The embedded index lets one process in at "
-                    "a time: try again, or wait longer (CLIPDEX_INDEX__LOCK_WAIT_S), or use a Qdrant server"
+                    f"{lock.name} is held by {holder}; waited {wait_s:g} s. The embedded index admits one process at a "
+                    "time: try again, increase CLIPDEX_INDEX__LOCK_WAIT_S, or use a Qdrant server"
                 ) from None
         time.sleep(_POLL_S)
 
 
 def _load(path: Path, collection: Collection) -> qdrant.EdgeShard:
-    """With our configuration of now: a shard that another version made takes it over when it is next optimized."""
+    """Open a shard with the current configuration; an older shard adopts it at its next optimization."""
     try:
         return qdrant.EdgeShard.load(str(path), _edge_config(collection))
-    except Exception as error:  # the binding raises nothing narrower
+    except Exception as error:  # the binding has no narrower type
         if "WouldBlock" in str(error):
-            raise IndexUnavailable(f"{path} is open in a process that does not keep to the lock file") from error
+            raise IndexUnavailable(f"{path} is open in a process that ignores the lock file") from error
         raise ConfigurationError(f"{path} cannot be opened: {error}; move it away and index again") from error
 
 
@@ -201,24 +201,24 @@ def _read_collection(path: Path) -> Collection:
         return Collection(**json.loads((path / "collection.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"{path} is not a collection of clipdex: {error}; move it away and index again"
+            f"{path} is not a clipdex collection: {error}; move it away and index again"
         ) from error
 
 
-def _write_whole(path: Path, text: str) -> None:
-    beside = path.with_name(f".new-{path.name}")
-    with beside.open("w") as stream:
+def _write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".new-{path.name}")
+    with temporary.open("w") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    beside.replace(path)
+    temporary.replace(path)
 
 
 def _edge_config(collection: Collection) -> qdrant.EdgeConfig:
     return qdrant.EdgeConfig(
         vectors={DENSE: qdrant.EdgeVectorParams(size=collection.dimension, distance=qdrant.Distance.Cosine)},
         sparse_vectors={SPARSE: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)},
-        hnsw_config=_COMPARED_ONE_BY_ONE,
+        hnsw_config=_EXACT_SEARCH,
         optimizers=qdrant.EdgeOptimizersConfig(default_segment_number=_SEGMENTS, max_segment_size=_SEGMENT_BYTES >> 10),
     )
 

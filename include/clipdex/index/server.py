@@ -1,4 +1,4 @@
-"""A Qdrant server or cluster, 1.16 or later (rank fusion with a constant, metadata of collections)."""
+"""The index on a Qdrant server or cluster, 1.16 or later (RRF constant, collection metadata)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ _BUSY = (408, 425, 429)
 
 
 def connect(settings: config.Index) -> QdrantClient:
-    """Nothing is asked yet: the first call finds out whether the server answers."""
+    """Return a client. The first call connects."""
     return QdrantClient(
         url=settings.url,
         api_key=settings.api_key.get_secret_value() or None,
@@ -29,7 +29,7 @@ def connect(settings: config.Index) -> QdrantClient:
 
 
 class ServerIndex:
-    """A collection on a server; the client is closed by whoever made it."""
+    """Read and write a collection on a server. The caller closes the client."""
 
     def __init__(self, client: QdrantClient, alias: str, collection: Collection | None = None) -> None:
         self._client, self._alias = client, alias
@@ -86,7 +86,7 @@ class ServerIndex:
             return self._client.count(self.collection.name, count_filter=_filter(filters), exact=True).count
 
     def optimize(self) -> None:
-        """A server does so by itself."""
+        """Do nothing: the server optimizes by itself."""
 
     def switch(self) -> None:
         serve = models.CreateAliasOperation(
@@ -101,7 +101,7 @@ class ServerIndex:
             self._client.update_collection_aliases(actions)
 
     def close(self) -> None:
-        """Nothing is held between two calls."""
+        """Do nothing: the caller closes the client."""
 
     def _served(self) -> Collection:
         with _errors():
@@ -127,7 +127,7 @@ class ServerIndex:
                 metadata={"embedder": self.collection.embedder},
             )
         except UnexpectedResponse as error:
-            if error.status_code != 409:  # another worker was first
+            if error.status_code != 409:  # another worker created it
                 raise
 
     def _records(self, filters: Filters | None, *, with_payload: bool) -> Iterator[models.Record]:
@@ -149,38 +149,38 @@ class ServerIndex:
 
 @contextmanager
 def _errors(collection: str = "") -> Iterator[None]:
-    """What the client raises, sorted by who has to act. The key is in none of it."""
+    """Convert the client's errors to clipdex errors. Messages never contain the API key."""
     try:
         yield
     except ResourceExhaustedResponse as error:
-        raise IndexUnavailable(f"Qdrant asks to come back later: {error}", float(error.retry_after_s)) from error
+        raise IndexUnavailable(f"Qdrant is rate limiting: {error}", float(error.retry_after_s)) from error
     except ResponseHandlingException as error:
         if why := tls.certificate_error(error):
             raise ConfigurationError(
-                f"Qdrant's certificate is not trusted ({why}): if a private authority signed it, name that authority's "
-                f"file in {_CA_FILE}"
+                f"Qdrant's certificate is not trusted ({why}): if a private authority signed it, set "
+                f"{_CA_FILE} to that authority's PEM file"
             ) from None
         raise IndexUnavailable(f"Qdrant does not answer: {error.source}") from error
     except UnexpectedResponse as error:
         status = error.status_code or 0
-        if status in (401, 403):  # without what it says: who refuses a key likes to repeat it
+        if status in (401, 403):  # the body may repeat the key
             raise ConfigurationError(
                 f"Qdrant refused the key ({status} {error.reason_phrase}): check CLIPDEX_INDEX__API_KEY or the "
                 "password of the connection clipdex_index"
             ) from None
-        said = f"{status} {error.reason_phrase}: {error.content.decode(errors='replace')[:300]}"
+        message = f"{status} {error.reason_phrase}: {error.content.decode(errors='replace')[:300]}"
         if status >= 500 or status in _BUSY:
-            raise IndexUnavailable(f"Qdrant answered {said}") from error
+            raise IndexUnavailable(f"Qdrant answered {message}") from error
         if status == 404 and collection:
             raise NothingIndexed(f"collection {collection} does not exist; run an ingestion first") from error
-        raise ConfigurationError(f"Qdrant refused the request: {said}") from error
+        raise ConfigurationError(f"Qdrant refused the request: {message}") from error
 
 
 def _collection(name: str, info: models.CollectionInfo) -> Collection:
     vectors = info.config.params.vectors
     if not isinstance(vectors, dict) or DENSE not in vectors:
         raise ConfigurationError(
-            f"collection {name} has no vector named {DENSE}, so clipdex did not make it; use another"
+            f"collection {name} has no vector named {DENSE}: clipdex did not create it; use another"
         )
     metadata = info.config.metadata or {}
     return Collection(name, str(metadata.get("embedder", "")), vectors[DENSE].size)

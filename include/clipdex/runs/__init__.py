@@ -1,5 +1,9 @@
-"""Runs: what a run has to do (planning), what happened to each clip (outcomes), and what a run did (report).
+"""Runs: plan a run, record the outcome of each clip, and report the totals.
 
-leases: one run at a time works on a day; retention: what old runs left behind goes; throughput: clips and tokens per
-second, and what clips waited for.
+planning: the batches of a run
+outcomes: the journal of a batch and the ledger of a day
+leases: one run at a time per day
+report: the totals of a run, and whether they are acceptable
+retention: deletion of old runs
+throughput: clips and tokens per second, and waiting times
 """

@@ -1,7 +1,7 @@
-"""Leases: a day is worked on by one run at a time.
+"""Leases: one run at a time works on a day.
 
-leases/day=DAY/EPOCH.json says who holds the day and until when; the highest epoch counts. To take a day that is free,
-released or expired is to create the next epoch, which only one can; only its owner rewrites an epoch.
+leases/day=DAY/EPOCH.json holds the owner and the expiry; the highest epoch counts. A run takes a free, released or
+expired day by creating the next epoch, which only one run can. Only the owner rewrites an epoch.
 """
 
 import json
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def acquire(store: Store, day: str, owner: str, seconds: float) -> None:
-    """Hold a day for so many seconds from now; raises LeaseHeld with the holder. The owner itself may ask again."""
+    """Take or extend the lease on a day, for `seconds` [s] from now. Raises LeaseHeld, naming the current owner."""
     epoch, holder = _current(store, day)
     if holder is not None and holder["owner"] == owner and _alive(holder):
         _write(store, day, epoch, owner, seconds)
@@ -31,7 +31,7 @@ def acquire(store: Store, day: str, owner: str, seconds: float) -> None:
 
 
 def renew(store: Store, day: str, owner: str, seconds: float) -> bool:
-    """A heartbeat. False if the day is no longer ours: the work may go on, since every write can be repeated."""
+    """Extend the lease. Return False if it was lost; the work may continue, because every write is idempotent."""
     epoch, holder = _current(store, day)
     if holder is None or holder["owner"] != owner:
         return False
@@ -40,14 +40,14 @@ def renew(store: Store, day: str, owner: str, seconds: float) -> bool:
 
 
 def release(store: Store, day: str, owner: str) -> None:
-    """Give the day back, if it is ours."""
+    """Release the lease if this owner holds it."""
     epoch, holder = _current(store, day)
     if holder is not None and holder["owner"] == owner:
         _write(store, day, epoch, owner, 0.0)
 
 
 def forget(store: Store, day: str, owner: str) -> None:
-    """Give the day back, if it is ours, and leave no trace that it was ever held."""
+    """Delete all lease files of the day if this owner holds the lease."""
     _, holder = _current(store, day)
     if holder is not None and holder["owner"] == owner:
         store.delete(store.list(_folder(day)))
@@ -60,10 +60,10 @@ def _current(store: Store, day: str) -> tuple[int, dict[str, Any] | None]:
     epoch = int(keys[-1].rpartition("/")[2].removesuffix(".json"))
     try:
         holder: dict[str, Any] = store.read_json(keys[-1])
-    except FileNotFoundError:  # the next holder has just removed it
+    except FileNotFoundError:  # deleted by the next owner since the listing
         return _current(store, day)
     except ValueError:
-        log.warning("%s: torn, so nobody holds the day", keys[-1])
+        log.warning("%s: truncated lease file, treated as expired", keys[-1])
         return epoch, None
     return epoch, holder
 
@@ -75,7 +75,7 @@ def _alive(holder: dict[str, Any]) -> bool:
 def _held(day: str, holder: dict[str, Any]) -> LeaseHeld:
     return LeaseHeld(
         f"{day} is worked on by {holder['owner']} (last heartbeat {holder['heartbeat']}, expires {holder['expires']}); "
-        "this run waits for it and tries again"
+        "this run retries later"
     )
 
 

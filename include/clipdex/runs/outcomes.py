@@ -1,8 +1,8 @@
-"""Outcomes: what happened to each clip, written in small parts as it happens, read as a union.
+"""Outcomes: the result of each clip, appended in small parts and read as a union.
 
-A part is outcomes/day=DAY/run=RUN/BATCH/PHASE-TRY-SEQ.jsonl; sorted by name, later parts of a batch overrule earlier
-ones. compact() makes one all.jsonl of a run's parts, and carries them into the day's ledger: the last word on each
-clip, which tells discovery what is done and which content a file at a version had.
+A part is outcomes/day=DAY/run=RUN/BATCH/PHASE-TRY-SEQ.jsonl. Sorted by name, later parts of a batch override earlier
+ones. compact() merges a run's parts into one all.jsonl and into the day's ledger. The ledger holds the latest outcome
+of each clip: discovery reads from it which clips are done, and the content digest of each file version.
 """
 
 import sys
@@ -20,11 +20,11 @@ from clipdex.storage.artifacts import Store
 
 
 class Outcome(StrEnum):
-    """INDEXED and QUARANTINED are final; the others say how far a clip came."""
+    """Name the state of a clip. INDEXED and QUARANTINED are final; the others are intermediate."""
 
     CAPTIONED = "captioned"  # the caption is stored
-    REJECTED = "rejected"  # refused, but the batch has not yet said that it believes it
-    FAILED = "failed"  # the engine or the index was not there for it; asked again by the next try
+    REJECTED = "rejected"  # by the engine or a gate; the batch has not confirmed it yet
+    FAILED = "failed"  # the engine or the index was unavailable; the next try retries the clip
     INDEXED = "indexed"  # Qdrant acknowledged its points
     QUARANTINED = "quarantined"
 
@@ -34,19 +34,23 @@ class Outcome(StrEnum):
 
 
 class Origin(StrEnum):
-    """Where a clip's caption came from."""
+    """Name the source of a clip's caption."""
 
     NEW = "new"  # the engine wrote it in this run
     COPY = "copy"  # the same content, captioned in this run under another name
-    STORED = "stored"  # it was there before this run
+    STORED = "stored"  # stored before this run
 
 
 @dataclass(frozen=True, slots=True)
 class ClipOutcome:
-    """One clip in one run. Tokens as the engine counted them.
+    """Hold the outcome of one clip in one run.
 
-    seconds: at the engine; gpu_s: what it took of the engine's GPUs [GPU-seconds]; preparing_s: fetched, digested and
-    decoded; waiting_s: decoded, and waiting for a free request [s]; answered_at: when the engine's answer came.
+    prompt_tokens, completion_tokens: as counted by the engine
+    seconds: time at the engine [s]
+    gpu_s: share of the engine's GPU time [GPU-seconds]
+    preparing_s: time to fetch, digest and decode the clip [s]
+    waiting_s: time from decoded to sent [s]
+    answered_at: time of the engine's response
     """
 
     clip_id: str
@@ -78,7 +82,7 @@ class ClipOutcome:
         return {name: value for name, value in asdict(self).items() if value not in ("", 0)}
 
     def counters(self) -> dict[str, float]:
-        """What this adds to the metrics (metrics.py), once it is said."""
+        """Return the metric increments of this outcome (metrics.py)."""
         match self.outcome:
             case Outcome.CAPTIONED if self.origin == Origin.NEW:
                 return {
@@ -95,7 +99,7 @@ class ClipOutcome:
             case Outcome.QUARANTINED:
                 return {"clips.quarantined": 1, f"quarantined.{self.reason}": 1}
             case Outcome.REJECTED:
-                return {}  # not believed yet: it is said again when it is
+                return {}  # counted when it is confirmed
         return {f"clips.{self.outcome}": 1}
 
     @classmethod
@@ -105,14 +109,14 @@ class ClipOutcome:
 
 
 _REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin")
-"""Fields that say the same of many clips: held once in memory."""
+"""Fields with few distinct values: interned to save memory."""
 
 
 class Journal:
-    """Writes the outcomes of one try of one phase of one batch, in parts, so that a killed task loses few.
+    """Write the outcomes of one try of one phase of one batch, in parts, so that a killed task loses few.
 
-    after: what was said until the run was planned, so that what this says is later, whatever its clock says.
-    Threads may share one.
+    after: time of the latest outcome when the run was planned; new outcomes get later times even if the clock is behind
+    Thread-safe.
     """
 
     PART = 16
@@ -129,7 +133,7 @@ class Journal:
         self._parts = 0
 
     def add(self, outcome: ClipOutcome) -> bool:
-        """Note an outcome; True when a part was written."""
+        """Append an outcome. Return True if a part was written."""
         with self._lock:
             self._pending.append(replace(outcome, at=max(_stamp(datetime.now(UTC)), self._after)))
             full = len(self._pending) >= self.PART or time.monotonic() - self._written > self.SECONDS
@@ -162,20 +166,20 @@ def ledger_path(day: str) -> str:
 
 
 def batch_outcomes(store: Store, day: str, run: str, batch: str) -> dict[str, ClipOutcome]:
-    """The last word of this run on each clip of a batch, by clip_id, also after the report made one file of all."""
+    """Return this run's latest outcome of each clip of a batch, by clip_id, before and after compaction."""
     folder = outcomes_path(day, run)
     whole = [f"{folder}/{ALL}"] if store.exists(f"{folder}/{ALL}") else []
-    said = _last(store, whole + store.list(f"{folder}/{batch}"))
-    return {clip_id: one for clip_id, one in said.items() if one.batch == batch}
+    outcomes = _last(store, whole + store.list(f"{folder}/{batch}"))
+    return {clip_id: one for clip_id, one in outcomes.items() if one.batch == batch}
 
 
 def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
-    """The last word of this run on each clip of a day, by clip_id."""
+    """Return this run's latest outcome of each clip of a day, by clip_id."""
     return _last(store, store.list(outcomes_path(day, run)))
 
 
 def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
-    """The last word of any run on each clip of a day, by clip_id; by time of saying, as runs may overlap."""
+    """Return the latest outcome of each clip of a day over all runs, by clip_id. Runs may overlap: time decides."""
     runs: dict[str, list[str]] = {}
     for key in store.list(f"outcomes/day={day}"):
         if not key.endswith(f"/{ALL}"):
@@ -184,15 +188,15 @@ def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
 
 
 def ledger_days(store: Store) -> list[str]:
-    """Return the days of which any run wrote outcomes, in order."""
+    """Return the days that have outcomes, in order."""
     keys = chain(store.list("ledger"), store.list("outcomes"))
     return sorted({key.split("/")[1].removeprefix("day=") for key in keys})
 
 
 def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
-    """Make one file of a run's parts, and carry them into the day's ledger; the last word on each clip, by clip_id.
+    """Merge a run's parts into one file and into the day's ledger. Return the latest outcomes, by clip_id.
 
-    Killed anywhere, nothing is missing. What is written meanwhile stays for the next time.
+    A kill at any point loses nothing. Parts written meanwhile stay for the next call.
     """
     keys = store.list(outcomes_path(day, run))
     parts = [key for key in keys if not key.endswith(f"/{ALL}")]
@@ -207,11 +211,11 @@ def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
 
 
 def _last(store: Store, keys: Iterable[str]) -> dict[str, ClipOutcome]:
-    """By order of name: a batch's captioning before its indexing, try after try; what is compacted came first."""
+    """Return the last outcome of each clip: compacted files first, then parts by name (phase, try, sequence)."""
     last: dict[str, ClipOutcome] = {}
     for record in store.read_lines(*sorted(keys, key=lambda key: (not key.endswith(f"/{ALL}"), key))):
-        said = ClipOutcome.from_json(record)
-        last[said.clip_id] = _with_content(said, last.get(said.clip_id))
+        outcome = ClipOutcome.from_json(record)
+        last[outcome.clip_id] = _with_content(outcome, last.get(outcome.clip_id))
     return last
 
 
@@ -219,22 +223,22 @@ def _each(store: Store, keys: Iterable[str]) -> list[dict[str, ClipOutcome]]:
     return [_last(store, [key]) for key in keys]
 
 
-def _newest(words: Iterable[dict[str, ClipOutcome]]) -> dict[str, ClipOutcome]:
-    """Of several runs, by time: within one the order is known, and clocks of two workers may differ."""
+def _newest(runs: Iterable[dict[str, ClipOutcome]]) -> dict[str, ClipOutcome]:
+    """Return the latest outcome of each clip over several runs, by time. Within a run, part names give the order."""
     newest: dict[str, ClipOutcome] = {}
-    for of_run in words:
-        for clip_id, said in of_run.items():
+    for outcomes in runs:
+        for clip_id, outcome in outcomes.items():
             known = newest.get(clip_id)
-            if known is None or said.at >= known.at:
-                newest[clip_id] = _with_content(said, known)
+            if known is None or outcome.at >= known.at:
+                newest[clip_id] = _with_content(outcome, known)
     return newest
 
 
-def _with_content(said: ClipOutcome, known: ClipOutcome | None) -> ClipOutcome:
-    """Which content a file at a version had is not forgotten."""
-    if known is None or said.content or known.version != said.version:
-        return said
-    return replace(said, content=known.content)
+def _with_content(outcome: ClipOutcome, known: ClipOutcome | None) -> ClipOutcome:
+    """Keep the content digest of an earlier outcome of the same file version."""
+    if known is None or outcome.content or known.version != outcome.version:
+        return outcome
+    return replace(outcome, content=known.content)
 
 
 def _stamp(moment: datetime) -> str:

@@ -1,7 +1,7 @@
-"""Planning: what a run has to do, as batches in the store.
+"""Planning: the clips that a run must process, as batches in the store.
 
-discover(days) lists the source, leaves out what is done, and writes one manifest a batch; what travels between
-tasks is a BatchRef, a pointer of some hundred bytes.
+survey() lists the source and skips clips that are done. plan_run() writes one manifest per batch. Tasks pass a
+BatchRef, a pointer of about 100 bytes.
 """
 
 import hashlib
@@ -27,11 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CompletionCriteria:
-    """When a clip counts as done, and what is asked for again.
+    """Decide whether a clip is done.
 
-    earlier: fingerprints of earlier releases for the same settings, whose captions count, too, with their flaw.
-    recaption: ask again even for what has a caption; recaption_for: for what has a caption with one of these flaws.
-    retry_quarantined: reasons whose clips are tried again ("all" for every reason).
+    earlier: fingerprints of the same settings in earlier releases, by flaw; their captions count as well
+    recaption: replace all captions
+    recaption_for: replace captions with one of these flaws
+    retry_quarantined: retry clips quarantined for these reasons ("all" for every reason)
     """
 
     fingerprint: str
@@ -49,7 +50,7 @@ class CompletionCriteria:
         recaption_for: tuple[str, ...] = (),
         retry_quarantined: tuple[str, ...] = (),
     ) -> Self:
-        """What these settings want: their engine's captions, in the collection of their embedding model."""
+        """Return the criteria of these settings: the engine's fingerprint and the embedding model's collection."""
         fingerprint = open_captioner(settings).fingerprint
         return cls(
             fingerprint=fingerprint.digest(),
@@ -66,7 +67,7 @@ class CompletionCriteria:
         return fingerprint == self.fingerprint or (flaw is not None and flaw not in self.recaption_for)
 
     def done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
-        """The final outcome that a clip at this version already has, or None if there is something to do."""
+        """Return the final outcome of this clip version, or None if the clip must be processed."""
         if known is None or known.version != clip.version or self.recaption:
             return None
         if not self.accepts(known.fingerprint):
@@ -80,9 +81,11 @@ class CompletionCriteria:
 
 @dataclass(frozen=True, slots=True)
 class BatchRef:
-    """A pointer to a batch: its manifest in the store, and what a person wants to see of it.
+    """Point to a batch by its manifest in the store.
 
-    recaption, recaption_for: as in CompletionCriteria. after: time of the latest outcome of these days before this run.
+    first: path of its first clip, for display
+    recaption, recaption_for: as in CompletionCriteria
+    after: time of the latest outcome of these days before this run
     """
 
     run: str
@@ -110,7 +113,11 @@ class BatchRef:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run set out to do. discovered: clips listed, by day; done and quarantined: left out of the batches."""
+    """Hold the batches of a run.
+
+    discovered: number of clips listed, by day
+    done, quarantined: number of clips skipped
+    """
 
     run: str
     days: tuple[str, ...]
@@ -134,9 +141,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What there is and what is to do, by day; done and quarantined are left out of to_do by their last outcome.
+    """Hold the clips that a run would process.
 
-    after: when the last word on any of these clips was said.
+    discovered: number of clips listed, by day
+    to_do: clips to process, by day
+    done, quarantined: number of clips skipped because of their latest outcome
+    after: time of the latest outcome of these clips
     """
 
     discovered: dict[str, int]
@@ -148,10 +158,11 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class DayCaptions:
-    """How many clips of a day have a caption, by what it was made with.
+    """Count the captions of a day by fingerprint.
 
-    current: these settings; flawed: the same settings in an earlier release, by flaw (recaption_for replaces them);
-    other: another engine, model, prompt or sampling (the next run of the day replaces them).
+    current: made with these settings
+    flawed: made with the same settings in an earlier release, by flaw; recaption_for replaces them
+    other: made with another engine, model, prompt or sampling; the next run of the day replaces them
     """
 
     day: str
@@ -164,7 +175,7 @@ class DayCaptions:
 
 
 def count_captions(store: Store, wanted: CompletionCriteria) -> Iterator[DayCaptions]:
-    """Yield the captions of each day of the ledger, in order."""
+    """Yield the caption counts of each day in the ledger, in order."""
     for day in ledger_days(store):
         made = [known.fingerprint for known in ledger(store, day).values() if known.caption_key]
         flawed = Counter(wanted.earlier[one] for one in made if one in wanted.earlier)
@@ -175,7 +186,7 @@ def count_captions(store: Store, wanted: CompletionCriteria) -> Iterator[DayCapt
 def survey(
     store: Store, source: Source, days: Iterable[str], wanted: CompletionCriteria, prefix: str | None = None
 ) -> Survey:
-    """List the days (or one prefix), and leave out what is done. Writes nothing."""
+    """List the clips of the days (or of one prefix) and skip those that are done. Writes nothing."""
     listed: dict[str, list[Clip]] = {day: [] for day in days}
     for clip in source.prefix(prefix) if prefix is not None else (clip for day in listed for clip in source.day(day)):
         listed.setdefault(clip.day, []).append(clip)
@@ -184,7 +195,7 @@ def survey(
     after = ""
     for day, clips in listed.items():
         known = ledger(store, day) if clips else {}
-        after = max([after, *(said.at for said in known.values())])
+        after = max([after, *(outcome.at for outcome in known.values())])
         for clip in clips:
             outcome = wanted.done(clip, known.get(clip.clip_id))
             if outcome is None:
@@ -198,9 +209,10 @@ def survey(
 def plan_run(
     settings: Settings, store: Store, source: Source, run: str, found: Survey, wanted: CompletionCriteria | None = None
 ) -> Plan:
-    """Write the manifests and the plan of a run. No clips still makes a plan.
+    """Write the manifests and the plan of a run. A run without clips has a plan, too.
 
-    run: the label under which everything is kept, made by run_label(); wanted: whose wishes to recaption go along.
+    run: the label from run_label()
+    wanted: the source of recaption and recaption_for
     """
     size = batch_size(settings.batches, [len(clips) for clips in found.to_do.values()])
     batches = tuple(
@@ -219,7 +231,7 @@ def plan_run(
 
 
 def run_label(run_id: str, try_number: int) -> str:
-    """The name of one attempt of a run: a run that is cleared and runs again counts anew."""
+    """Return the label of one try of a run. A cleared run gets a new label."""
     return f"{run_name(run_id)}.{try_number}"
 
 
@@ -228,18 +240,21 @@ def load_plan(store: Store, run: str) -> Plan:
 
 
 def manifest(store: Store, batch: BatchRef) -> list[Clip]:
-    """What a batch has to do. Raises ConfigurationError if it is not all there: nobody would miss the rest."""
+    """Return the clips of a batch. Raises ConfigurationError if the manifest is incomplete."""
     clips = [Clip.from_json(record) for record in store.read_lines(batch.manifest)]
     if len(clips) != batch.clips:
         raise ConfigurationError(
-            f"{batch.manifest}: {len(clips)} clips can be read of {batch.clips}, the object is torn: clear the task "
-            "discover, and the run is planned anew"
+            f"{batch.manifest}: truncated, {len(clips)} of {batch.clips} clips can be read: clear the task discover "
+            "to plan the run again"
         )
     return clips
 
 
 def batch_size(batches: Batches, clips_by_day: list[int]) -> int:
-    """Clips a batch: the configured size, grown until the batches fit into one run."""
+    """Return the clips per batch: the configured size, doubled until the batches fit into one run.
+
+    Raises ConfigurationError if they do not fit.
+    """
     size = batches.size
     while sum(-(-clips // size) for clips in clips_by_day) > batches.max_batches:
         if size >= batches.max_size:
@@ -252,14 +267,14 @@ def batch_size(batches: Batches, clips_by_day: list[int]) -> int:
 
 
 def _with_content(clip: Clip, known: ClipOutcome | None) -> Clip:
-    """An unchanged file is not read again to learn what it holds."""
+    """Copy the known content digest to an unchanged clip, so that its file is not read again."""
     if known is None or known.version != clip.version or not known.content:
         return clip
     return Clip(**{**clip.to_json(), "content": known.content})
 
 
 def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:
-    """Batches in order of path, but files of one size side by side: exact copies meet in one batch."""
+    """Yield batches ordered by path, with files of equal size adjacent, so that exact copies share a batch."""
     first_of_size: dict[int, str] = {}
     for clip in sorted(clips, key=lambda clip: clip.path):
         first_of_size.setdefault(clip.bytes, clip.path)

@@ -1,4 +1,4 @@
-"""The report: what a run did, from its plan and the outcomes of its clips; and whether that is good enough."""
+"""Reports: the totals of a run, from its plan and its outcomes, and the check that fails a bad run."""
 
 import logging
 from collections import Counter
@@ -20,11 +20,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DayReport:
-    """What a run did for one day.
+    """Hold the totals of one day of a run.
 
-    captioned: planned clips that have their caption now. Of these the engine was asked for `asked`; `copies` are exact
-    copies of those, and the captions of `stored` were there before. unfinished: planned clips without a final outcome;
-    pace: of the clips that were asked for.
+    captioned: planned clips that have a caption, the sum of asked, copies and stored
+    asked: captioned by the engine in this run
+    copies: exact copies of those
+    stored: captioned before this run
+    unfinished: planned clips without a final outcome
+    pace: throughput over the clips in `asked`
     """
 
     day: str
@@ -45,7 +48,12 @@ class DayReport:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What a run did. done_before and known_quarantined were left out by discovery; quarantine: the new ones."""
+    """Hold the totals of a run.
+
+    done_before, known_quarantined: number of clips that discovery skipped
+    quarantine: the clips that this run quarantined
+    unfinished: URIs of planned clips without a final outcome
+    """
 
     run: str
     days: tuple[DayReport, ...]
@@ -67,7 +75,7 @@ class RunReport:
 
 
 def report_run(store: Store, run: str) -> RunReport:
-    """Read what a run planned and did, keep the report, carry the outcomes into the ledger, give the days back."""
+    """Compact the outcomes of a run into the ledger, write the report, and release the leases."""
     plan = load_plan(store, run)
     outcomes = {day: compact(store, day, run) for day in plan.days}
     planned = {day: _planned(store, plan, day) for day in plan.days}
@@ -94,7 +102,7 @@ def report_run(store: Store, run: str) -> RunReport:
     store.write_json(report_path(run), report.to_json())
     for day in plan.days:
         leases.release(store, day, run)
-    _tell(report)
+    _log_report(report)
     for field in ("planned", "indexed", "quarantined", "unfinished"):
         metrics.gauge(f"run.{field}", report.total(field))
     metrics.gauge("quarantine", report.known_quarantined + report.total("quarantined"))
@@ -102,19 +110,19 @@ def report_run(store: Store, run: str) -> RunReport:
 
 
 def check_report(report: RunReport, rule: Quarantine) -> None:
-    """Raises RunIncomplete where a run must not look green."""
+    """Raise RunIncomplete if clips are unfinished or too many went to quarantine."""
     planned, quarantined = report.total("planned"), report.total("quarantined")
     if report.unfinished:
         some = ", ".join(report.unfinished[:3])
         raise RunIncomplete(
             f"{len(report.unfinished)} of {planned} planned clips have no final outcome ({some}…): see the failed "
-            "caption and index tasks; to repair, clear them, or backfill the day for 'Missing and Errored Runs'"
+            "caption and index tasks; clear them, or backfill the day with 'Missing and Errored Runs'"
         )
     if quarantined > rule.floor and quarantined > rule.max_share_of_run * planned:
         reasons = Counter(line["reason"] for line in report.quarantine)
         raise RunIncomplete(
             f"{quarantined} of {planned} planned clips went to quarantine ({dict(reasons)}), more than "
-            f"{rule.max_share_of_run:.0%}: look at the source; their captions and reasons are in the report"
+            f"{rule.max_share_of_run:.0%}: check the source; the report lists the clips and reasons"
         )
 
 
@@ -135,9 +143,9 @@ def _is_final(outcome: ClipOutcome | None) -> bool:
 
 
 def _day_report(day: str, discovered: int, planned: int, unfinished: int, outcomes: Iterable[ClipOutcome]) -> DayReport:
-    said = list(outcomes)
-    origins = Counter(one.origin for one in said)
-    kinds = Counter(one.outcome for one in said)
+    results = list(outcomes)
+    origins = Counter(one.origin for one in results)
+    kinds = Counter(one.outcome for one in results)
     return DayReport(
         day=day,
         discovered=discovered,
@@ -149,10 +157,10 @@ def _day_report(day: str, discovered: int, planned: int, unfinished: int, outcom
         indexed=kinds[Outcome.INDEXED],
         quarantined=kinds[Outcome.QUARANTINED],
         unfinished=unfinished,
-        chunks=sum(one.chunks for one in said),
-        prompt_tokens=sum(one.prompt_tokens for one in said),
-        completion_tokens=sum(one.completion_tokens for one in said),
-        pace=throughput(said),
+        chunks=sum(one.chunks for one in results),
+        prompt_tokens=sum(one.prompt_tokens for one in results),
+        completion_tokens=sum(one.completion_tokens for one in results),
+        pace=throughput(results),
     )
 
 
@@ -160,10 +168,10 @@ def _quarantine_line(one: ClipOutcome) -> dict[str, str]:
     return {"uri": one.uri, "day": one.day, "reason": one.reason, "detail": one.detail}
 
 
-def _tell(report: RunReport) -> None:
+def _log_report(report: RunReport) -> None:
     for day in report.days:
         log.info(
-            "%s: %d found, %d planned, %d captioned (%d asked for, %d copies, %d stored before), "
+            "%s: %d found, %d planned, %d captioned (%d new, %d copies, %d stored before), "
             "%d indexed in %d chunks, %d quarantined, %d unfinished, %d output tokens",
             day.day, day.discovered, day.planned, day.captioned, day.asked, day.copies, day.stored, day.indexed,
             day.chunks, day.quarantined, day.unfinished, day.completion_tokens,

@@ -1,9 +1,8 @@
-"""Retention: what runs leave behind goes when it is old enough; what was paid for stays.
+"""Retention: delete the records of old runs; keep captions, posters, the ledger and the rebuild records.
 
-A run goes as a whole, once nothing of it was written for so many days: its plan, manifests, outcomes and report. What
-it said last of each clip is carried into the day's ledger before, also for a run that never came to its report. Leases
-that nobody renewed for so long go, too, and after a day what writers that were killed left half-written. Captions,
-posters, the ledger and what an index is rebuilt from stay.
+A run is deleted as a whole when none of its objects was written for retention_days: plan, manifests, outcomes and
+report. Its latest outcomes are first merged into the day's ledger, even if the run wrote no report. Leases that were
+not renewed for as long are deleted, too. Half-written files of killed writers are deleted after one day.
 """
 
 import logging
@@ -22,11 +21,11 @@ from clipdex.storage.filesystem import UNKNOWN
 log = logging.getLogger(__name__)
 
 OWNER = "prune_clips"
-"""Who holds a day while its outcomes are carried into its ledger."""
+"""Lease owner while outcomes are merged into the ledger."""
 
 _LEASE_S = 900.0
 _WRITING = timedelta(days=1)
-"""No write takes so long: what is still half-written then, nobody writes."""
+"""Upper bound for one write: older half-written files are abandoned."""
 
 _KINDS = ("runs", "manifests", "outcomes", "reports")
 _RUN = re.compile(r"^(?:runs|reports)/(?P<alone>[^/]+)\.json$|/run=(?P<folder>[^/]+)/")
@@ -36,8 +35,11 @@ _DAY = re.compile(r"/day=([^/]+)/")
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What went. half_written: files of writers that were killed. busy: days that somebody works on; what is old of
-    them goes the next time."""
+    """Count what was deleted.
+
+    half_written: files of killed writers
+    busy: days with an active lease; their old objects are deleted by a later call
+    """
 
     runs: int
     objects: int
@@ -50,35 +52,35 @@ class Pruned:
 
 
 def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pruned:
-    """Delete what is older than so many days (now: instead of this moment). Killed anywhere, the next time goes on."""
+    """Delete records older than retention_days before now (default: the current time). Safe to kill and repeat."""
     now = now or datetime.now(UTC)
     before = now - timedelta(days=retention_days)
-    half_written = store.sweep(now - _WRITING)  # first, so that folders are empty without them
+    half_written = store.sweep(now - _WRITING)  # first, so that folders can become empty
     old = _old_runs(store, before)
-    unheard = {run: _not_in_the_ledger(keys) for run, keys in old.items()}
+    pending = {run: _not_in_the_ledger(keys) for run, keys in old.items()}
     leased = {_day(key) for key, moment in store.written("leases").items() if _old([moment], before)}
-    busy = {day for day in sorted(leased.union(*unheard.values())) if not _held(store, day)}
-    gone = {run: keys for run, keys in old.items() if not unheard[run] & busy}
+    busy = {day for day in sorted(leased.union(*pending.values())) if not _lease_day(store, day)}
+    gone = {run: keys for run, keys in old.items() if not pending[run] & busy}
     for run in gone:
-        for day in unheard[run]:
+        for day in pending[run]:
             compact(store, day, run)
-    for day in leased.union(*unheard.values()) - busy:
+    for day in leased.union(*pending.values()) - busy:
         leases.forget(store, day, OWNER)
     for run, keys in gone.items():
-        store.delete([*keys, *(f"{outcomes_path(day, run)}/{ALL}" for day in unheard[run])])
+        store.delete([*keys, *(f"{outcomes_path(day, run)}/{ALL}" for day in pending[run])])
         for folder in {found[0] for key in keys if (found := _FOLDER.match(key))}:
             store.delete_folder(folder)
     pruned = Pruned(len(gone), sum(map(len, gone.values())), len(leased - busy), half_written, tuple(sorted(busy)))
     log.info(
-        "deleted what is older than %d days: %d runs (%d objects), %d leases; %d half-written files; "
-        "%d days are worked on, and wait",
+        "deleted records older than %d days: %d runs (%d objects), %d leases; %d half-written files; "
+        "skipped %d days with an active lease",
         retention_days, pruned.runs, pruned.objects, pruned.leases, half_written, len(busy),
     )  # fmt: skip
     return pruned
 
 
 def _old_runs(store: Store, before: datetime) -> dict[str, list[str]]:
-    """The keys of each run of which nothing was written since."""
+    """Return the keys of each run without a write since `before`."""
     runs: dict[str, dict[str, datetime]] = {}
     for kind in _KINDS:
         for key, moment in store.written(kind).items():
@@ -88,22 +90,22 @@ def _old_runs(store: Store, before: datetime) -> dict[str, list[str]]:
 
 
 def _old(written: Collection[datetime], before: datetime) -> bool:
-    """Nothing is old of which nobody can tell."""
+    """Return whether all writes are older. Objects without a modification time never expire."""
     return UNKNOWN not in written and max(written) < before
 
 
-def _held(store: Store, day: str) -> bool:
-    """Whether we hold the day now; if not, who does is told."""
+def _lease_day(store: Store, day: str) -> bool:
+    """Take the lease on a day. Return False and log the owner if another run holds it."""
     try:
         leases.acquire(store, day, OWNER, _LEASE_S)
     except LeaseHeld as error:
-        log.info("%s: what is old of this day stays for now: %s", day, error)
+        log.info("%s: old records of this day are kept for now: %s", day, error)
         return False
     return True
 
 
 def _not_in_the_ledger(keys: Iterable[str]) -> set[str]:
-    """The days of which a run has outcomes that no report has carried into the ledger."""
+    """Return the days whose outcomes in these keys are not yet in the ledger."""
     return {_day(key) for key in keys if key.startswith("outcomes/") and not key.endswith(f"/{ALL}")}
 
 

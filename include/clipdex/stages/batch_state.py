@@ -1,7 +1,7 @@
-"""BatchState: what one try at captioning a batch has said of its clips, and what that comes to.
+"""BatchState: the outcomes of one try at captioning a batch.
 
-What is said goes to the journal as it happens, so that a killed try loses little. Refusals are said as `rejected`, and
-become quarantine when the batch is seen to its end, if they are credible (credibility.py).
+Each outcome goes to the journal when it happens, so that a killed try loses few. A rejection is journaled as `rejected`
+and becomes quarantine at the end of the batch, if the policy permits it (rejection_policy.py).
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from clipdex.runs.planning import BatchRef
 from clipdex.runs.throughput import Throughput, throughput
 from clipdex.stages.rejection_policy import PolicyViolation, all_rejected, over_share
 from clipdex.storage.artifacts import Store
-from clipdex.storage.source import Clip
+from clipdex.storage.source import Clip, Source
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionTotals:
-    """What one try at a batch did.
+    """Count what one try at a batch did.
 
-    before: clips that an earlier try had brought to an outcome, or whose caption it had stored when it was killed;
-    seconds: wall time; idle: the share of its requests' time that was spent waiting for a prepared clip, 0 to 1.
+    before: clips with an outcome of an earlier try, or a caption that a killed try had stored
+    seconds: wall time [s]; idle: share of the requests' time spent waiting for a prepared clip, 0 to 1
     """
 
     clips: int
@@ -49,94 +49,115 @@ class CaptionTotals:
         return asdict(self)
 
 
-class BatchState:
-    """One object a try. settled: the clips, by clip_id, that nothing is left to do for."""
+@dataclass(frozen=True, slots=True)
+class BatchContext:
+    """What every step of a batch needs."""
 
-    def __init__(self, settings: Settings, store: Store, batch: BatchRef, journal: Journal, fingerprint: str) -> None:
-        self._settings, self._store, self._batch, self._journal = settings, store, batch, journal
-        self._fingerprint = fingerprint
+    settings: Settings
+    store: Store
+    source: Source
+    batch: BatchRef
+
+
+class BatchState:
+    """Hold and journal the outcomes of one try.
+
+    settled: clip_ids with an outcome of this run, but for failures; fingerprint: of outcomes without a caption
+    """
+
+    def __init__(self, context: BatchContext, journal: Journal, fingerprint: str) -> None:
+        self._settings, self._store, self._batch = context.settings, context.store, context.batch
+        self._journal, self._fingerprint = journal, fingerprint
         self._began = time.monotonic()
         self._clips = self._captioned_before = self._quarantined = 0
-        self._refused: dict[str, ClipOutcome] = {}
+        self._rejected: dict[str, ClipOutcome] = {}
         self._origins: Counter[str] = Counter()
-        self._answered: list[ClipOutcome] = []
+        self._new: list[ClipOutcome] = []
         self.settled: set[str] = set()
 
     @property
     def captioned(self) -> int:
-        """Clips of this batch that the engine has captioned in this run."""
+        """Return how many clips of this batch the engine captioned in this run."""
         return self._captioned_before + self._origins[Origin.NEW]
 
     async def load(self, clips: list[Clip]) -> list[Clip]:
-        """The clips that earlier tries have not finished; what they refused stays refused."""
+        """Read the outcomes of earlier tries and return the clips without one; their rejections stay."""
         batch = self._batch
-        said = await asyncio.to_thread(batch_outcomes, self._store, batch.day, batch.run, batch.batch)
-        refused = (Outcome.REJECTED, Outcome.QUARANTINED)
+        known = await asyncio.to_thread(batch_outcomes, self._store, batch.day, batch.run, batch.batch)
+        rejected = (Outcome.REJECTED, Outcome.QUARANTINED)
         self._clips = len(clips)
-        self._refused = {key: outcome for key, outcome in said.items() if outcome.outcome in refused}
-        self._captioned_before = sum(outcome.origin == Origin.NEW for outcome in said.values())
-        self.settled = {key for key, outcome in said.items() if outcome.outcome is not Outcome.FAILED}
-        todo = [clip for clip in clips if clip.clip_id not in self.settled]
-        if said:
-            captioned = len(clips) - len(todo) - len(self._refused)
+        self._rejected = {key: outcome for key, outcome in known.items() if outcome.outcome in rejected}
+        self._captioned_before = sum(outcome.origin == Origin.NEW for outcome in known.values())
+        self.settled = {key for key, outcome in known.items() if outcome.outcome is not Outcome.FAILED}
+        todo = self.left(clips)
+        if known:
+            captioned = len(clips) - len(todo) - len(self._rejected)
             log.info(
                 "%s: earlier tries captioned %d of %d clips and refused %d; %d to do",
-                batch.label, captioned, len(clips), len(self._refused), len(todo),
+                batch.label, captioned, len(clips), len(self._rejected), len(todo),
             )  # fmt: skip
         return todo
 
+    def left(self, clips: list[Clip]) -> list[Clip]:
+        """Return the clips without an outcome."""
+        return [clip for clip in clips if clip.clip_id not in self.settled]
+
     async def record_new(self, clip: Clip, caption: Caption, preparing_s: float, waiting_s: float) -> None:
-        """The engine wrote this caption just now."""
-        self._answered.append(await self._captioned(clip, caption, Origin.NEW, preparing_s, waiting_s))
+        """Record a caption that the engine wrote just now."""
+        self._new.append(await self._captioned(clip, caption, Origin.NEW, preparing_s, waiting_s))
 
     async def record_existing(self, clip: Clip, caption: Caption, origin: Origin) -> None:
-        """The caption was there already. NEW: asked for by a try of this run that was killed before it could say so."""
+        """Record a stored caption. NEW: requested by a try of this run that was killed before it wrote the outcome."""
         await self._captioned(clip, caption, origin)
 
-    async def record_rejection(self, clip: Clip, refusal: ClipRejected) -> PolicyViolation | None:
-        """A refusal, not believed yet. Returns a doubt where there are too many by now."""
-        said = self._outcome(clip, Outcome.REJECTED)
-        said = replace(said, reason=refusal.reason, detail=refusal.detail, text=refusal.text)
-        self._refused[clip.clip_id] = said
-        await self._say(said)
-        log.warning("%s: %s (%s)", clip.uri, refusal.reason, refusal.detail)
-        return self._too_many()
+    async def record_rejection(self, clip: Clip, rejection: ClipRejected) -> PolicyViolation | None:
+        """Record a rejection, to be confirmed at the end; return a violation if there are too many by now."""
+        outcome = replace(
+            self._outcome(clip, Outcome.REJECTED),
+            reason=rejection.reason,
+            detail=rejection.detail,
+            text=rejection.text,
+        )
+        self._rejected[clip.clip_id] = outcome
+        await self._record(outcome)
+        log.warning("%s: %s (%s)", clip.uri, rejection.reason, rejection.detail)
+        return self._over_share()
 
     def reset_rejections(self) -> bool:
-        """Forget what the engine refused while it captioned others, to ask again; False where it refused nothing."""
+        """Reset engine rejections so that they are retried; False if there are none, or if it captioned no clip."""
         if not self.captioned:
             return False
-        refused = [
+        rejected = [
             clip_id
-            for clip_id, said in self._refused.items()
-            if said.outcome is Outcome.REJECTED and said.reason == Reason.REJECTED_BY_ENGINE
+            for clip_id, outcome in self._rejected.items()
+            if outcome.outcome is Outcome.REJECTED and outcome.reason == Reason.REJECTED_BY_ENGINE
         ]
-        for clip_id in refused:
-            del self._refused[clip_id]
+        for clip_id in rejected:
+            del self._rejected[clip_id]
             self.settled.remove(clip_id)
-        return bool(refused)
+        return bool(rejected)
 
-    async def finalize(self, to_its_end: bool) -> None:
-        """Refusals become quarantine; raises BatchRejected where they are doubted, and says that those have failed.
+    async def finalize(self, complete: bool) -> None:
+        """Turn rejections into quarantine. Call it when no clip is under way.
 
-        Called when no clip is under way any more, so that none is refused beside it. to_its_end: no clip is left;
-        where some are, refusals wait for the next try.
+        complete: no clip is left; otherwise rejections wait for the next try. Raises BatchRejected where the policy
+        does not permit them, after their clips are recorded as failed.
         """
-        doubt = self._too_many() or all_rejected(self._reasons(), self.captioned, self._settings.quarantine)
-        if doubt:
-            for said in self._refused.values():
-                if said.reason == doubt.reason:
-                    await self._say(replace(said, outcome=Outcome.FAILED))
-            raise BatchRejected(doubt.why)
-        for said in self._refused.values():
-            if to_its_end and said.outcome is Outcome.REJECTED:
-                await self._say(replace(said, outcome=Outcome.QUARANTINED))
+        violation = self._over_share() or all_rejected(self._reasons(), self.captioned, self._settings.quarantine)
+        if violation:
+            for outcome in self._rejected.values():
+                if outcome.reason == violation.reason:
+                    await self._record(replace(outcome, outcome=Outcome.FAILED))
+            raise BatchRejected(violation.why)
+        for outcome in self._rejected.values():
+            if complete and outcome.outcome is Outcome.REJECTED:
+                await self._record(replace(outcome, outcome=Outcome.QUARANTINED))
                 self._quarantined += 1
 
     def totals(self, left: int, idle: float) -> CaptionTotals:
-        """What this try comes to, also told in the log. left: clips without an outcome; idle: see CaptionTotals."""
-        new, copies, stored = len(self._answered), self._origins[Origin.COPY], self._origins[Origin.STORED]
-        of_it = throughput(self._answered)
+        """Return and log the totals of this try. left: clips without an outcome; idle: see CaptionTotals."""
+        new, copies, stored = len(self._new), self._origins[Origin.COPY], self._origins[Origin.STORED]
+        measured = throughput(self._new)
         totals = CaptionTotals(
             clips=self._clips,
             before=self._clips - left - new - copies - stored - self._quarantined,
@@ -144,12 +165,12 @@ class BatchState:
             copies=copies,
             stored=stored,
             quarantined=self._quarantined,
-            completion_tokens=of_it.output_tokens,
+            completion_tokens=measured.output_tokens,
             seconds=time.monotonic() - self._began,
             idle=idle,
-            pace=of_it,
+            pace=measured,
         )
-        _tell(self._batch.label, totals)
+        _log(self._batch.label, totals)
         return totals
 
     async def _captioned(
@@ -173,7 +194,7 @@ class BatchState:
                 completion_tokens=caption.completion_tokens,
                 answered_at=caption.created_at,
             )
-        await self._say(outcome)
+        await self._record(outcome)
         self._origins[origin] += 1
         return outcome
 
@@ -189,21 +210,21 @@ class BatchState:
             fingerprint=self._fingerprint,
         )
 
-    async def _say(self, outcome: ClipOutcome) -> None:
+    async def _record(self, outcome: ClipOutcome) -> None:
         self.settled.add(outcome.clip_id)
         metrics.counts(outcome.counters())
         if await asyncio.to_thread(self._journal.add, outcome):
             seconds = self._settings.batches.lease_s
             await asyncio.to_thread(leases.renew, self._store, self._batch.day, self._batch.run, seconds)
 
-    def _too_many(self) -> PolicyViolation | None:
+    def _over_share(self) -> PolicyViolation | None:
         return over_share(self._reasons(), self._clips, self._settings.quarantine)
 
     def _reasons(self) -> Counter[str]:
-        return Counter(said.reason for said in self._refused.values())
+        return Counter(outcome.reason for outcome in self._rejected.values())
 
 
-def _tell(label: str, totals: CaptionTotals) -> None:
+def _log(label: str, totals: CaptionTotals) -> None:
     log.info(
         "%s: captioned %d clips in %.1f s (%d output tokens), %d copies, %d stored before, %d quarantined, %d finished "
         "by earlier tries",

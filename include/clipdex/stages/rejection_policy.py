@@ -1,7 +1,7 @@
-"""Credibility: whether refusals are to be believed.
+"""The rejection policy: how many rejections of one reason the clips of a batch can explain.
 
-A bad clip is refused, and goes to quarantine. Where the number of refusals says that the fault lies elsewhere, in the
-engine, the source or a limit, they are doubted: the batch fails, and no clip goes to quarantine for it.
+A bad clip is rejected and goes to quarantine. Where more are rejected, the fault lies in the engine, the source or a
+limit: the batch fails, and no clip goes to quarantine.
 """
 
 from collections import Counter
@@ -13,18 +13,18 @@ from clipdex.errors import Reason
 
 @dataclass(frozen=True, slots=True)
 class PolicyViolation:
-    """A reason that is not believed; and why, with what a person can do."""
+    """A reason with too many rejections. why: a message with the next step."""
 
     reason: str
     why: str
 
 
-def over_share(refused: Counter[str], clips: int, rule: Quarantine) -> PolicyViolation | None:
-    """A reason that more clips of a batch have than can be believed; also to be asked while others are under way.
+def over_share(rejected: Counter[str], clips: int, rule: Quarantine) -> PolicyViolation | None:
+    """Return the reason that more than the permitted share of a batch has, or None. May run while others are under way.
 
-    refused: how many, by reason; clips: of the whole batch.
+    rejected: clips by reason; clips: of the whole batch
     """
-    for reason, count in refused.most_common():
+    for reason, count in rejected.most_common():
         if rule.trust_decoder and Reason(reason).seen_by_decoder:
             continue
         if count > rule.floor and count > rule.max_share * clips:
@@ -37,16 +37,16 @@ def over_share(refused: Counter[str], clips: int, rule: Quarantine) -> PolicyVio
     return None
 
 
-def all_rejected(refused: Counter[str], captioned: int, rule: Quarantine) -> PolicyViolation | None:
-    """An engine that has refused several clips of a batch and captioned none, when no clip is under way any more.
+def all_rejected(rejected: Counter[str], captioned: int, rule: Quarantine) -> PolicyViolation | None:
+    """Return a violation if the engine rejected several clips of a batch and captioned none.
 
-    However few they are: it refuses everything, more likely than not.
+    Call it when no clip is under way. Such an engine most likely rejects everything, however small the batch.
     """
-    count = refused[Reason.REJECTED_BY_ENGINE]
+    count = rejected[Reason.REJECTED_BY_ENGINE]
     if count < 2 or captioned or rule.max_share == 1:
         return None
     return PolicyViolation(
         Reason.REJECTED_BY_ENGINE,
-        f"the engine refused {count} clips as {Reason.REJECTED_BY_ENGINE} and captioned none: look at what it says in "
+        f"the engine refused {count} clips as {Reason.REJECTED_BY_ENGINE} and captioned none: read its messages in "
         "their outcomes; if the clips really are bad, set CLIPDEX_QUARANTINE__MAX_SHARE=1 and run the day again",
     )

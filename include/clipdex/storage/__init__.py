@@ -1,1 +1,1 @@
-"""Storage: which files of a source are clips (source), what clipdex keeps (artifacts), and filesystems below both."""
+"""Storage: the clips of a source (source), clipdex's own objects (artifacts), and the filesystems below both."""

@@ -1,16 +1,16 @@
-"""The artifact store: what clipdex remembers, as immutable objects under keys, on a folder or s3://.
+"""The artifact store: immutable objects under keys, in a folder or s3://.
 
-captions/KEY[:2]/KEY.json           one caption a content and fingerprint (the write-ahead)
+captions/KEY[:2]/KEY.json           one caption per content and fingerprint, written before the outcome
 posters/CONTENT[:2]/CONTENT.jpg
-manifests/run=RUN/BATCH.jsonl       what a batch has to do
-outcomes/day=DAY/run=RUN/BATCH/*    what happened to each clip, as it happens (outcomes.py)
-ledger/day=DAY/*.jsonl              the same, compacted by the report
-rebuild/day=DAY/run=RUN/BATCH.jsonl what an index can be rebuilt from without listing captions
-leases/day=DAY/EPOCH.json           who works on a day (leases.py)
-runs/RUN.json, reports/RUN.json     what a run planned and did
+manifests/run=RUN/BATCH.jsonl       clips of a batch
+outcomes/day=DAY/run=RUN/BATCH/*    outcome per clip, written during the batch (outcomes.py)
+ledger/day=DAY/*.jsonl              outcomes compacted by the report
+rebuild/day=DAY/run=RUN/BATCH.jsonl records to rebuild an index without listing captions
+leases/day=DAY/EPOCH.json           lease of a day (leases.py)
+runs/RUN.json, reports/RUN.json     plan and report of a run
 
-Nothing grows for ever but what is worth keeping: captions, posters, the ledger, rebuild (retention.py).
-A write is whole or absent: a temporary name, then a rename (a folder), or one PUT (object storage).
+Only captions, posters, ledger and rebuild grow without limit (retention.py).
+Writes are atomic: a temporary file and a rename (folder), or one PUT (object storage).
 """
 
 import contextlib
@@ -32,13 +32,13 @@ from clipdex.storage.filesystem import files_below, is_local, modified, open_roo
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 16  # objects that are read or deleted at the same time
+_AT_ONCE = 16  # objects read or deleted concurrently
 
 _TEMPORARY = ".tmp-"
 
 
 class Store:
-    """Objects under keys such as captions/ab/abcd.json. Threads may share one."""
+    """Objects under keys such as captions/ab/abcd.json. Thread-safe."""
 
     def __init__(self, fs: Any, root: str) -> None:
         self._fs, self._root, self._local = fs, root, is_local(fs)
@@ -49,22 +49,22 @@ class Store:
         return cls(*open_root(settings.store_url, options.options, options.key, options.secret))
 
     def read(self, key: str) -> bytes:
-        """Raises FileNotFoundError."""
+        """Return an object's bytes. Raises FileNotFoundError."""
         data: bytes = self._fs.cat_file(self._path(key))
         return data
 
     def write(self, key: str, data: bytes) -> None:
-        """Write or replace, whole or not at all."""
+        """Write or replace an object atomically."""
         if not self._local:
             self._fs.pipe_file(self._path(key), data)
             return
-        temporary = self._written_beside(key, data)
+        temporary = self._write_temporary(key, data)
         temporary.replace(self._path(key))
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write only if the key is free; False if another was first. Atomic on a folder and on S3."""
+        """Write an object unless the key exists; return False if it does. Atomic in a folder and on S3."""
         if self._local:
-            temporary = self._written_beside(key, data)
+            temporary = self._write_temporary(key, data)
             try:
                 os.link(temporary, self._path(key))
             except FileExistsError:
@@ -88,11 +88,11 @@ class Store:
         return bool(self._fs.exists(self._path(key)))
 
     def list(self, prefix: str) -> list[str]:
-        """Keys below a folder such as outcomes/day=2026-11-03, sorted."""
+        """Return the keys below a folder such as outcomes/day=2026-11-03, sorted."""
         return sorted(self.written(prefix))
 
     def written(self, prefix: str) -> dict[str, datetime]:
-        """When each object below a folder was last written, by key. See files.modified."""
+        """Return the modification time per key below a folder. See filesystem.modified."""
         try:
             found = files_below(self._fs, self._path(prefix))
         except FileNotFoundError:
@@ -102,25 +102,27 @@ class Store:
         return {key: moment for key, moment in keys.items() if not key.rpartition("/")[2].startswith(_TEMPORARY)}
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Absent keys are no error: another process may have been first."""
+        """Delete objects. Missing keys are no error: another process may have deleted them."""
         with ThreadPoolExecutor(_AT_ONCE) as deleting:
             list(deleting.map(self._delete, keys))
 
     def delete_folder(self, prefix: str) -> None:
-        """Remove what is left of a folder whose objects are deleted: on object storage that is nothing."""
+        """Remove the empty directories below a folder; object storage has none."""
         if not self._local:
             return
         for folder, _, _ in os.walk(self._path(prefix), topdown=False):
-            with contextlib.suppress(OSError):  # something is in it: it stays
+            with contextlib.suppress(OSError):  # not empty
                 Path(folder).rmdir()
 
     def sweep(self, before: datetime) -> int:
-        """Remove what processes that were killed as they wrote left before then; how much that was. Reads the names of
-        all objects of a folder; on object storage nothing is left."""
+        """Remove temporary files of killed processes that are older than before; return their number.
+
+        Lists all files of a folder. Object storage has no temporary files.
+        """
         swept = 0
         for folder, _, names in os.walk(self._root) if self._local else ():
             for path in (Path(folder, name) for name in names if name.startswith(_TEMPORARY)):
-                with contextlib.suppress(FileNotFoundError):  # its writer lives, and was faster
+                with contextlib.suppress(FileNotFoundError):  # renamed or removed by its writer
                     if path.stat().st_mtime < before.timestamp():
                         path.unlink()
                         swept += 1
@@ -133,30 +135,29 @@ class Store:
         self.write(key, json.dumps(record, ensure_ascii=True).encode())
 
     def read_lines(self, *keys: str) -> Iterator[dict[str, Any]]:
-        """JSON lines of one object after the other. A line that is torn is left out and told: what it said is found out
-        again."""
+        """Yield the JSON lines of the objects in order. Skip and log truncated lines; a later try recomputes them."""
         for key, data in zip(keys, self._read_ahead(keys), strict=True):
             for number, line in enumerate(io.BytesIO(data), 1):
                 try:
                     yield json.loads(line)
                 except ValueError:
-                    log.warning("%s line %d: not JSON (%d bytes), left out", key, number, len(line))
+                    log.warning("%s line %d: not JSON (%d bytes), skipped", key, number, len(line))
 
     def write_lines(self, key: str, records: Iterable[dict[str, Any]]) -> None:
         self.write(key, b"".join(json.dumps(record, ensure_ascii=True).encode() + b"\n" for record in records))
 
     def caption(self, key: str) -> Caption | None:
-        """A stored caption, or None. An object that cannot be read as one counts as absent, and is told."""
+        """Return the caption, or None if it is missing or corrupt. A corrupt caption is logged."""
         try:
             return Caption.from_json(self.read_json(caption_path(key)))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            log.warning("%s: not a caption (%s); it is asked for again", caption_path(key), error)
+            log.warning("%s: not a caption (%s); the clip is captioned again", caption_path(key), error)
             return None
 
     def captions(self, keys: Iterable[str]) -> tuple[Caption | None, ...]:
-        """Each of these captions as caption() gives it, so many of them at the same time."""
+        """Return caption() for each key, read concurrently."""
         with ThreadPoolExecutor(_AT_ONCE) as readers:
             return tuple(readers.map(self.caption, keys))
 
@@ -167,7 +168,7 @@ class Store:
         return f"{self._root}/{key}"
 
     def _read_ahead(self, keys: Sequence[str]) -> Iterator[bytes]:
-        """Object storage answers in tens of milliseconds, and a day may have thousands of parts."""
+        """Yield objects in order, read concurrently: a day may have thousands, at tens of milliseconds each."""
         with ThreadPoolExecutor(_AT_ONCE) as readers:
             for start in range(0, len(keys), 4 * _AT_ONCE):
                 yield from readers.map(self.read, keys[start : start + 4 * _AT_ONCE])
@@ -176,7 +177,7 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(key))
 
-    def _written_beside(self, key: str, data: bytes) -> Path:
+    def _write_temporary(self, key: str, data: bytes) -> Path:
         path = Path(self._path(key))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
@@ -197,5 +198,5 @@ def poster_path(content: str) -> str:
 
 
 def run_name(run_id: str) -> str:
-    """A run id as a part of a key: what object stores and shells dislike becomes a dash."""
+    """Return a run id for use in a key: unsafe characters become a dash."""
     return re.sub(r"[^\w.=-]+", "-", run_id)

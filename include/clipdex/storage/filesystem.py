@@ -1,4 +1,4 @@
-"""Filesystems: any fsspec URL or a folder, through universal-pathlib, opened in the process that uses it."""
+"""Filesystems: any fsspec URL or a folder, opened through universal-pathlib in the process that uses it."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ UNKNOWN = datetime.fromtimestamp(0, UTC)
 def open_root(
     url: str, options: dict[str, Any] | None = None, key: SecretStr | None = None, secret: SecretStr | None = None
 ) -> tuple[AbstractFileSystem, str]:
-    """The filesystem of a URL and the path of its root there, without a trailing slash.
+    """Return the filesystem of a URL and its root path without a trailing slash.
 
-    Listing caches are off: what another process wrote a moment ago must be seen.
+    Listing caches are off, so that other processes' writes are visible.
     """
     given = {**(options or {}), "use_listings_cache": False, "skip_instance_cache": True}
     if key and key.get_secret_value():
@@ -27,26 +27,26 @@ def open_root(
         path = UPath(url, **given) if "://" in url else UPath(url).absolute()
         return path.fs, str(path.path).rstrip("/")
     except (ImportError, ValueError) as error:
-        raise ConfigurationError(f"{url}: no filesystem for this address ({error}); s3:// needs clipdex[s3]") from error
+        raise ConfigurationError(f"{url}: no filesystem for this URL ({error}); s3:// requires clipdex[s3]") from error
 
 
 def is_local(fs: AbstractFileSystem) -> bool:
-    """Whether a path of this filesystem is a path of this machine."""
+    """Return whether the filesystem is local."""
     protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
     return protocol in ("file", "local")
 
 
 def files_below(fs: Any, top: str) -> dict[str, dict[str, Any]]:
-    """Every file below a folder by path, as the filesystem's info() tells it; none where there is no such folder.
+    """Return info() by path for every file below a folder; {} if the folder does not exist.
 
-    Raises PermissionError for a folder that may not be read: the find() of local files leaves it out without a word.
+    Raises PermissionError for an unreadable folder; the local find() would skip it silently.
     """
     if not is_local(fs):
         remote: dict[str, dict[str, Any]] = fs.find(top, detail=True)
         return remote
     found, folders = {}, [top]
     while folders:
-        with suppress(FileNotFoundError):  # deleted meanwhile, or never there
+        with suppress(FileNotFoundError):  # deleted meanwhile or missing
             for info in fs.ls(folders.pop(), detail=True):
                 if info["type"] == "directory":
                     folders.append(info["name"])
@@ -56,7 +56,7 @@ def files_below(fs: Any, top: str) -> dict[str, dict[str, Any]]:
 
 
 def modified(info: dict[str, Any]) -> datetime:
-    """When a file was last written (UTC), as its filesystem's info() tells it; UNKNOWN where it does not."""
+    """Return the modification time (UTC) from a file's info(); UNKNOWN if it has none."""
     stamp = info.get("LastModified") or info.get("last_modified") or info.get("mtime") or info.get("created")
     if not stamp:
         return UNKNOWN

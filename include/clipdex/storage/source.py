@@ -1,4 +1,4 @@
-"""Clips: which files of a source belong to a day, and who each of them is."""
+"""Source: lists the clips of a day, identifies them and fetches their files."""
 
 import hashlib
 import logging
@@ -25,8 +25,10 @@ _FIELDS = {"year": r"(?P<year>\d{4})", "month": r"(?P<month>\d{2})", "day": r"(?
 class Clip:
     """One video file at one version.
 
-    clip_id: digest of source name and path below the source's root, 32 hex digits. version: etag, or size and mtime.
-    day: YYYY-MM-DD (UTC). content: sha256 of the bytes where it is known already, else "".
+    clip_id: digest of source name and path below the source's root, 32 hex digits
+    version: etag, or size and mtime
+    day: YYYY-MM-DD (UTC)
+    content: sha256 of the bytes, "" if unknown
     """
 
     clip_id: str
@@ -47,7 +49,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A clip on this machine. content: sha256 of its bytes, hex."""
+    """A clip as a local file. content: sha256 of its bytes, hex."""
 
     path: Path
     content: str
@@ -59,7 +61,7 @@ class Fetched:
 
 
 class Source:
-    """A root under which clips lie. Opened in the process that uses it."""
+    """A root folder of clips. Opened in the process that uses it."""
 
     def __init__(self, settings: config.Settings) -> None:
         self._settings = settings.source
@@ -70,42 +72,42 @@ class Source:
         self._pattern = _DayPattern(settings.source.day_pattern) if settings.source.day_pattern else None
 
     def day(self, day: str) -> Iterator[Clip]:
-        """The clips of a day (YYYY-MM-DD). Lists only the day's own folder where the pattern allows it."""
+        """Yield the clips of a day (YYYY-MM-DD). Lists only the day's folder if the pattern allows it."""
         for folder in self._folders(day):
             for clip in self._below(folder):
                 if clip.day == day:
                     yield clip
 
     def prefix(self, prefix: str) -> Iterator[Clip]:
-        """The clips below a folder of the source ("" for all of it), of whatever day."""
+        """Yield the clips of all days below a folder of the source ("" for the root)."""
         if ".." in Path(prefix).parts or Path(prefix).is_absolute():
             raise ConfigurationError(f"prefix {prefix!r} must be a folder below {self.url}, such as 2026/11/03")
         yield from self._below(prefix.strip("/"))
 
     def fetch(self, clip: Clip, folder: Path, max_bytes: int) -> "Fetched":
-        """The clip as a file of this machine, with its content digest. A download lies in folder until discarded.
+        """Return the clip as a local file with its content digest. A download stays in folder until discarded.
 
         Raises ClipRejected (MISSING, TOO_LARGE), or Unavailable if the source does not answer.
         """
         if clip.bytes > max_bytes:
-            raise ClipRejected(Reason.TOO_LARGE, f"{clip.uri}: {clip.bytes} bytes, at most {max_bytes} are read")
+            raise ClipRejected(Reason.TOO_LARGE, f"{clip.uri}: {clip.bytes} bytes, at most {max_bytes} are allowed")
         full = f"{self._root}/{clip.path}"
         if not self._inside(full):
-            raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: behind a link that leaves {self.url}")
+            raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: a link that leaves {self.url}")
         copy = None if self._local else folder / f"{clip.clip_id}{Path(clip.path).suffix[:8]}"
         try:
             if copy is not None:
                 self._fs.get_file(full, str(copy))
             return Fetched(copy or Path(full), _digest_of(copy or Path(full)), downloaded=copy is not None)
         except FileNotFoundError:
-            raise ClipRejected(Reason.MISSING, f"{clip.uri}: gone since it was discovered") from None
+            raise ClipRejected(Reason.MISSING, f"{clip.uri}: deleted since it was discovered") from None
         except PermissionError as error:
             raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: no permission ({error.strerror or error})") from None
-        except Exception as error:  # an object store's client has kinds of its own
+        except Exception as error:  # object store clients have their own exception types
             raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
 
     def version_now(self, clip: Clip) -> str | None:
-        """The file's version at this moment; None if it is gone. Raises Unavailable."""
+        """Return the file's current version; None if it is deleted. Raises Unavailable."""
         try:
             return _version(self._fs.info(f"{self._root}/{clip.path}"))
         except FileNotFoundError:
@@ -125,31 +127,33 @@ class Source:
     def _below(self, folder: str) -> Iterator[Clip]:
         top = f"{self._root}/{folder}".rstrip("/")
         if not self._inside(top):
-            log.warning("%s: a link that leaves %s, left out", escape_line(top), self._root)
+            log.warning("%s: a link that leaves %s, skipped", escape_line(top), self._root)
             return
         try:
             found = files_below(self._fs, top)
         except FileNotFoundError:
             return
         except PermissionError as error:
-            raise ConfigurationError(f"{top}: may not be listed ({error}); check the source's credentials") from error
-        except Exception as error:  # an object store's client has kinds of its own
+            raise ConfigurationError(
+                f"{top}: no permission to list ({error}); check the source's credentials"
+            ) from error
+        except Exception as error:  # object store clients have their own exception types
             raise Unavailable(f"{self.url}: the source does not answer ({error})") from error
         skip = len(self._root) + 1
         for path, info in found.items():
-            if path.lower().endswith(self._extensions) and self._takes(path, info):
+            if path.lower().endswith(self._extensions) and self._is_clip(path, info):
                 yield self._clip(path[skip:], info)
 
-    def _takes(self, path: str, info: dict[str, Any]) -> bool:
+    def _is_clip(self, path: str, info: dict[str, Any]) -> bool:
         if not info.get("islink"):
             return bool(info["type"] == "file")
         inside = self._inside(path)
         if not inside:
-            log.warning("%s: a link that leaves %s, left out", escape_line(path), self._root)
+            log.warning("%s: a link that leaves %s, skipped", escape_line(path), self._root)
         return inside and Path(path).is_file()
 
     def _inside(self, path: str) -> bool:
-        """Whether what lies there, all links followed, lies below the root. Object stores have no links."""
+        """Return whether a path is below the root with all links resolved. Object stores have no links."""
         return not self._local or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root))
 
     def _clip(self, path: str, info: dict[str, Any]) -> Clip:
@@ -184,7 +188,7 @@ class _DayPattern:
         return whole.split("**", 1)[0].rstrip("/")
 
     def day_of(self, path: str) -> str:
-        """The day in a path, or "" where the path has none."""
+        """Return the day in a path, or ""."""
         match = self._expression.match(path)
         if not match:
             return ""

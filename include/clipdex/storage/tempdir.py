@@ -1,4 +1,4 @@
-"""A folder for as long as a task needs it, in TMPDIR. What a killed task left there is removed by the next one."""
+"""Temporary folders of tasks in TMPDIR. A task removes the folders that killed tasks left."""
 
 import contextlib
 import fcntl
@@ -13,12 +13,12 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _PREFIX = "clipdex-batch-"
-_SETTLING_S = 60.0  # between a folder and its lock
+_SETTLING_S = 60.0  # longest time between creating and locking a folder
 
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """An empty folder that goes with everything in it. A lock on it tells others that its process lives."""
+    """Create an empty folder and remove it at exit. A lock marks it as in use."""
     _remove_abandoned(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, _locked(Path(folder)):
         yield Path(folder)
@@ -26,18 +26,18 @@ def scratch() -> Iterator[Path]:
 
 def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # it is another user's, is in use, or was removed meanwhile
-            about = folder.lstat()
-            if about.st_uid != os.geteuid() or time.time() - about.st_mtime < _SETTLING_S:
+        with contextlib.suppress(OSError):  # owned by another user, in use, or removed meanwhile
+            status = folder.lstat()
+            if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _SETTLING_S:
                 continue
             with _locked(folder):
                 shutil.rmtree(folder)
-            log.info("removed %s, which a task that was killed left", folder)
+            log.info("removed %s, left by a killed task", folder)
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Raises BlockingIOError where another process holds it."""
+    """Lock a folder. Raises BlockingIOError if another process holds the lock."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,9 +1,11 @@
-"""Video: what a clip shows, its sampled frames as a proxy, and a poster.
+"""Video: clip metadata, sampled frames as a proxy, and a poster.
 
-sampling      probe a clip, choose the frames, prepare what an engine needs
-decoding      frames at given times; packets: their time stamps; truncation: a missing end
+sampling      probe a clip, choose frame times, prepare the engine's input
+decoding      frames at given times
+packets       time stamps, without decoding
+truncation    detection of a missing end of file
 encoding      proxies, posters, stills
-sandbox/      the same in processes with limits, for files of strangers
+sandbox/      the same in limited processes, for untrusted files
 """
 
 from clipdex.video.sampling import (

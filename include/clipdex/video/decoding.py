@@ -1,8 +1,7 @@
-"""VideoReader: a file that may be anything, opened with care, and the pictures that it shows at given times.
+"""VideoReader: open an untrusted file and decode the frames that are on screen at given times.
 
-A picture that is picked is exactly the one on screen at that time. Only what it takes is decoded (index.py). Where a
-clip spends enough bits on its pictures, they stand without the loop filter, and it is left out but for keyframes: with
-fewer bits, what the filter would smooth adds up from picture to picture, and decoding costs little anyway.
+Only the required packets are decoded (packets.py). At a high bit rate the loop filter runs on keyframes only. At a low
+bit rate it stays on: without it, artifacts accumulate from frame to frame, and decoding is cheap anyway.
 """
 
 from __future__ import annotations
@@ -27,22 +26,25 @@ from clipdex.errors import ClipRejected, Reason
 from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, first_stamp, packets
 from clipdex.video.truncation import missing_end
 
-# Formats that hold their pictures themselves: a playlist or a concat script would open other files.
+# Self-contained formats only: a playlist or a concat script would open other files.
 _OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif",
     "protocol_whitelist": "file",
     "max_streams": "64",
 }
-# Decoders that can tell, before decoding, a picture that no other refers to.
+# Decoders that can skip non-reference frames.
 _MARKED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
-_RICH_BITS = 0.04  # bits a pixel; measured: likeness stays above SSIM 0.95 (benchmarks/results/decode.json)
+_RICH_BITS = 0.04  # bits per pixel; measured: SSIM stays above 0.95 (benchmarks/results/decode.json)
 
 
 class VideoReader:
-    """One opened clip. Times are seconds from its first picture.
+    """One open clip. Times are seconds from its first frame.
 
-    duration_s [s]; fps: average pictures a second; pixel_aspect: width of a pixel over its height; size: in square
-    pixels, before a player turns it; bytes: the file's.
+    duration_s [s]
+    fps: average frame rate [1/s]
+    pixel_aspect: pixel width / pixel height
+    size: (width, height) in square pixels, before rotation
+    bytes: file size
     """
 
     def __init__(self, path: Path, container: InputContainer, stream: VideoStream, limits: VideoLimits) -> None:
@@ -59,12 +61,12 @@ class VideoReader:
         self._index = PacketIndex.read(container, stream, self._check)
         self.duration_s = self._index.duration_s
         self.fps = len(self._index.stamps) / self.duration_s
-        self._reached_s = 0.0  # when the last packet that gave a picture is shown
+        self._reached_s = 0.0  # start of the last packet that produced a frame
         self._refuse_long(self.duration_s, limits)
         self._refuse_cut(_declared_s(container), self._index.covered_s)
 
     def pictures(self, times: Sequence[float]) -> Iterator[VideoFrame]:
-        """The picture on screen at each of the times, which ascend. Raises ClipRejected."""
+        """Yield the frame on screen at each of the times, which must be sorted. Raises ClipRejected."""
         waiting = deque(times)
         on_screen: VideoFrame | None = None
         on_screen_s = 0.0
@@ -74,15 +76,15 @@ class VideoReader:
                 yield on_screen
             on_screen, on_screen_s = frame, start_s
         if on_screen is None:
-            raise ClipRejected(Reason.UNDECODABLE, f"{len(self._index.stamps)} pictures, none could be decoded")
+            raise ClipRejected(Reason.UNDECODABLE, f"none of {len(self._index.stamps)} frames could be decoded")
         self._refuse_cut(self._expected_s(times), self._reached_s if self._index.counted else on_screen_s)
         for _ in waiting:
             yield on_screen
 
     def _seen(self, times: Sequence[float]) -> Iterator[tuple[float, VideoFrame]]:
-        """Pictures and when they start, in that order, among them all that are on screen at one of these times.
+        """Yield (start [s], frame) in order, including all frames on screen at these times.
 
-        Where damage took those that were picked, the rest is looked at, too: only what shows nothing more was cut off.
+        If planned frames at the end are damaged, decode the rest too: the file is truncated only if no frame follows.
         """
         latest_s = -1.0
         for start_s, frame in self._decoded(self._index.plan(times), self._packets_again()):
@@ -95,7 +97,7 @@ class VideoReader:
                     yield start_s, frame
 
     def _expected_s(self, times: Sequence[float]) -> float:
-        """When the last picture starts that these times ask for."""
+        """Return the start of the frame on screen at the last of these times [s]."""
         return self._index.start_s(self._index.shown_at(times[-1]))
 
     def _decoded(self, plan: list[Step], source: Iterator[Packet[Stream]]) -> Iterator[tuple[float, VideoFrame]]:
@@ -113,7 +115,7 @@ class VideoReader:
         self, context: VideoCodecContext, plan: list[Step], source: Iterator[Packet[Stream]]
     ) -> Iterator[VideoFrame]:
         self._open_decoder(context)
-        held = False  # the decoder holds pictures back until it is drained
+        pending = False  # the decoder buffers frames until it is drained
         for number, (packet, step) in enumerate(zip(source, plan, strict=False)):
             self._check()
             if step is not Step.DROP:
@@ -123,17 +125,17 @@ class VideoReader:
                 if frames:
                     self._reached_s = self._index.start_s(self._index.shown[number])
                 yield from frames
-                held = True
-            elif held:
+                pending = True
+            elif pending:
                 yield from _decode(context, None)
                 context.flush_buffers()
-                held = False
-        if held:
+                pending = False
+        if pending:
             yield from _decode(context, None)
 
     def _packets_again(self) -> Iterator[Packet[Stream]]:
-        """By seeking, or where that does not lead to the first packet, by opening the file anew."""
-        # Where the clock goes back, two packets may bear the same stamp; in FLV, it goes on counting from the end.
+        """Yield the packets again: seek, or reopen the file if seeking does not reach the first packet."""
+        # If the clock goes back, two packets may have the same stamp. In FLV, it continues to count from the end.
         if not self._index.counted and self._container.format.name != "flv":
             with contextlib.suppress(av.FFmpegError):
                 self._container.seek(self._index.first, stream=self._stream)
@@ -158,7 +160,7 @@ class VideoReader:
         width, height = self._stream.codec_context.width, self._stream.codec_context.height
         if width * height > limits.max_pixels:
             raise ClipRejected(
-                Reason.TOO_LARGE, f"a picture of at most {limits.max_pixels} pixels expected, found {width}x{height}"
+                Reason.TOO_LARGE, f"frames of at most {limits.max_pixels} pixels expected, found {width}x{height}"
             )
 
     def _refuse_long(self, duration_s: float, limits: VideoLimits) -> None:
@@ -170,7 +172,7 @@ class VideoReader:
     def _refuse_cut(self, expected_s: float, found_s: float) -> None:
         if self._cut(expected_s, found_s):
             raise ClipRejected(
-                Reason.TRUNCATED_FILE, f"pictures up to {expected_s:.2f} s expected, found none after {found_s:.2f} s"
+                Reason.TRUNCATED_FILE, f"frames up to {expected_s:.2f} s expected, found none after {found_s:.2f} s"
             )
 
     def _cut(self, expected_s: float, found_s: float) -> bool:
@@ -179,7 +181,7 @@ class VideoReader:
 
 @contextlib.contextmanager
 def opened(path: Path, limits: VideoLimits) -> Iterator[VideoReader]:
-    """The clip at path. Raises ClipRejected for what is no clip, or more than the limits allow."""
+    """Open the clip at path. Raises ClipRejected if it is no clip or exceeds the limits."""
     size = _readable_bytes(path)
     if size == 0:
         raise ClipRejected(Reason.EMPTY_FILE, "a clip expected, found 0 bytes")
@@ -187,7 +189,7 @@ def opened(path: Path, limits: VideoLimits) -> Iterator[VideoReader]:
         raise ClipRejected(Reason.TOO_LARGE, f"at most {limits.max_bytes} bytes expected, found {size}")
     try:
         with _container(path) as container:
-            stream = _film(container)
+            stream = _video_stream(container)
             stream.codec_context.thread_count = 1
             stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             yield VideoReader(path, container, stream, limits)
@@ -199,7 +201,7 @@ def opened(path: Path, limits: VideoLimits) -> Iterator[VideoReader]:
 
 
 def _readable_bytes(path: Path) -> int:
-    """Raises OSError where the disk, not the clip, is to blame."""
+    """Return the file size. Raises ClipRejected for a missing or irregular file, OSError for a disk error."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -217,25 +219,25 @@ def _container(path: Path) -> InputContainer:
         raise
     except av.FFmpegError as error:
         raise ClipRejected(
-            Reason.UNDECODABLE, f"a clip expected, found no format we know ({error.strerror})"
+            Reason.UNDECODABLE, f"a clip expected, found an unsupported format ({error.strerror})"
         ) from error
 
 
-def _film(container: InputContainer) -> VideoStream:
-    films = [s for s in container.streams.video if _decodable(s) and not s.disposition & Disposition.attached_pic]
-    if not films:
+def _video_stream(container: InputContainer) -> VideoStream:
+    streams = [s for s in container.streams.video if _decodable(s) and not s.disposition & Disposition.attached_pic]
+    if not streams:
         kinds = sorted({str(s.type) for s in container.streams}) or ["no stream"]
         raise ClipRejected(Reason.NO_VIDEO, f"a video stream expected, found only {', '.join(kinds)}")
-    return max(films, key=lambda s: s.codec_context.width * s.codec_context.height)
+    return max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
 
 
 def _decodable(stream: VideoStream) -> bool:
-    context: VideoCodecContext | None = stream.codec_context  # None where FFmpeg has no decoder
+    context: VideoCodecContext | None = stream.codec_context  # None if FFmpeg has no decoder
     return context is not None
 
 
 def _decode(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[VideoFrame]:
-    """A broken packet costs its own picture, not the clip."""
+    """Decode a packet; return no frames if it is broken."""
     try:
         return context.decode(packet)
     except MemoryError:
@@ -245,7 +247,7 @@ def _decode(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[V
 
 
 def _declared_s(source: InputContainer | VideoStream) -> float:
-    """0 where the file does not say."""
+    """Return the declared duration [s], 0 if there is none."""
     if source.duration is None:
         return 0.0
     return (
@@ -254,9 +256,9 @@ def _declared_s(source: InputContainer | VideoStream) -> float:
 
 
 def _least_s(container: InputContainer, stream: VideoStream) -> float:
-    """As long as the clip is at least, if one of what it declares is true; 0 where the file does not say.
+    """Return the lower bound of the declared durations [s], at most 0 if there is none.
 
-    In Matroska, a clip cut from a recording keeps its clock, and declares as its duration when it ends.
+    In Matroska, a clip cut from a recording keeps its clock and declares its end time as its duration.
     """
     declared = [seconds for seconds in (_declared_s(stream), _declared_s(container)) if seconds > 0]
     return min(declared, default=0.0) - max(0.0, (container.start_time or 0) / 1e6)
@@ -268,7 +270,7 @@ def _pixel_aspect(stream: VideoStream) -> float:
 
 
 def _budget(limit_s: float) -> Callable[[], None]:
-    """A check of the CPU time that a clip may take; the wall clock would blame it for a busy machine."""
+    """Return a check of the CPU time limit. Wall time would reject clips on a busy machine."""
     end = time.thread_time() + limit_s
 
     def check() -> None:

@@ -1,8 +1,8 @@
-"""Pictures: upright, in square pixels, small, in one colour space; a proxy and a poster made of them.
+"""Frame conversion: upright, square pixels, small, one colour space; and encoding of proxies and posters.
 
-Whatever a clip has (10 bits, full range, BT.709 or BT.2020, HDR, a display matrix, a pixel aspect), the pictures made
-here are 8-bit yuv420p in limited-range BT.601, and tagged so: the one matrix that is also right in readers that ignore
-the tags (OpenCV, older PyAV), and they are many on the engines' side.
+All input (10 bits, full range, BT.709 or BT.2020, HDR, display matrix, pixel aspect) is converted to 8-bit yuv420p in
+limited-range BT.601, with matching tags. Readers that ignore the tags (OpenCV, older PyAV), common in engines, assume
+this matrix.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from clipdex.errors import ClipRejected, Reason
 _CONVERTIBLE = frozenset({1, 4, 5, 6, 7, 9})  # AVCOL_SPC: BT.709, FCC, both of BT.601, SMPTE 240M, BT.2020
 _BT601 = 6  # AVCOL_SPC_SMPTE170M, what libswscale calls ITU601
 _HDR = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
-_SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND  # without it, colours darken by two or three of 255
+_SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND  # ACCURATE_RND: without it, colours darken by 2 to 3 of 255
 _POSTER_SIDE = 360
-_POSTER_QUALITY, _STILL_QUALITY = 4 * 118, 2 * 118  # the encoder's scale 1 (best) to 31, in its own unit
-_PANORAMA = 4  # the long side is at most so many times the short side that is asked for
-_FRAME_BYTES = 64 * 1024  # of a proxy, on average: 32 frames stay below 2 MiB
-_PLAIN_LUMA = 12  # standard deviation below which a picture shows nothing: black, a flash, a fade
+_POSTER_QUALITY, _STILL_QUALITY = 4 * 118, 2 * 118  # the encoder's scale 1 (best) to 31, in units of 1/118
+_PANORAMA = 4  # most long side / configured short side
+_FRAME_BYTES = 64 * 1024  # average per proxy frame: 32 frames stay below 2 MiB
+_PLAIN_LUMA = 12  # luma standard deviation below which a frame is blank: black, a flash, a fade
 
 
 class FrameConverter:
-    """Turns the decoded frames of one clip into small upright pictures.
+    """Converts the decoded frames of one clip to small upright pictures.
 
-    shown: the clip's size as a player shows it; size: that of the pictures (fitted) [pixels].
+    shown: displayed size of the clip [pixels]
+    size: size of the pictures, see fitted [pixels]
     """
 
     def __init__(self, first: VideoFrame, pixel_aspect: float, short_side: int, multiple: int = 2) -> None:
@@ -49,23 +50,21 @@ class FrameConverter:
         self._tone_mapper = VideoReformatter()
 
     def picture(self, frame: VideoFrame) -> VideoFrame:
-        """Raises ClipRejected where the frame is of a kind that cannot be converted."""
+        """Convert one frame. Raises ClipRejected if its format is not supported."""
         try:
             return _upright(self._small(frame), self._matrix)
         except MemoryError:
             raise
         except av.FFmpegError as error:
             kind = f"{frame.width}x{frame.height} {frame.format.name}"
-            raise ClipRejected(
-                Reason.UNDECODABLE, f"pictures ({kind}) cannot be converted: {error.strerror}"
-            ) from error
+            raise ClipRejected(Reason.UNDECODABLE, f"frames ({kind}) cannot be converted: {error.strerror}") from error
 
     def _small(self, frame: VideoFrame) -> VideoFrame:
         width, height = self._before_turning
         tone: dict[str, Any] = {}
         scaler = self._scaler
         if frame.color_trc in _HDR:
-            # Its table takes 2 s to build, once a clip; applied to the small picture, it costs next to nothing.
+            # The tone mapping table takes 2 s to build per clip; applying it to the small picture is cheap.
             frame = scaler.reformat(frame, width, height, interpolation=_SCALING, threads=1)
             tone = {"dst_color_trc": ColorTrc.BT709, "dst_color_primaries": ColorPrimaries.BT709}
             scaler = self._tone_mapper
@@ -84,20 +83,20 @@ class FrameConverter:
 
 
 def fitted(width: float, height: float, short_side: int, multiple: int = 2) -> tuple[int, int]:
-    """The size in which a picture is shown to an engine: no larger than it is, in multiples, its shape nearly kept."""
+    """Return the proxy size [pixels]: not upscaled, in multiples of multiple, aspect ratio nearly kept."""
     scale = min(1.0, short_side / min(width, height), _PANORAMA * short_side / max(width, height))
     return _snapped(width * scale, multiple), _snapped(height * scale, multiple)
 
 
 def encode_proxy(pictures: Sequence[VideoFrame], fps: Fraction) -> bytes:
-    """An H.264 mp4 with picture k at k / fps, its index in front."""
+    """Return an H.264 mp4 with picture k at k / fps [s] and its index at the front."""
     out = io.BytesIO()
-    options = {"movflags": "+faststart"}  # reads back what is written, to move the index
+    options = {"movflags": "+faststart"}  # reads the output back to move the index
     with av.open(out, "w", format="mp4", options=options, io_open=lambda *_: io.BytesIO(out.getvalue())) as container:
         stream = container.add_stream("libx264", rate=fps)
         _describe(stream.codec_context, pictures[0], fps)
         rate = round(8 * _FRAME_BYTES * fps)
-        # fastdecode: an engine decodes on its event loop, at half the time for a fourteenth more bytes.
+        # fastdecode halves the decoding time on the engine's event loop, for 7 % more bytes.
         stream.codec_context.options = {
             "preset": "superfast",
             "tune": "fastdecode",
@@ -114,7 +113,7 @@ def encode_proxy(pictures: Sequence[VideoFrame], fps: Fraction) -> bytes:
 
 
 def encode_poster(pictures: Sequence[VideoFrame]) -> bytes:
-    """A JPEG of the picture nearest to the middle that shows something."""
+    """Return a JPEG of the non-blank picture nearest to the middle."""
     middle = (len(pictures) - 1) / 2
     outwards = sorted(range(len(pictures)), key=lambda number: abs(number - middle))
     chosen = pictures[next((n for n in outwards if _spread(pictures[n]) >= _PLAIN_LUMA), outwards[0])]
@@ -123,7 +122,7 @@ def encode_poster(pictures: Sequence[VideoFrame]) -> bytes:
 
 
 def encode_stills(pictures: Iterable[VideoFrame]) -> list[bytes]:
-    """Each picture as a JPEG."""
+    """Return each picture as a JPEG."""
     return [_jpeg(picture, picture.width, picture.height, _STILL_QUALITY) for picture in pictures]
 
 
@@ -147,25 +146,25 @@ def _describe(context: VideoCodecContext, picture: VideoFrame, fps: Fraction) ->
 
 def _stamped(picture: VideoFrame, number: int, fps: Fraction) -> VideoFrame:
     picture.pts, picture.time_base = number, 1 / fps
-    picture.pict_type = PictureType.NONE  # else the encoder would repeat the source's choice
+    picture.pict_type = PictureType.NONE  # else the encoder reuses the source's picture types
     return picture
 
 
 def _snapped(length: float, multiple: int) -> int:
-    """Down to even; to larger multiples by what is nearer, as Qwen-VL's own processor does it."""
+    """Round down to even; round to the nearest for larger multiples, as Qwen-VL's processor does."""
     parts = length / multiple
     return max(1, int(parts + 1e-6) if multiple == 2 else round(parts)) * multiple
 
 
 def _likely_space(frame: VideoFrame) -> Colorspace | None:
-    """Where a file says nothing, or nonsense: BT.601 in standard definition, BT.709 above."""
+    """Guess the colour space if its tag is missing or invalid: BT.601 for standard definition, BT.709 above."""
     if frame.format.is_rgb or frame.colorspace in _CONVERTIBLE:
         return None
     return Colorspace.ITU709 if frame.height > 576 or frame.width >= 1280 else Colorspace.ITU601
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, bool, bool]:
-    """What a player does before it shows a frame: transpose it (1) or not (0), mirror it along x, along y."""
+    """Return the display transform: transpose (1) or not (0), mirror along x, mirror along y."""
     sides: Any = frame.side_data
     data = sides.get("DISPLAYMATRIX")
     if data is None:
@@ -188,7 +187,7 @@ def _upright(picture: VideoFrame, matrix: tuple[int, bool, bool]) -> VideoFrame:
 
 
 def _pixels(plane: VideoPlane) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A view of a plane's bytes, without the padding at the end of each row."""
+    """Return a view of a plane's bytes without row padding."""
     buffer: Any = plane
     return np.frombuffer(buffer, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 

@@ -1,8 +1,8 @@
-"""The timeline of a clip, read from its packets without decoding: how long it lasts, and which packets it takes to see
-the pictures of given times.
+"""PacketIndex: a clip's timeline, read from its packets without decoding: its duration, and the packets required for
+the frames at given times.
 
-Three things need no decoding: groups of pictures that hold no wanted one, what follows the last wanted one of a group,
-and, in codecs that mark them, pictures that no other refers to.
+Not decoded are groups of pictures without a wanted frame, packets after the last wanted frame of a group, and
+non-reference frames in codecs that mark them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from av.video.stream import VideoStream
 
 from clipdex.errors import ClipRejected, Reason
 
-ROUNDING_S = 1e-6  # less than any clock's tick that matters
+ROUNDING_S = 1e-6  # less than one tick of any common clock
 _LIKELY_RATE = Fraction(25)
-_SLIP_S = 0.2  # a clock that goes back by more is broken, or was started anew
+_SLIP_S = 0.2  # a clock that goes back by more is broken or was restarted
 
 
 class Step(Enum):
-    """What to do with a packet: leave it out, decode it for the pictures that refer to it, or decode it to be seen."""
+    """Action for a packet: skip it, decode it as a reference only, or decode and show it."""
 
     DROP = auto()
     REFER = auto()
@@ -39,11 +39,14 @@ class Step(Enum):
 class PacketIndex:
     """The packets of one stream.
 
-    stamps: the pts of each in decoding order, in units of clock [s]; shown: the same in showing order; groups: where
-    each group of pictures starts among the packets; step: how long the last picture stands; first: where to seek for
-    the first packet; bytes: of all packets; covered_s: up to where any stream of the file has data [s].
-    counted: the file does not tell when its pictures are shown, or its clock goes back; they are taken to follow each
-    other evenly.
+    stamps: pts per packet in decoding order, in units of clock [s]
+    shown: the same in display order
+    groups: packet numbers where a group of pictures starts
+    step: display time of the last frame, in units of clock
+    first: seek target for the first packet
+    bytes: total size of the packets
+    covered_s: end of the data of all streams of the file [s]
+    counted: stamps are missing or the clock goes back, so frames are spaced evenly
     """
 
     stamps: tuple[int, ...]
@@ -58,7 +61,7 @@ class PacketIndex:
 
     @classmethod
     def read(cls, container: InputContainer, stream: VideoStream, check: Callable[[], None]) -> PacketIndex:
-        """Read every packet of the file; check is called at each, and may raise."""
+        """Read every packet of the file. check() is called per packet and may raise."""
         stamps: list[int | None] = []
         groups: list[int] = []
         first = size = step = 0
@@ -66,10 +69,10 @@ class PacketIndex:
         clock_s, slipped = -math.inf, False
         for packet in packets(container):
             check()
-            moment = packet.pts if packet.pts is not None else packet.dts
-            if moment is not None:
-                start_s = min(start_s, float(moment * packet.time_base))
-                end_s = max(end_s, float((moment + (packet.duration or 0)) * packet.time_base))
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is not None:
+                start_s = min(start_s, float(stamp * packet.time_base))
+                end_s = max(end_s, float((stamp + (packet.duration or 0)) * packet.time_base))
             if packet.stream_index != stream.index:
                 continue
             if not stamps:
@@ -84,9 +87,9 @@ class PacketIndex:
             size += packet.size
             step = packet.duration or step
         if not stamps or stream.time_base is None:
-            raise ClipRejected(Reason.UNDECODABLE, "a video stream is declared, but it holds no picture")
+            raise ClipRejected(Reason.UNDECODABLE, "a video stream expected, found one without frames")
         step = max(1, step or round(1 / (_rate(stream) * stream.time_base)))
-        # An AVI stores no pts, and what is derived from its order is wrong where pictures are reordered.
+        # AVI stores no pts, and derived ones are wrong if frames are reordered.
         counted = slipped or None in stamps or container.format.name == "avi"
         times = [number * step for number in range(len(stamps))] if counted else [s for s in stamps if s is not None]
         return cls(
@@ -106,28 +109,28 @@ class PacketIndex:
         return float((self.shown[-1] + self.step - self.shown[0]) * self.clock)
 
     def start_s(self, stamp: int) -> float:
-        """Seconds from the first picture."""
+        """Return the seconds from the first frame."""
         return float((stamp - self.shown[0]) * self.clock)
 
     def shown_at(self, time_s: float) -> int:
-        """The stamp of the picture on screen at that time: the last one that has started."""
+        """Return the stamp of the frame on screen at that time: the last one that has started."""
         limit = self.shown[0] + (time_s + ROUNDING_S) / self.clock
         return self.shown[max(0, bisect_right(self.shown, limit) - 1)]
 
     def plan(self, times: Sequence[float]) -> list[Step]:
-        """A step for each packet, so that the pictures on screen at these times come out whole."""
+        """Return a step per packet, so that the frames on screen at these times decode correctly."""
         if self.counted:
             return [Step.SHOW] * len(self.stamps)
         wanted = {self.shown_at(time_s) for time_s in times}
         plan = [Step.DROP] * len(self.stamps)
-        whole = False  # a group whose pictures the next one refers to
+        referenced = False  # the next group refers to frames of this one
         for first, end in reversed(self._groups()):
             shown = [n for n in range(first, end) if self.stamps[n] in wanted]
-            last = end - 1 if whole else max(shown, default=first - 1)
+            last = end - 1 if referenced else max(shown, default=first - 1)
             for n in range(first, last + 1):
                 plan[n] = Step.SHOW if self.stamps[n] in wanted else Step.REFER
-            # A picture on screen before its group's keyframe refers to the group before.
-            whole = any(self.stamps[n] < self.stamps[first] for n in shown)
+            # A frame shown before its group's keyframe refers to the previous group.
+            referenced = any(self.stamps[n] < self.stamps[first] for n in shown)
         return plan
 
     def _groups(self) -> list[tuple[int, int]]:
@@ -136,10 +139,10 @@ class PacketIndex:
 
 
 def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stream]]:
-    """Up to where the file breaks off: what is missing shows in the times of the rest.
+    """Yield packets until the end or the first damage; missing packets are detected by their times.
 
-    FFmpeg calls it a lack of memory when a broken file announces a packet of some gigabytes; PyAV raises IndexError at
-    the end, after a stream began in mid-file.
+    FFmpeg reports out of memory if a broken file declares a packet of gigabytes. PyAV raises IndexError at the end if a
+    stream started in mid-file.
     """
     read = container.demux(*streams)
     while True:
@@ -154,7 +157,7 @@ def packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stre
 
 
 def first_stamp(packet: Packet[Stream]) -> int:
-    """Where to seek for a stream's first packet."""
+    """Return the seek target for a stream's first packet."""
     return packet.dts if packet.dts is not None else packet.pts or 0
 
 

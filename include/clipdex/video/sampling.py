@@ -1,4 +1,4 @@
-"""Video: probe a clip, sample it by time, make the proxy that an engine sees, and a poster. PyAV only."""
+"""Sampling: probe a clip, sample frames by time, and encode its proxies and poster."""
 
 import io
 import math
@@ -18,9 +18,9 @@ from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy, 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """A clip as shown: rotation and sample aspect ratio applied to width and height [pixels].
+    """Metadata of a clip. width, height [pixels]: as displayed, with rotation and sample aspect ratio applied.
 
-    duration_s [s]; fps: average frames a second; bytes: the file's size.
+    duration_s [s]; fps: average frame rate [1/s]; bytes: file size.
     """
 
     duration_s: float
@@ -33,9 +33,11 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of a clip that an engine sees at once, mostly the whole of it.
+    """The part of a clip in one request; most clips have one window.
 
-    start_s, end_s, times: of each sampled frame [s from the clip's start]; proxy: an H.264 mp4 of just these frames.
+    start_s, end_s [s from the clip's start]
+    times: of the sampled frames [s from the clip's start]
+    proxy: H.264 mp4 of these frames
     """
 
     start_s: float
@@ -46,10 +48,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What an engine needs of a clip, small enough to be held and sent.
+    """An engine's input for one clip, small enough for memory and network.
 
-    windows: one after the other, without a gap; proxy_fps: frame k of a proxy stands at k / proxy_fps [1/s]; width,
-    height: of a proxy, even [pixels]; poster: a JPEG.
+    windows: consecutive, without gaps
+    proxy_fps: frame k of a proxy is at k / proxy_fps [1/s]
+    width, height: of a proxy, even [pixels]
+    poster: JPEG
     """
 
     info: VideoInfo
@@ -61,13 +65,13 @@ class Prepared:
 
     @property
     def times(self) -> tuple[float, ...]:
-        """Where each sampled frame lies in the clip [s from its start]."""
+        """Return the time of each sampled frame [s from the clip's start]."""
         return tuple(time_s for window in self.windows for time_s in window.times)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a clip is looked at: at fps [1/s], count frames in each of so many windows of equal length."""
+    """Sampling times: count frames at fps [1/s] in each of several windows of equal length."""
 
     fps: Fraction
     count: int
@@ -75,14 +79,14 @@ class Schedule:
 
 
 def probe(path: str | Path, limits: VideoLimits) -> VideoInfo:
-    """What the clip is, with its first picture decoded. Raises ClipRejected."""
+    """Return the clip's metadata; decodes its first frame. Raises ClipRejected."""
     with opened(Path(path), limits) as reader:
         first = next(reader.pictures([0.0]))
         return _info(reader, FrameConverter(first, reader.pixel_aspect, 2))
 
 
 def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling) -> Prepared:
-    """Sample the clip, and make its proxies and poster. Raises ClipRejected."""
+    """Sample the clip and encode its proxies and poster. Raises ClipRejected."""
     with opened(Path(path), limits) as reader:
         plan = schedule(reader.duration_s, reader.size, sampling)
         length_s = reader.duration_s / plan.windows
@@ -112,44 +116,44 @@ def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling) -> Prepar
 
 
 def schedule(duration_s: float, size: tuple[float, float], sampling: Sampling) -> Schedule:
-    """The rate that is asked for, or less, down to min_fps, so that one window spans the clip; else several windows.
+    """Reduce the configured rate, down to min_fps, until one window spans the clip; else use several windows.
 
-    size: of the clip [pixels]; how many frames fit into a window depends on how large they are shown. Frames come in
-    pairs: Qwen-VL looks at two at once, and SGLang leaves an odd one out, or refuses a video of one.
+    size: of the clip [pixels]; it determines how many frames fit into a window. The count is even: Qwen-VL merges two
+    frames, and SGLang drops an odd last frame and rejects a video of one frame.
     """
     most = min(sampling.max_frames, max(1, int(sampling.visual_tokens / visual_tokens(size, sampling))))
     slowest = min(sampling.fps, sampling.min_fps)
     windows = max(1, math.ceil(duration_s * slowest / most - 1e-6))
     length_s = duration_s / windows
     fps = Fraction(sampling.fps).limit_denominator(1000)
-    asked = max(1, math.ceil(length_s * float(fps) - 1e-6))
-    count = min(asked, most)
+    desired = max(1, math.ceil(length_s * float(fps) - 1e-6))
+    count = min(desired, most)
     if count % 2 and most > 1:
         count += 1 if count < _FEW and count < most else -1
-    if count != asked:
+    if count != desired:
         fps = Fraction(count / length_s).limit_denominator(1000)
     return Schedule(fps, count, windows)
 
 
 def visual_tokens(size: tuple[float, float], sampling: Sampling) -> float:
-    """What a frame of a clip of this size costs, as Qwen2.5-VL counts: a token a square of 28 pixels in two frames."""
+    """Return Qwen2.5-VL's tokens per frame of a clip of this size: one per 28 x 28 pixels of two frames."""
     width, height = fitted(*size, sampling.short_side, sampling.multiple_of)
     return max(1, round(width / _SQUARE)) * max(1, round(height / _SQUARE)) / 2
 
 
 def read_proxy(proxy: bytes) -> Iterator[np.ndarray]:
-    """The frames of a proxy that we made ourselves, RGB uint8 (height, width, 3), in order."""
+    """Yield the frames of a trusted proxy in order, RGB uint8 (height, width, 3)."""
     for frame in _frames(proxy):
         yield frame.to_ndarray(format="rgb24")
 
 
 def stills(proxy: bytes) -> list[bytes]:
-    """The frames of a proxy that we made ourselves, each as a JPEG, in order."""
+    """Return the frames of a trusted proxy in order, as JPEGs."""
     return encode_stills(_frames(proxy))
 
 
 _SQUARE = 28
-_FEW = 4  # frames: below it a pair is filled, above it an odd one is not missed
+_FEW = 4  # frames: below it an odd count is rounded up, else down
 
 
 def _frames(proxy: bytes) -> Iterator[VideoFrame]:

@@ -1,7 +1,7 @@
-"""Was a file cut off? Asked when it cannot be read: a recording that lost its end deserves another word than garbage.
+"""Truncation: distinguish an unreadable file that lost its end from one that is no clip.
 
-MP4 and MOV are boxes one after another, Matroska and WebM a segment of a declared size, AVI a RIFF of a declared size.
-What these say is compared with what is there. Transport streams declare nothing.
+Declared sizes are compared with the file size: boxes in MP4 and MOV, the segment in Matroska and WebM, the RIFF chunk
+in AVI. Transport streams declare no size.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ _MOST_BOXES = 100_000
 
 
 def missing_end(path: Path) -> str | None:
-    """What tells that the file's end is missing, or None."""
+    """Return the evidence that the file's end is missing, or None."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
@@ -42,7 +42,7 @@ def _boxes(file: BinaryIO, size: int) -> str | None:
         kinds.add(kind)
         if position > size:
             return _short(f"box {kind.decode()}", position, size)
-    return None if b"moov" in kinds else "no moov box: the recording was never finished"
+    return None if b"moov" in kinds else "no moov box: the recording was not finalized"
 
 
 def _matroska(file: BinaryIO, size: int) -> str | None:
@@ -52,7 +52,7 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
         head = file.read(8)
         width = 9 - head[0].bit_length() if head and head[0] else 0
         if not 0 < width <= len(head):
-            return f"the {name} breaks off at byte {size}"
+            return f"the {name} is truncated at byte {size}"
         length = int.from_bytes(head[:width], "big") & ((1 << 7 * width) - 1)
         if length == (1 << 7 * width) - 1:
             return None  # unknown size: a live recording

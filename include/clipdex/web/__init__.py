@@ -1,11 +1,12 @@
-"""The web app: search the clips, look at what happened to a batch. Airflow's API server mounts it (plugins/).
+"""The web app: search the clips and inspect the outcomes of a batch. Airflow's API server mounts it (plugins/).
 
     app.py       create_app: one guard before every route, headers, errors as pages or as JSON
-    backend.py   what the pages read: settings, store, index; off the event loop, a bounded number at a time
+    backend.py   settings, store and index, read in a bounded number of threads
     search.py    /, /api/search, /posters/CONTENT.jpg
     batches.py   /batches/RUN/DAY/BATCH, and the same below /api
     assets.py    /static/NAME
-    pages/       templates; static/ what they load. Nothing comes from elsewhere.
+    rendering.py templates and URLs
+    pages/       templates; static/ their assets. No external resources.
 
-A new page is a module with a router, named in app.py; the guard and the error pages come with that.
+A new page is a module with a router, included in app.py. The guard and the error pages then apply to it.
 """

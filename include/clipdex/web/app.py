@@ -1,4 +1,4 @@
-"""The app: one guard before every route, headers on every answer, errors as a person or a program reads them."""
+"""The app: one guard before every route, headers on every response, errors as HTML or as JSON."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -32,10 +32,10 @@ HEADERS = {
 def create_app(
     settings: Callable[[], Settings], guard: Callable[..., Any], login_url: Callable[[Request], str]
 ) -> FastAPI:
-    """The app, to be mounted.
+    """Return the app, to be mounted.
 
-    guard: a dependency that raises 401 or 403 for whoever may not come in; it stands before every route, so that a
-    new one cannot forget it. login_url: where that person is sent.
+    guard: a dependency of every route that raises 401 or 403 for unauthorized users
+    login_url: the link on the login page
     """
     app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
     app.state.backend = Backend(settings)
@@ -43,9 +43,9 @@ def create_app(
     for part in (search, batches, assets):
         app.include_router(part.router)
     app.middleware("http")(_with_headers)
-    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(ClipdexError, _failed)
+    app.add_exception_handler(ClipdexError, _clipdex_error)
     return app
 
 
@@ -57,7 +57,7 @@ async def _with_headers(request: Request, proceed: Callable[[Request], Awaitable
     return response
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code in (401, 403) and not _is_api(request):
         return page(request, "login.html", status=error.status_code, login_url=request.app.state.login_url(request))
@@ -66,11 +66,11 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    said = [f"{mistake['loc'][-1]}: {mistake['msg'].removeprefix('Value error, ')}" for mistake in error.errors()]
-    return _error_response(request, 422, "; ".join(said))
+    messages = [f"{mistake['loc'][-1]}: {mistake['msg'].removeprefix('Value error, ')}" for mistake in error.errors()]
+    return _error_response(request, 422, "; ".join(messages))
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+async def _clipdex_error(request: Request, error: Exception) -> Response:
     match error:
         case NothingIndexed():
             return _error_response(request, 404, "Nothing is indexed yet: run the DAG ingest_clips.")
@@ -91,7 +91,7 @@ def _error_response(request: Request, status: int, message: str, headers: dict[s
     return page(request, "notice.html", status=status, headers=headers, title=title, message=message)
 
 
-_TITLES = {404: "Nothing here", 422: "That is not quite a question", 503: "Busy, try again in a moment"}
+_TITLES = {404: "Not found", 422: "Invalid query", 503: "Busy, try again in a moment"}
 
 
 def _is_api(request: Request) -> bool:

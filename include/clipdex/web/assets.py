@@ -1,4 +1,4 @@
-"""What the pages load: a style, a script of some lines, icons. By name, from one folder, behind the same guard."""
+"""Static assets: a stylesheet, a short script and icons, served by name from one folder behind the guard."""
 
 from pathlib import Path
 

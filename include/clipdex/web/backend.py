@@ -1,7 +1,7 @@
-"""What the pages read: settings, store and index; opened off the event loop, a bounded number at a time.
+"""The backend of the pages: settings, store and index, read in worker threads.
 
-The threads are of our own count: a search that waits for the index, or a slow object store, takes none of those that
-the server answers its other requests with.
+Thread limits are separate from the server's pool: waiting for the index or a slow object store does not block other
+requests of the server.
 """
 
 import logging
@@ -16,8 +16,8 @@ from fastapi import Depends, Request
 
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError
-from clipdex.index.embeddings import open_embedder
-from clipdex.index.search import ClipHit, ask
+from clipdex.index.search import ClipHit
+from clipdex.pipeline import Pipeline
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
@@ -25,17 +25,17 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_FRESH_S = 30.0  # a changed Connection is seen after so long
-_WAIT_FOR_INDEX_S = 10.0  # a person waits no longer
+_FRESH_S = 30.0  # settings are read again after this time
+_WAIT_FOR_INDEX_S = 10.0  # upper limit for interactive requests
 
 
 class Backend:
-    """One an app. read_settings: called again when what it gave is no longer fresh."""
+    """Provide settings, store and search to the routes; one per app. read_settings is called again every 30 s."""
 
     def __init__(self, read_settings: Callable[[], Settings]) -> None:
         self._read_settings = read_settings
         self._lock = threading.Lock()
-        self._known: tuple[Settings, Store] | None = None
+        self._pipeline: Pipeline | None = None
         self._fresh_until = 0.0
         self._searches, self._reads = CapacityLimiter(4), CapacityLimiter(8)
 
@@ -43,39 +43,39 @@ class Backend:
         return await to_thread.run_sync(self._search, query, limit, day, limiter=self._searches)
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function that reads, such as one of the store's."""
+        """Call a blocking read function, such as Store.read, in a thread."""
         return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._reads)
 
     async def store(self) -> Store:
-        return (await self.read(self._now))[1]
+        return await self.read(lambda: self._now().store)
 
     async def warm(self) -> None:
-        """Load the embedding model, so that the first question is answered as quickly as the next."""
+        """Load the embedding model before the first search."""
         await to_thread.run_sync(self._warm, limiter=self._searches)
 
     def _search(self, query: str, limit: int, day: str) -> list[ClipHit]:
-        return ask(self._now()[0], query, limit=limit, day=day or None)
+        return self._now().search(query, limit=limit, day=day or None)
 
     def _warm(self) -> None:
         try:
-            open_embedder(self._now()[0].embedding).embed_query("a clip")
-        except ConfigurationError as error:  # the first search says so to a person
+            self._now().embedder.embed_query("a clip")
+        except ConfigurationError as error:  # the first search reports it to the user
             log.warning("no embedding model: %s", error)
 
-    def _now(self) -> tuple[Settings, Store]:
+    def _now(self) -> Pipeline:
         with self._lock:
-            if self._known is None or time.monotonic() > self._fresh_until:
-                self._known = self._opened(self._read_settings())
+            if self._pipeline is None or time.monotonic() > self._fresh_until:
+                self._pipeline = self._opened(self._read_settings())
                 self._fresh_until = time.monotonic() + _FRESH_S
-            return self._known
+            return self._pipeline
 
-    def _opened(self, settings: Settings) -> tuple[Settings, Store]:
-        """A store is kept as long as its settings hold: opening one may cost a handshake."""
+    def _opened(self, settings: Settings) -> Pipeline:
+        """Open a pipeline; reuse the store if its settings are unchanged: opening may cost a handshake."""
         wait_s = min(settings.index.lock_wait_s, _WAIT_FOR_INDEX_S)
         settings = settings.model_copy(update={"index": settings.index.model_copy(update={"lock_wait_s": wait_s})})
-        if self._known is not None and self._known[0].store == settings.store:
-            return settings, self._known[1]
-        return settings, Store.open(settings)
+        if self._pipeline is not None and self._pipeline.settings.store == settings.store:
+            return Pipeline(settings, self._pipeline.store)
+        return Pipeline.open(settings)
 
 
 def _of_app(request: Request) -> Backend:
@@ -84,4 +84,4 @@ def _of_app(request: Request) -> Backend:
 
 
 TheBackend = Annotated[Backend, Depends(_of_app)]
-"""A route's parameter of this type is the app's backend."""
+"""Type of a route parameter that receives the app's backend."""

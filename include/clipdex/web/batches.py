@@ -1,4 +1,4 @@
-"""What happened to each clip of one batch, as a page and as JSON."""
+"""The outcomes of one batch, as a page and as JSON."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -18,14 +18,17 @@ router = APIRouter()
 
 WAITING = "waiting"
 _ORDER = (Outcome.FAILED, Outcome.REJECTED, Outcome.QUARANTINED, WAITING, Outcome.CAPTIONED, Outcome.INDEXED)
-"""What a person has to look at comes first."""
+"""Outcomes that need attention come first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A clip of the batch: how far it came (an Outcome, or "waiting" while there is none), why, and at what price.
+    """Hold one clip of the batch and its outcome.
 
-    origin: where its caption came from; text: the caption that failed a gate; seconds: time at the engine [s].
+    outcome: an Outcome, or "waiting" if there is none yet
+    origin: the source of its caption
+    text: the caption that failed a gate
+    seconds: time at the engine [s]
     """
 
     clip_id: str
@@ -45,19 +48,20 @@ class Row:
     poster: str = ""
 
     @classmethod
-    def of(cls, clip: Clip, said: ClipOutcome | None) -> "Row":
-        if said is None:
+    def of(cls, clip: Clip, outcome: ClipOutcome | None) -> "Row":
+        if outcome is None:
             return cls(clip.clip_id, clip.path, clip.uri, WAITING)
         return cls(
-            clip.clip_id, clip.path, clip.uri, said.outcome, said.reason, said.detail, said.text, said.origin,
-            said.chunks, said.attempts, said.prompt_tokens, said.completion_tokens, said.seconds, said.at,
-            poster_path(said.content) if said.caption_key and said.content else "",
+            clip.clip_id, clip.path, clip.uri, outcome.outcome, outcome.reason, outcome.detail, outcome.text,
+            outcome.origin, outcome.chunks, outcome.attempts, outcome.prompt_tokens, outcome.completion_tokens,
+            outcome.seconds, outcome.at,
+            poster_path(outcome.content) if outcome.caption_key and outcome.content else "",
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """A batch and its clips, those first that a person has to look at. counts: clips by outcome."""
+    """Hold a batch and its clips, those that need attention first. counts: clips by outcome."""
 
     run: str
     day: str
@@ -76,17 +80,17 @@ Batch = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
 
 @router.get("/batches/{run}/{day}/{batch}", name="batch")
 async def batch_page(request: Request, backend: TheBackend, run: Run, day: Day, batch: Batch) -> Response:
-    view = await _looked_up(backend, run, day, batch)
+    view = await _view_or_404(backend, run, day, batch)
     return page(request, "batch.html", view=view, poster_url=lambda key: poster_url(request, key))
 
 
 @router.get("/api/batches/{run}/{day}/{batch}")
 async def batch_json(backend: TheBackend, run: Run, day: Day, batch: Batch) -> dict[str, Any]:
-    return asdict(await _looked_up(backend, run, day, batch))
+    return asdict(await _view_or_404(backend, run, day, batch))
 
 
 def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:
-    """What is known of a batch now, while it runs too; None if no such batch was planned."""
+    """Return the current state of a batch, finished or running, or None if it was not planned."""
     try:
         plan = load_plan(store, run)
         ref = next((one for one in plan.batches if (one.day, one.batch) == (day, batch)), None)
@@ -95,14 +99,14 @@ def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:
         clips = manifest(store, ref)
     except FileNotFoundError:
         return None
-    said = batch_outcomes(store, day, run, batch)
-    rows = [Row.of(clip, said.get(clip.clip_id)) for clip in clips]
+    outcomes = batch_outcomes(store, day, run, batch)
+    rows = [Row.of(clip, outcomes.get(clip.clip_id)) for clip in clips]
     counts = Counter(row.outcome for row in rows)
     rows.sort(key=lambda row: (_ORDER.index(row.outcome), row.path))
     return BatchView(run, day, batch, {str(kind): counts[kind] for kind in _ORDER if counts[kind]}, tuple(rows))
 
 
-async def _looked_up(backend: Backend, run: str, day: str, batch: str) -> BatchView:
+async def _view_or_404(backend: Backend, run: str, day: str, batch: str) -> BatchView:
     view = await backend.read(look_up, await backend.store(), run, day, batch)
     if view is None:
         raise HTTPException(

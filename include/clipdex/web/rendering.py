@@ -1,4 +1,4 @@
-"""Pages: templates with every text escaped, and addresses that hold wherever the app is mounted."""
+"""Pages: escaped templates, and URLs relative to the mount path of the app."""
 
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ from fastapi.templating import Jinja2Templates
 def page(
     request: Request, name: str, *, status: int = 200, headers: dict[str, str] | None = None, **context: Any
 ) -> Response:
-    """A page from pages/NAME. Templates have url(route, …), and asked: what the search form was sent with."""
+    """Render pages/NAME. Templates can use url(route, …) and submitted, the values of the search form."""
     return _TEMPLATES.TemplateResponse(request, name, context, status_code=status, headers=headers)
 
 
 def url(request: Request, route: str, **parts: str) -> str:
-    """The path of a route, as a browser asks for it."""
+    """Return the URL path of a route, including the mount path."""
     return f"{request.scope.get('root_path', '')}{request.app.router.url_path_for(route, **parts)}"
 
 
 def route_path(request: Request) -> str:
-    """The path of a request below this app, wherever that is mounted."""
+    """Return the path of a request relative to the mount path."""
     path: str = request.scope["path"]
     return path.removeprefix(request.scope.get("root_path", "")) or "/"
 
@@ -28,12 +28,12 @@ def route_path(request: Request) -> str:
 def _context(request: Request) -> dict[str, Any]:
     return {
         "url": lambda route, **parts: url(request, route, **parts),
-        "asked": {name: request.query_params.get(name, "") for name in ("q", "day")},
+        "submitted": {name: request.query_params.get(name, "") for name in ("q", "day")},
     }
 
 
 def _clock(seconds: float) -> str:
-    """3.46 → 0:03."""
+    """Format seconds as m:ss, such as 3.46 → 0:03."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02d}"
 

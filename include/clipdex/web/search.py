@@ -1,4 +1,4 @@
-"""The search page, the same as JSON, and the posters of the clips."""
+"""Search as a page and as JSON, and the posters of the clips."""
 
 import re
 import time
@@ -16,12 +16,12 @@ from clipdex.web.rendering import page, url
 
 router = APIRouter()
 
-MOST = 60
+MAX_LIMIT = 60
 _POSTER = re.compile(r"posters/[0-9a-f]{2}/([0-9a-f]{64})\.jpg")
 
 
-def _a_day(given: str) -> str:
-    """As the index spells it; a form that is left empty sends ""."""
+def _parse_day(given: str) -> str:
+    """Return the day as YYYY-MM-DD, or "" for an empty form field."""
     try:
         return date.fromisoformat(given).isoformat() if given else ""
     except ValueError:
@@ -29,11 +29,11 @@ def _a_day(given: str) -> str:
 
 
 class SearchQuery(BaseModel):
-    """What a person looks for: q in words, of one day (YYYY-MM-DD) or "" for all, at most so many clips."""
+    """Hold a query: q, words; day, YYYY-MM-DD or "" for all; limit, the maximum number of clips."""
 
     q: Annotated[str, Field(max_length=500)] = ""
-    day: Annotated[str, Field(max_length=10), AfterValidator(_a_day)] = ""
-    limit: Annotated[int, Field(ge=1, le=MOST)] = 12
+    day: Annotated[str, Field(max_length=10), AfterValidator(_parse_day)] = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 12
 
 
 @router.get("/", name="search")
@@ -51,8 +51,8 @@ async def search_page(
         request,
         "search.html",
         question=question,
-        clips=[_shown(request, clip) for clip in found],
-        more=min(2 * question.limit, MOST) if len(found) == question.limit < MOST else None,
+        clips=[_clip_json(request, clip) for clip in found],
+        more=min(2 * question.limit, MAX_LIMIT) if len(found) == question.limit < MAX_LIMIT else None,
         seconds=time.perf_counter() - started,
     )
 
@@ -62,12 +62,12 @@ async def search_json(
     request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()]
 ) -> dict[str, Any]:
     found = await backend.search(question.q, limit=question.limit, day=question.day)
-    return {**question.model_dump(), "clips": [_shown(request, clip) for clip in found]}
+    return {**question.model_dump(), "clips": [_clip_json(request, clip) for clip in found]}
 
 
 @router.get("/posters/{content}.jpg", name="poster")
 async def poster(backend: TheBackend, content: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Response:
-    """By the digest of a clip's content, and by nothing else: no other object of the store has an address here."""
+    """Return a poster by its content digest. No other store object is reachable through this route."""
     store = await backend.store()
     try:
         picture = await backend.read(store.read, poster_path(content))
@@ -77,10 +77,10 @@ async def poster(backend: TheBackend, content: Annotated[str, Path(pattern="^[0-
 
 
 def poster_url(request: Request, key: str) -> str:
-    """Where a browser finds a poster that the store has under a key; "" where that is none."""
+    """Return the URL of a poster by its store key, or "" if the key is not a poster's."""
     known = _POSTER.fullmatch(key)
     return url(request, "poster", content=known[1]) if known else ""
 
 
-def _shown(request: Request, clip: ClipHit) -> dict[str, Any]:
+def _clip_json(request: Request, clip: ClipHit) -> dict[str, Any]:
     return {**asdict(clip), "poster_url": poster_url(request, clip.poster)}

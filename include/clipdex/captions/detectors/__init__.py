@@ -1,8 +1,7 @@
-"""The embedded engine: small detectors on the CPU, their weights inside installed packages, nothing downloaded.
+"""The embedded engine: small CPU detectors with weights from installed packages; nothing is downloaded.
 
-Objects, shapes, text on screen, shots, camera and colours, written as plain sentences that say no more than was found.
-Enough to try everything and to search by objects, colours, movements and words; what a scene means takes a video
-model on a GPU.
+Detects objects, shapes, on-screen text, shots, camera motion and colours, and writes them as plain sentences. Enough to
+try clipdex and to search by objects, colours, movements and text. Scene understanding requires a video model on a GPU.
 """
 
 import asyncio
@@ -10,17 +9,17 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from clipdex.captions.caption import Fingerprint, Gates, Reply, Segment
+from clipdex.captions.caption import CaptionDraft, Fingerprint, Gates, Segment
 from clipdex.captions.detectors import weights
 from clipdex.config import Settings
 from clipdex.video import Prepared, read_proxy
 
-VERSION = 2  # raise it with every change that may change a caption
-_MOST_THREADS = 8  # each holds its own models
+VERSION = 2  # increase it with every change that may change a caption
+_MOST_THREADS = 8  # each loads its own models
 
 
 class Detectors:
-    """The Captioner of this engine. The same proxy always gets the same caption; attempt makes no difference."""
+    """The Captioner of this engine. It is deterministic per proxy and ignores attempt."""
 
     def __init__(self, settings: Settings) -> None:
         self.fingerprint = Fingerprint(
@@ -38,17 +37,17 @@ class Detectors:
     async def check(self) -> None:
         await asyncio.to_thread(weights.verify)
 
-    async def caption(self, clip: Prepared, attempt: int = 1) -> Reply:
+    async def caption(self, clip: Prepared, attempt: int = 1) -> CaptionDraft:
         return await asyncio.get_running_loop().run_in_executor(self._threads, describe, clip)
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
 
-def describe(clip: Prepared) -> Reply:
-    """The caption of one clip, written in this thread."""
+def describe(clip: Prepared) -> CaptionDraft:
+    """Caption one clip in the current thread."""
     weights.verify()
-    # Not at the top: whoever only declares the engine need not have its packages, nor wait for them.
+    # Imported lazily: constructing the engine must not require or load its packages.
     from clipdex.captions.detectors import analysis, samples, sentences
 
     start = time.monotonic()
@@ -56,9 +55,9 @@ def describe(clip: Prepared) -> Reply:
     taken = samples.take(pictures, clip.times)
     shots = analysis.analyze(analysis.models(), taken, clip.info.duration_s)
     segments = tuple(
-        Segment(shot.start_s, shot.end_s, sentences.tell(shot, number)) for number, shot in enumerate(shots)
+        Segment(shot.start_s, shot.end_s, sentences.write(shot, number)) for number, shot in enumerate(shots)
     )
-    return Reply(
+    return CaptionDraft(
         text=" ".join(segment.text for segment in segments), segments=segments, seconds=time.monotonic() - start
     )
 

@@ -1,4 +1,4 @@
-"""Watching a clip: every detector looks at its samples, and what they found is sorted by shot."""
+"""Analysis: run all detectors on a clip's samples and group the results by shot."""
 
 import threading
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from clipdex.captions.detectors.samples import Sample, spread
 from clipdex.captions.detectors.shapes import Region, Shape
 from clipdex.captions.detectors.text import Line, Reader, Words
 
-# How many samples the dear detectors look at, at most, and how many in each shot at least.
+# Samples for the slow detectors: most per clip, fewest per shot.
 _OBJECTS, _OBJECTS_A_SHOT = 16, 3
 _TEXTS, _TEXTS_A_SHOT = 12, 2
-# How far an object must go to be said to move [picture widths]; under a camera that pans, nothing is said.
+# Smallest displacement reported as movement [picture widths]; none is reported for other camera motions.
 _LEAST = {Camera.STILL: 0.1, Camera.MOVING: 0.2, Camera.UNKNOWN: 0.2}
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """What was found between two cuts.
+    """The findings between two cuts.
 
-    start_s, end_s [s from the clip's start]; has_motion: do its pictures differ? None: there is one alone.
+    start_s, end_s [s from the clip's start]; has_motion: whether its pictures differ, None if there is only one.
     """
 
     start_s: float
@@ -42,16 +42,16 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Loaded once a thread; neither of the two may be shared."""
+    """The models of one thread; they are not thread-safe."""
 
     finder: Finder
     reader: Reader
 
 
 def models() -> Models:
-    """Those of this thread, loaded on its first use."""
+    """Return the current thread's models, loaded on first use."""
     if not hasattr(_thread, "models"):
-        # The threads of this process are shared out to clips already.
+        # Clips already run in parallel threads.
         cv2.setNumThreads(1)
         _thread.models = Models(Finder(), Reader())
     loaded: Models = _thread.models
@@ -59,7 +59,7 @@ def models() -> Models:
 
 
 def analyze(models: Models, samples: Sequence[Sample], duration_s: float) -> list[Shot]:
-    """The shots of a clip, in order."""
+    """Return the shots of a clip, in order."""
     steps = motion.between(samples)
     cuts = shots.find(samples, steps)
     sightings = {n: models.finder.find(samples[n].full) for n in spread(cuts, _OBJECTS, _OBJECTS_A_SHOT)}
@@ -105,24 +105,24 @@ def _is_letter(shape: Shape, read: dict[int, list[Line]]) -> bool:
 
 
 def _is_drawn(thing: DetectedObject, shape: Shape) -> bool:
-    """An evenly coloured shape that the detector took for an object."""
+    """Return whether the detector mistook an evenly coloured shape for an object."""
     pairs = [(box, shape.regions[n].box) for n, boxes in thing.boxes.items() if n in shape.regions for box in boxes]
     return bool(pairs) and sum(overlap(box, region) > 0.4 for box, region in pairs) >= 0.5 * len(pairs)
 
 
 def _is_part(shape: Shape, thing: DetectedObject) -> bool:
-    """A window of a car, a shirt: of an object that is told already."""
+    """Return whether the shape is part of a reported object, such as a car window or a shirt."""
     shared = shape.regions.keys() & thing.boxes.keys()
     return any(inside(shape.regions[n].box, box) > 0.7 for n in shared for box in thing.boxes[n])
 
 
 def _has_motion(samples: Sequence[Sample]) -> bool | None:
-    """Does a visible part of the picture change from one sample to the next?"""
+    """Return whether a visible part of the picture changes between samples; None for one sample."""
     if len(samples) < 2:
         return None
     pairs = [*pairwise(samples), (samples[0], samples[-1])]
     changes = [a.grey.astype(np.int16) - b.grey for a, b in pairs]
-    # Light that changes everywhere moves nothing.
+    # A global brightness change is not motion.
     return any(float((np.abs(change - np.median(change)) > 24).mean()) > 0.0005 for change in changes)
 
 

@@ -1,4 +1,4 @@
-"""Colours: the name of one, which ones a picture is made of, and how bright it is."""
+"""Colours: colour names, a picture's main colours, and its brightness."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from clipdex.captions.detectors.samples import Picture
 
 NAMES = ("black", "grey", "white", "red", "orange", "yellow", "green", "turquoise", "blue", "purple", "pink", "brown")
 CHROMATIC = frozenset(NAMES[3:])
-# Where a hue ends, in OpenCV's half degrees.
+# Upper bound of each hue, in OpenCV's half degrees.
 _HUES = (
     (7, "red"), (21, "orange"), (34, "yellow"), (84, "green"), (97, "turquoise"), (129, "blue"), (148, "purple"),
     (171, "pink"), (180, "red"),
@@ -19,11 +19,13 @@ _HUES = (
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """What a shot looks like as a whole.
+    """The colours and brightness of a shot.
 
-    names: colours that make up a good part of it, largest first; brightness: 0 to 255; background: the one colour that
-    its borders have ("dark blue"), or ""; plain: no picture has anything in it; lighter: how much brighter the last
-    picture is than the first.
+    names: main colours, largest share first
+    brightness: mean, 0 to 255
+    background: uniform colour of the borders ("dark blue"), or ""
+    plain: all pictures are one uniform colour
+    lighter: brightness of the last picture minus the first
     """
 
     names: tuple[str, ...]
@@ -39,10 +41,10 @@ def name(rgb: Sequence[float] | np.ndarray) -> str:
 
 
 def labels(picture: Picture) -> np.ndarray:
-    """For every pixel the place of its colour in NAMES."""
+    """Return the index into NAMES per pixel."""
     hue, saturation, value = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV))
     out: np.ndarray = _HUE_LABELS[hue]
-    # What the eye calls by another name when it is dark or pale.
+    # Hues whose name differs when they are dark or pale.
     _paint(out, "green", (hue >= 26) & (hue < 34) & (value < 190))
     _paint(out, "purple", (hue >= 148) & (hue < 158) & (value < 200))
     _paint(out, "brown", (hue >= 5) & (hue < 23) & ((value < 165) | (saturation < 120)))
@@ -56,7 +58,7 @@ def labels(picture: Picture) -> np.ndarray:
 
 
 def palette(pictures: Sequence[Picture]) -> Palette:
-    """Of the small pictures of a shot."""
+    """Return the palette of a shot's small pictures."""
     counts = np.zeros(len(NAMES))
     for picture in pictures:
         counts += np.bincount(labels(picture).ravel(), minlength=len(NAMES))
@@ -75,7 +77,7 @@ def palette(pictures: Sequence[Picture]) -> Palette:
 
 
 def shade(rgb: np.ndarray) -> str:
-    """A colour's name, with light or dark where it is."""
+    """Return a colour's name, with light or dark if it applies."""
     base, high, low = name(rgb), float(np.max(rgb)), float(np.min(rgb))
     if base in ("black", "white", "brown", "pink"):
         return base
@@ -91,7 +93,7 @@ def _border(picture: Picture) -> np.ndarray:
 
 
 def _evenness(pixels: np.ndarray, rgb: np.ndarray) -> float:
-    """The share of pixels that have this colour, more or less."""
+    """Return the share of pixels close to this colour."""
     return float((np.abs(pixels - rgb).max(axis=1) < 20).mean())
 
 

@@ -1,4 +1,4 @@
-"""Motion: corners of a picture are found again in the next one; most of them tell what the camera did."""
+"""Motion: track corners from picture to picture; the motion of most of them is the camera's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _WINDOW, _LEVELS = (15, 15), 4
 
 
 class Camera(StrEnum):
-    """What the camera does during a shot. UNKNOWN: the picture has too little in it to tell."""
+    """The camera motion of a shot. UNKNOWN: too few corners."""
 
     UNKNOWN = "unknown"
     STILL = "still"
@@ -31,10 +31,11 @@ class Camera(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From one sample to the next. A shift is in fractions of the picture's width and height.
+    """The motion between two samples.
 
-    kept: share of the corners that are found again and agree on one movement, None where there are too few to say.
-    shift, zoom: how the background moved, None where it cannot be told.
+    kept: share of the corners that are tracked and fit one motion, None if there are too few
+    shift: of the background [fractions of width and height], None if unknown
+    zoom: scale of the background
     """
 
     kept: float | None
@@ -43,12 +44,12 @@ class Step:
 
 
 def between(samples: Sequence[Sample]) -> list[Step]:
-    """One step for each two neighbours."""
+    """Return one step per pair of consecutive samples."""
     return [_step(a.grey, b.grey) for a, b in pairwise(samples)]
 
 
 def camera(steps: Sequence[Step]) -> Camera:
-    """What the camera did over the steps of one shot."""
+    """Return the camera motion over the steps of one shot."""
     known = [step for step in steps if step.shift is not None]
     if not known or len(known) < 0.6 * len(steps):
         return Camera.UNKNOWN
@@ -62,7 +63,7 @@ def camera(steps: Sequence[Step]) -> Camera:
     along = int(np.abs(total)[1] > np.abs(total)[0])
     if abs(total[along]) < 0.12 or abs(total[along]) < 0.8 * path[along]:
         return Camera.MOVING
-    # The background runs against the camera.
+    # The background moves opposite to the camera.
     return ((Camera.LEFT, Camera.RIGHT), (Camera.UP, Camera.DOWN))[along][int(total[along] < 0)]
 
 
@@ -84,19 +85,19 @@ def _step(before: np.ndarray, after: np.ndarray) -> Step:
     kept = len(background) / len(corners)
     if len(background) < 15 or kept < 0.2 or _covered(background) < 7:
         return Step(kept, None, 1.0)
-    # Taken at the middle: a zoom moves the corner that the matrix speaks of, not the middle.
+    # Measured at the centre: a zoom moves the matrix's origin, the corner, but not the centre.
     middle = matrix @ np.array([*size / 2, 1.0]) - size / 2
     shift = middle / size
     return Step(kept, (float(shift[0]), float(shift[1])), float(np.hypot(*matrix[:, 0])))
 
 
 def _found(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the points lie in the other picture, and which of them are there at all."""
-    # The stubs know no call without the points to start from.
+    """Return the points in the other picture, and which of them were found."""
+    # The type stubs require initial points.
     there, status, _ = cv2.calcOpticalFlowPyrLK(before, after, points, points.copy(), winSize=_WINDOW, maxLevel=_LEVELS)
     return np.asarray(there), np.asarray(status)[:, 0] > 0
 
 
 def _covered(points: np.ndarray) -> int:
-    """In how many of twelve cells of the picture there is a point: a lone thing in the middle is no background."""
+    """Count the cells, of twelve, that contain a point. A single object in the middle is not the background."""
     return len({(int(x * _CELLS[0]), int(y * _CELLS[1])) for x, y in points})

@@ -1,4 +1,4 @@
-"""Objects: an SSD of COCO's classes finds them in one picture; agreement between pictures says what to believe."""
+"""Objects: an SSD detects COCO classes per picture; agreement between pictures decides which are reported."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from clipdex.captions.detectors.samples import Picture, Sample
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom [fractions of width and height]
 
-# The classes by their number in COCO, from 1; "" where it has none.
+# Class names by COCO number, from 1; "" for unused numbers.
 COCO = (
     "", "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
     "fire hydrant", "", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
@@ -29,7 +29,7 @@ ANIMALS = frozenset(COCO[16:26])
 VEHICLES = frozenset(("car", "bus", "train", "truck", "boat", "airplane"))
 RIDDEN = frozenset(("bicycle", "motorcycle", "horse", "skateboard", "surfboard", "snowboard", "skis"))
 WORN = frozenset(("tie", "backpack", "handbag", "umbrella", "suitcase", "tennis racket", "baseball bat"))
-# What the detector is good at. It takes whatever it never saw for a vase, a kite or a cup.
+# Reliable classes. The detector labels unknown objects vase, kite or cup.
 _RELIABLE = ANIMALS | VEHICLES | {"person", "bicycle", "motorcycle"}
 _FAMILIES = {"animal": ANIMALS, "vehicle": VEHICLES, "two-wheeler": frozenset(("bicycle", "motorcycle"))}
 _SEEN, _WEAK = 0.5, 0.38
@@ -37,7 +37,7 @@ _SEEN, _WEAK = 0.5, 0.38
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One object in one picture, as the detector says."""
+    """One detection in one picture."""
 
     label: str
     score: float
@@ -48,9 +48,12 @@ class Sighting:
 class DetectedObject:
     """Objects of one name in one shot.
 
-    count: how many at once; more: one picture shows more of them, and no other confirms it; sure: else it is to be
-    hedged; times: of the pictures that show one [s]; moved: how it went, where there is one and it is clear; boxes: by
-    sample number, the surest first.
+    count: most at once, confirmed by two pictures
+    more: a single picture shows more
+    sure: False for an uncertain detection, which the caption hedges
+    times: of the pictures that show one [s]
+    moved: movement of a single object, if it is clear
+    boxes: by sample number, highest score first
     """
 
     name: str
@@ -63,13 +66,13 @@ class DetectedObject:
 
 
 class Finder:
-    """The detector, on one thread. Not to be shared between threads."""
+    """The detector. Not thread-safe."""
 
     def __init__(self) -> None:
         self._net = cv2.dnn.readNetFromTensorflow(str(weights.OBJECTS.path()), str(weights.OBJECTS_GRAPH.path()))
 
     def find(self, picture: Picture) -> list[Sighting]:
-        """What one picture shows, the surest first; of two that lie on each other the surer one."""
+        """Return the detections in one picture, highest score first, without overlapping duplicates."""
         self._net.setInput(cv2.dnn.blobFromImage(picture, size=(300, 300)))
         rows = self._net.forward().reshape(-1, 7)
         found: list[Sighting] = []
@@ -87,10 +90,10 @@ class Finder:
 def judge(
     samples: Sequence[Sample], found: Mapping[int, Sequence[Sighting]], least: float | None
 ) -> list[DetectedObject]:
-    """What a shot shows, people first.
+    """Return the objects of a shot, people first.
 
-    found: by the number of the sample in the shot, for those that were looked at; least: the change of place that is
-    a movement [picture widths], None where the camera moves too much to tell.
+    found: detections by sample number in the shot
+    least: smallest displacement that counts as movement [picture widths], None while the camera pans
     """
     names = _names(found)
     seen: dict[str, dict[int, list[Sighting]]] = defaultdict(lambda: defaultdict(list))
@@ -100,32 +103,34 @@ def judge(
     people = {number: [s.box for s in sightings] for number, sightings in seen.get("person", {}).items()}
     things = []
     for name, by_number in seen.items():
-        believed = _believed(name, by_number, people)
-        if believed is not None:
-            things.append(_thing(name, believed, by_number, samples, least))
+        sure = _is_sure(name, by_number, people)
+        if sure is not None:
+            things.append(_thing(name, sure, by_number, samples, least))
     return sorted(things, key=lambda thing: (thing.name != "person", not thing.sure, -thing.count, thing.name))
 
 
 def rides(person: DetectedObject, other: DetectedObject) -> bool:
-    """Does a person sit or stand on the other thing in a picture that shows both: over it, and reaching well above?"""
+    """Return whether a person sits or stands on the other object in a picture that shows both."""
     shared = person.boxes.keys() & other.boxes.keys()
     return any(_mounted(body, mount) for n in shared for body in person.boxes[n] for mount in other.boxes[n])
 
 
 def overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
+    """Return the intersection over union."""
     both = _area(_common(one, other))
     return both / max(_area(one) + _area(other) - both, 1e-9)
 
 
 def inside(one: Box, other: Box) -> float:
-    """The share of one that lies in the other."""
+    """Return the share of one's area inside the other."""
     return _area(_common(one, other)) / max(_area(one), 1e-9)
 
 
 def _names(found: Mapping[int, Sequence[Sighting]]) -> dict[str, str]:
-    """What each label is called in this shot: where two of a family are seen in one place, one of them is wrong, and
-    it is called by the leader's name, or by the family's where none leads."""
+    """Return the reported name per label in this shot.
+
+    If labels of one family compete for one place, use the label with a clear majority, else the family name.
+    """
     weight: dict[str, float] = defaultdict(float)
     for sightings in found.values():
         for sighting in sightings:
@@ -145,15 +150,15 @@ def _names(found: Mapping[int, Sequence[Sighting]]) -> dict[str, str]:
 
 
 def _confused(found: Mapping[int, Sequence[Sighting]], one: str, other: str) -> bool:
-    """Is there a place that is called one in one picture and the other in another?"""
+    """Return whether one place has both labels, in the same or in different pictures."""
     boxes = {
         label: [s.box for sightings in found.values() for s in sightings if s.label == label] for label in (one, other)
     }
     return any(overlap(a, b) > 0.5 for a in boxes[one] for b in boxes[other])
 
 
-def _believed(name: str, seen: Mapping[int, Sequence[Sighting]], people: Mapping[int, Sequence[Box]]) -> bool | None:
-    """True where it can be said plainly, False where it must be hedged, None where it is not to be said."""
+def _is_sure(name: str, seen: Mapping[int, Sequence[Sighting]], people: Mapping[int, Sequence[Box]]) -> bool | None:
+    """Return True for a certain object, False for an uncertain one to hedge, None for one to drop."""
     tops = [max(s.score for s in sightings) for sightings in seen.values()]
     clear = sum(top >= _SEEN for top in tops)
     mean = float(np.mean(tops))
@@ -166,7 +171,7 @@ def _believed(name: str, seen: Mapping[int, Sequence[Sighting]], people: Mapping
             return True
         if max(tops) >= 0.58:
             return False
-        # One look is not much, but somebody on top of it speaks for it.
+        # A single detection is accepted, hedged, if a person rides it.
         ridden = name in RIDDEN and any(
             s.score >= _SEEN and _mounted(body, s.box) for n in seen for s in seen[n] for body in people.get(n, ())
         )
@@ -197,14 +202,14 @@ def _thing(
 
 
 def _moved(boxes: Mapping[int, Sequence[Box]], samples: Sequence[Sample], least: float) -> Movement | None:
-    """How the one object went. Boxes shake by themselves: what it left must have changed more than what is around."""
+    """Return a single object's movement. Boxes jitter: the places it left must change more than their surroundings."""
     numbers = sorted(boxes)
     track = [boxes[number][0] for number in numbers]
-    if len(track) < 2 or not _stirred(samples[numbers[0]], samples[numbers[-1]], track[0], track[-1]):
+    if len(track) < 2 or not _has_changed(samples[numbers[0]], samples[numbers[-1]], track[0], track[-1]):
         return None
     x = [(box[0] + box[2]) / 2 for box in track]
     y = [(box[1] + box[3]) / 2 * samples[0].aspect for box in track]
-    # What touches the border is cut there by one amount now and another then: its middle says little along that side.
+    # The picture's border clips boxes by varying amounts, so their centres are unreliable along that side.
     if any(box[1] < 0.03 or box[3] > 0.97 for box in track) or np.ptp(y) < 0.6 * np.ptp(x):
         y = [y[0]] * len(y)
     if all(box[0] < 0.03 or box[2] > 0.97 for box in track):
@@ -214,7 +219,7 @@ def _moved(boxes: Mapping[int, Sequence[Box]], samples: Sequence[Sample], least:
     return moved if moved and moved.straight else None
 
 
-def _stirred(first: Sample, last: Sample, start: Box, end: Box) -> bool:
+def _has_changed(first: Sample, last: Sample, start: Box, end: Box) -> bool:
     change = np.abs(first.grey.astype(np.int16) - last.grey)
     height, width = change.shape
     around = np.ones(change.shape, bool)
@@ -228,7 +233,7 @@ def _stirred(first: Sample, last: Sample, start: Box, end: Box) -> bool:
 
 
 def _rivals(name: str, box: Box, other: Sighting) -> bool:
-    """The same object twice: much the same box, or for one name a box within another."""
+    """Return whether both are the same object: similar boxes, or nested boxes of one name."""
     nested = max(inside(box, other.box), inside(other.box, box)) > 0.8
     return overlap(box, other.box) > 0.55 or (name == other.label and nested)
 

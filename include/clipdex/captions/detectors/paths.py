@@ -1,4 +1,4 @@
-"""Paths: where something was at which time, and which movement that is in words."""
+"""Paths: describe a sequence of positions as a movement in words."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,12 @@ _STRAIGHT = 0.93
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """How something moved, as said after "moves".
+    """A movement, worded to follow "moves".
 
-    words: "from left to right"; speed: "quickly", "slowly" or ""; straight: without a turn; start_s, end_s [s from the
-    clip's start].
+    words: "from left to right"
+    speed: "quickly", "slowly" or ""
+    straight: without a turn
+    start_s, end_s [s from the clip's start]
     """
 
     words: str
@@ -27,7 +29,7 @@ class Movement:
 
 
 def movement(points: Sequence[Point], least: float) -> Movement | None:
-    """None where it went less far than least [picture widths]."""
+    """Return the movement along the points, or None if its reach is below least [picture widths]."""
     legs = _legs(points)
     length = sum(_distance(a, b) for a, b in pairwise(legs))
     reach = max(_distance(a, b) for a in legs for b in legs)
@@ -41,7 +43,7 @@ def movement(points: Sequence[Point], least: float) -> Movement | None:
 
 
 def heading(dx: float, dy: float) -> str:
-    """One of eight directions, as after "moves"; y grows downwards."""
+    """Return one of eight directions, worded to follow "moves"; y points down."""
     eighth = round(math.atan2(-dy, dx) / (math.pi / 4)) % 8
     return (
         "to the right", "diagonally up to the right", "upwards", "diagonally up to the left",
@@ -87,7 +89,7 @@ def _opposite(way: str, other: str) -> bool:
 
 
 def _turned(legs: Sequence[Point]) -> float:
-    """The sum of the turns between the legs [rad], clockwise positive, since y grows downwards."""
+    """Return the sum of the turns between the legs [rad], clockwise positive, since y points down."""
     ways = [math.atan2(b[2] - a[2], b[1] - a[1]) for a, b in pairwise(legs)]
     turns = [(b - a + math.pi) % (2 * math.pi) - math.pi for a, b in pairwise(ways)]
     return sum(turns)
@@ -100,7 +102,7 @@ def _speed(widths_per_s: float) -> str:
 
 
 def _legs(points: Sequence[Point]) -> list[Point]:
-    """Without what lies within a small distance of the straight way (Ramer, Douglas and Peucker)."""
+    """Simplify a path: drop points close to the straight line (Ramer-Douglas-Peucker)."""
     first, last = points[0], points[-1]
     if len(points) < 3:
         return [first, last]

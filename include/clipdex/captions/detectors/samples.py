@@ -1,4 +1,4 @@
-"""Samples: the pictures of a clip that every detector looks at, each made small once."""
+"""Samples: the pictures of a clip for all detectors, each downscaled once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,10 @@ _SIDE = 256
 class Sample:
     """One picture of a clip.
 
-    time_s [s from the clip's start]; full: RGB as it came; small: RGB with a long side of at most 256 pixels;
-    grey: the same without colour.
+    time_s [s from the clip's start]
+    full: RGB in proxy size
+    small: RGB with a long side of at most 256 pixels
+    grey: small in greyscale
     """
 
     time_s: float
@@ -25,7 +27,7 @@ class Sample:
 
     @property
     def aspect(self) -> float:
-        """Height over width."""
+        """Return height / width."""
         return float(self.full.shape[0] / self.full.shape[1])
 
 
@@ -38,7 +40,7 @@ def take(pictures: Iterable[Picture], times: Iterable[float]) -> list[Sample]:
 
 
 def shrunk(picture: Picture, side: int) -> Picture:
-    """With a long side of at most so many pixels."""
+    """Downscale a picture to a long side of at most side pixels."""
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
@@ -49,8 +51,11 @@ def shrunk(picture: Picture, side: int) -> Picture:
 
 
 def spread(shots: Sequence[range], budget: int, least: int) -> list[int]:
-    """Which samples to look at when looking is dear: evenly in each shot, least in each (or all it has), and more of
-    the longer ones up to the budget; where there are many shots, fewer in each."""
+    """Return sample numbers for a slow detector, evenly spaced in each shot.
+
+    Each shot gets least samples (or all it has); longer shots get more, up to budget in total. With many shots, each
+    gets fewer than least.
+    """
     least = max(1, min(least, budget // len(shots)))
     counts = [min(least, len(shot)) for shot in shots]
     while sum(counts) < min(budget, sum(map(len, shots))):

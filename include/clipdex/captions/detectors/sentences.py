@@ -1,4 +1,4 @@
-"""Sentences: what was found in a shot, said plainly, hedged where it is not sure, and nothing besides."""
+"""Sentences: write the findings of a shot as plain text, with hedges for uncertain ones."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ _PLURALS = {
     "toothbrush": "toothbrushes", "wine glass": "wine glasses", "bench": "benches", "sandwich": "sandwiches",
     "scissors": "scissors",
 }  # fmt: skip
-_LINES = 6  # of text that are quoted
-_SHORTLY = 0.6  # seconds at either end of a shot that are not worth a time
+_LINES = 6  # most quoted lines of text
+_SHORTLY = 0.6  # tolerance at either end of a shot below which no time is given [s]
 
 
-def tell(shot: Shot, number: int) -> str:
-    """A shot in words. number: of the shot in its clip, since neighbours are worded differently."""
+def write(shot: Shot, number: int) -> str:
+    """Return a shot's description. number: of the shot in its clip; it varies the wording."""
     opening = [_opening(shot), *_camera(shot, number)]
     rest = [*_thing_movements(shot), *_other_shapes(shot), *_texts(shot, number), *_look(shot, number)]
     sentences = ["; ".join(opening), *(part[0].upper() + part[1:] for part in rest)]
@@ -28,7 +28,7 @@ def tell(shot: Shot, number: int) -> str:
 
 
 def _opening(shot: Shot) -> str:
-    """The most telling thing that was found."""
+    """Return the most important finding."""
     if shot.things:
         return _listed(_nouns(shot.things))
     ground = f"; the background is {shot.palette.background}" if shot.palette.background else ""
@@ -46,7 +46,7 @@ def _opening(shot: Shot) -> str:
 
 
 def _nouns(things: Sequence[DetectedObject]) -> list[str]:
-    """Things as they are listed, with what people ride or wear beside them."""
+    """Return the listed nouns; people first, with the objects they ride or wear."""
     people = next((thing for thing in things if thing.name == "person"), None)
     nouns = []
     used: set[str] = {"person"} if people else set()
@@ -112,15 +112,15 @@ def _is_followed(thing: DetectedObject, shot: Shot) -> bool:
 
 
 def _thing_movements(shot: Shot) -> list[str]:
-    told = [f"the {thing.name} {_moves(thing.moved, shot)}" for thing in shot.things if thing.moved]
+    sentences = [f"the {thing.name} {_moves(thing.moved, shot)}" for thing in shot.things if thing.moved]
     rest: dict[str, list[DetectedObject]] = {}
     for thing in shot.things:
         if thing.sure and not thing.moved and (when := _when(thing.times[0], thing.times[-1], shot)):
             rest.setdefault(when, []).append(thing)
     for when, things in rest.items():
         several = len(things) > 1 or things[0].count > 1
-        told.append(f"the {_listed([_bare(thing) for thing in things])} {'are' if several else 'is'} seen {when}")
-    return told
+        sentences.append(f"the {_listed([_bare(thing) for thing in things])} {'are' if several else 'is'} seen {when}")
+    return sentences
 
 
 def _other_shapes(shot: Shot) -> list[str]:
@@ -145,13 +145,15 @@ def _moves(moved: Movement, shot: Shot) -> str:
 
 
 def _texts(shot: Shot, number: int) -> list[str]:
-    told = []
+    sentences = []
     if shot.words and (shot.things or shot.shapes):
-        told.append((f"text on screen: {_quotes(shot.words)}", f"the text reads {_quotes(shot.words)}")[number % 2])
+        sentences.append(
+            (f"text on screen: {_quotes(shot.words)}", f"the text reads {_quotes(shot.words)}")[number % 2]
+        )
     for words in shot.words[:_LINES]:
         if words.moved:
-            told.append(f'the text "{words.text}" {_moves(words.moved, shot)}')
-    return told
+            sentences.append(f'the text "{words.text}" {_moves(words.moved, shot)}')
+    return sentences
 
 
 def _quotes(words: Sequence[Words]) -> str:
@@ -159,23 +161,23 @@ def _quotes(words: Sequence[Words]) -> str:
 
 
 def _look(shot: Shot, number: int) -> list[str]:
-    """Light and colours, but for the one colour that the opening has named."""
+    """Return light and colours, except a colour that the opening names."""
     palette = shot.palette
-    told = []
+    sentences = []
     fixed = shot.camera in (Camera.STILL, Camera.UNKNOWN)
     named = palette.plain or (palette.background and not shot.things and (shot.shapes or shot.words))
     if not named and palette.names:
         colours = " and ".join(palette.names[:2])
-        told.append((f"the picture is mostly {colours}", f"mostly {colours} in colour")[number % 2])
+        sentences.append((f"the picture is mostly {colours}", f"mostly {colours} in colour")[number % 2])
     if fixed and abs(palette.lighter) > 40:
-        told.append(f"the picture gets {'brighter' if palette.lighter > 0 else 'darker'}")
+        sentences.append(f"the picture gets {'brighter' if palette.lighter > 0 else 'darker'}")
     elif not named and (palette.brightness < 65 or palette.brightness > 185):
-        told.append(f"it is {'dark' if palette.brightness < 65 else 'bright'}")
-    return told
+        sentences.append(f"it is {'dark' if palette.brightness < 65 else 'bright'}")
+    return sentences
 
 
 def _when(start_s: float, end_s: float, shot: Shot) -> str:
-    """Said only where it is not the whole shot, give or take a sample."""
+    """Return the time range in words; "" if it is nearly the whole shot."""
     if start_s - shot.start_s <= _SHORTLY and shot.end_s - end_s <= 2 * _SHORTLY:
         return ""
     if end_s - start_s < 0.05:

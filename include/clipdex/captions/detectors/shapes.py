@@ -1,4 +1,4 @@
-"""Shapes: regions of one even colour bounded by edges, named where their outline says so clearly, and followed."""
+"""Shapes: uniformly coloured regions bounded by edges, classified by outline and tracked through a shot."""
 
 import math
 from collections import Counter
@@ -14,22 +14,26 @@ from clipdex.captions.detectors.paths import Movement, Point, movement
 from clipdex.captions.detectors.samples import Picture, Sample, shrunk
 
 _SIDE = 480
-_EDGE = 14  # difference to a neighbouring pixel, of 255, that ends a region
+_EDGE = 14  # difference between adjacent pixels, of 255, that ends a region
 _SMALLEST, _LARGEST = 0.0006, 0.4  # of the picture's area
-_MOST = 40  # regions of a picture that are worth following: the largest
-_TOLD = 5  # of a shot
-_WINDING = 5  # places that a way with turns must be known by: fewer may be two things
-_COARSE = 900  # pixels of an outline's area
+_MOST = 40  # largest regions tracked per picture
+_REPORTED = 5  # most shapes per shot
+_WINDING = 5  # fewest positions of a path with turns: fewer may be two objects
+_COARSE = 900  # outline area below which it is smoothed [pixels]
 _BORDER = 0.012
-_MOVED = 0.05  # picture widths; less is not told
+_MOVED = 0.05  # smallest reported displacement [picture widths]
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A region of one even colour in one picture.
+    """A uniformly coloured region in one picture.
 
-    kind: "circle", "square", ... or ""; rgb: its colour; area: of the picture's; x, y: its middle [picture widths];
-    box: left, top, right, bottom [fractions of width and height]; cut: it touches the picture's border.
+    kind: "circle", "square", ... or ""
+    rgb: its colour
+    area: fraction of the picture's area
+    x, y: its centre [picture widths]
+    box: left, top, right, bottom [fractions of width and height]
+    cut: whether it touches the picture's border
     """
 
     kind: str
@@ -43,11 +47,16 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A region followed through a shot.
+    """A region tracked through a shot.
 
-    kind as most pictures show it, or ""; sure: share of the pictures that show that kind; colour: a name; area: its
-    median share of the picture; growth: last area over first; path: against the background; moved: how it went, where
-    it did and the place it left shows something else; regions by sample number.
+    kind: the most frequent kind, or ""
+    sure: share of the pictures with that kind
+    colour: its name
+    area: median fraction of the picture's area
+    growth: last area / first area
+    path: relative to the background
+    moved: its movement, if the places it left show another colour
+    regions: by sample number
     """
 
     kind: str
@@ -61,7 +70,7 @@ class Shape:
 
 
 def find(picture: Picture) -> list[Region]:
-    """The regions of one picture, largest first."""
+    """Return the regions of one picture, largest first."""
     picture = cv2.medianBlur(shrunk(picture, _SIDE), 3)
     height, width = picture.shape[:2]
     if min(height, width) < 32:
@@ -79,16 +88,16 @@ def find(picture: Picture) -> list[Region]:
 
 
 def notable(shapes: Sequence[Shape], samples: Sequence[Sample]) -> list[Shape]:
-    """Those of a shot that a viewer would name: what moves, and what stands still in a clear form and colour."""
+    """Return the shapes worth reporting: moving ones, and still ones of a clear form and colour."""
     crowd = float(np.median([sum(n in shape.regions for shape in shapes) for n in range(len(samples))]))
-    told = [
+    reported = [
         shape for shape in shapes if _moves_clearly(shape, len(samples), crowd) or _stands_clearly(shape, len(samples))
     ]
-    return sorted(told, key=lambda shape: (shape.moved is None, -shape.area))[:_TOLD]
+    return sorted(reported, key=lambda shape: (shape.moved is None, -shape.area))[:_REPORTED]
 
 
 def follow(samples: Sequence[Sample], steps: Sequence[Step], regions: Sequence[list[Region]]) -> list[Shape]:
-    """Regions of the samples of one shot, linked where colour, size and place say that they are the same thing."""
+    """Track regions through the samples of one shot by colour, size and position."""
     tracks: list[dict[int, Region]] = []
     for number, found in enumerate(regions):
         alive = [track for track in tracks if number - max(track) <= 2]
@@ -103,7 +112,7 @@ def follow(samples: Sequence[Sample], steps: Sequence[Step], regions: Sequence[l
 
 
 def _moves_clearly(shape: Shape, samples: int, crowd: float) -> bool:
-    """Among many regions of a real picture only what keeps a clear outline can be told from its neighbours."""
+    """Return whether a shape moves reliably. In crowded pictures only clear outlines can be tracked."""
     if shape.moved is None or len(shape.regions) < min(3, samples):
         return False
     if shape.kind and shape.sure >= 0.6:
@@ -118,7 +127,7 @@ def _stands_clearly(shape: Shape, samples: int) -> bool:
 
 
 def _steepness(picture: Picture) -> np.ndarray:
-    """Largest difference to the next pixels, over all channels: high on edges."""
+    """Return the largest difference to adjacent pixels over all channels; high on edges."""
     signed = picture.astype(np.int16)
     steep = np.zeros(picture.shape[:2], np.int16)
     across = np.abs(signed[:, 2:] - signed[:, :-2]).max(axis=2)
@@ -133,7 +142,7 @@ def _region(picture: Picture, marks: np.ndarray, number: int, stats: np.ndarray)
     left, top, wide, high = (int(v) for v in stats[:4])
     if wide > 0.95 * width and high > 0.95 * height:
         return None
-    # Edges are wide: what lies just outside belongs to the region too.
+    # Edges are wide: pixels just outside belong to the region too.
     pad = 3
     x0, y0, x1, y1 = max(0, left - pad), max(0, top - pad), min(width, left + wide + pad), min(height, top + high + pad)
     mask = (marks[y0:y1, x0:x1] == number).astype(np.uint8)
@@ -177,7 +186,7 @@ def _kind(outline: np.ndarray) -> str:
 
 
 def _smoothed(outline: np.ndarray) -> np.ndarray:
-    """A small outline is all stairs: the same four times as large without them."""
+    """Return a small outline four times as large, without its pixel steps."""
     _, _, wide, high = cv2.boundingRect(outline)
     mask = np.zeros((high + 8, wide + 8), np.uint8)
     cv2.drawContours(mask, [outline - outline.min(axis=(0, 1)) + 4], -1, 255, cv2.FILLED)
@@ -189,7 +198,7 @@ def _smoothed(outline: np.ndarray) -> np.ndarray:
 def _pairs(
     tracks: Sequence[dict[int, Region]], found: Sequence[Region], number: int
 ) -> Iterable[tuple[dict[int, Region], int]]:
-    """Tracks with regions that may go on with them, the likeliest first."""
+    """Return candidate pairs of tracks and region numbers, best first."""
     if not tracks or not found:
         return []
     rgb = np.array([region.rgb for region in found])
@@ -202,7 +211,7 @@ def _pairs(
         unlike = np.abs(rgb - last.rgb).max(axis=1)
         change = np.abs(np.log(areas / last.area))
         far = np.linalg.norm(places - _expected(track, number), axis=1)
-        if len(track) > 2:  # known well enough to be believed when it turns back
+        if len(track) > 2:  # long enough to accept a reversal
             far = np.minimum(far, np.linalg.norm(places - (last.x, last.y), axis=1))
         most = np.where(cuts | last.cut, 1.8, 0.6)
         for n in np.flatnonzero((unlike < 28) & (change < most) & (far < 0.4)):
@@ -211,7 +220,7 @@ def _pairs(
 
 
 def _expected(track: dict[int, Region], number: int) -> tuple[float, float]:
-    """Where a thing will be if it goes on as it went."""
+    """Extrapolate a track's position to a sample number."""
     seen = sorted(track)
     last = track[seen[-1]]
     if len(seen) == 1:
@@ -222,7 +231,7 @@ def _expected(track: dict[int, Region], number: int) -> tuple[float, float]:
 
 
 def _drift(steps: Sequence[Step], aspect: float) -> list[tuple[float, float]]:
-    """How far the background has moved since the first sample [picture widths]."""
+    """Return the background's displacement since the first sample [picture widths]."""
     drift = [(0.0, 0.0)]
     for step in steps:
         dx, dy = step.shift or (0.0, 0.0)
@@ -252,7 +261,7 @@ def _shape(track: dict[int, Region], samples: Sequence[Sample], drift: Sequence[
 
 
 def _left_its_places(track: dict[int, Region], samples: Sequence[Sample]) -> bool:
-    """Where it was, does another colour show when it is elsewhere? Else two things that stand were taken for one."""
+    """Return whether the places a region left show another colour; otherwise the track joins two still objects."""
     checked = left = 0
     for n, region in track.items():
         size = math.sqrt(region.area * samples[n].aspect)

@@ -1,4 +1,4 @@
-"""Shots: PySceneDetect says where the picture jumps; where enough of the picture goes on, it is no cut."""
+"""Shots: PySceneDetect proposes cuts; those with enough tracked motion across them are dropped."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,17 +10,17 @@ from scenedetect.detectors import ContentDetector
 from clipdex.captions.detectors.motion import Step
 from clipdex.captions.detectors.samples import Sample
 
-# Samples lie half a second apart, so that content changes within a shot too: propose more, and let motion decide.
+# Samples are half a second apart, so content changes within a shot too: propose more cuts and confirm by motion.
 _CONTENT = 20.0
-# Where the picture has too few corners to tell, only a jump that PySceneDetect calls a cut by default is one.
+# With too few corners to track, use PySceneDetect's default threshold.
 _CONTENT_ALONE = 27.0
 _KEPT = 0.05
-# Above this share of cuts among the steps it is flicker or noise: no shot of it would hold two pictures.
+# A larger share of cuts among the steps is flicker or noise.
 _FLICKER = 0.7
 
 
 def find(samples: Sequence[Sample], steps: Sequence[Step]) -> list[range]:
-    """The samples of each shot, in order."""
+    """Return the sample numbers of each shot, in order."""
     likely, sure = _jumps(samples, _CONTENT), _jumps(samples, _CONTENT_ALONE)
     cuts = []
     for number, step in enumerate(steps, start=1):

@@ -1,4 +1,4 @@
-"""Text on screen: lines read by rapidocr, kept where it is sure of them, and told once a shot."""
+"""On-screen text: lines read by rapidocr with high confidence, once per shot."""
 
 import difflib
 import unicodedata
@@ -13,7 +13,7 @@ from clipdex.captions.detectors import weights
 from clipdex.captions.detectors.paths import Movement, movement
 from clipdex.captions.detectors.samples import Picture, Sample, shrunk
 
-_SIDE = 640  # of the picture that is read: more costs time in proportion and finds little more
+_SIDE = 640  # long side for OCR [pixels]: more takes longer and finds little more
 _SURE = 0.9
 _ALIKE = 0.7
 _MOVED = 0.08  # picture widths
@@ -31,9 +31,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A line of text of a shot, as it was read best.
+    """A line of text of a shot, in its best reading.
 
-    times: of the pictures in which it was read [s]; moved: how it went over the picture, if it did.
+    times: of the pictures in which it was read [s]; moved: its movement, if any.
     """
 
     text: str
@@ -42,7 +42,7 @@ class Words:
 
 
 class Reader:
-    """rapidocr with the models inside its wheel, on one thread. Not to be shared between threads."""
+    """rapidocr with the models of its wheel. Not thread-safe."""
 
     def __init__(self) -> None:
         self._ocr = RapidOCR(
@@ -52,7 +52,7 @@ class Reader:
                 "Global.text_score": _SURE,
                 "Det.limit_side_len": _SIDE,
                 "Det.limit_type": "max",
-                # A path of its own for each: rapidocr downloads what it is not given.
+                # Set every path: rapidocr downloads models without one.
                 "Det.model_path": str(weights.TEXT_PLACES.path()),
                 "Rec.model_path": str(weights.TEXT_LINES.path()),
                 "EngineConfig.onnxruntime.intra_op_num_threads": 1,
@@ -61,7 +61,7 @@ class Reader:
         )
 
     def read(self, picture: Picture) -> list[Line]:
-        """The lines of one picture from top to bottom."""
+        """Return the lines of one picture from top to bottom."""
         small = shrunk(picture, _SIDE)
         height, width = small.shape[:2]
         if min(height, width) < 24 or not _may_hold_text(small):
@@ -78,7 +78,7 @@ class Reader:
 
 
 def gather(samples: Sequence[Sample], read: Sequence[list[Line]]) -> list[Words]:
-    """What the samples of a shot say, each line once."""
+    """Merge the lines of a shot's samples; return each line once."""
     groups: list[list[tuple[Sample, Line]]] = []
     for sample, lines in zip(samples, read, strict=True):
         for line in lines:
@@ -94,7 +94,7 @@ def gather(samples: Sequence[Sample], read: Sequence[list[Line]]) -> list[Words]
 
 
 def _may_hold_text(picture: Picture) -> bool:
-    """Two letters make at least four edges in several rows; reading costs a hundred times more than counting those."""
+    """Return whether rows have enough edges for two letters; OCR costs a hundred times more than this check."""
     grey = picture[:, :, :3].max(axis=2).astype(np.int16)
     edges = np.abs(grey[:, 2:] - grey[:, :-2]) > 30
     starts = (edges[:, 1:] & ~edges[:, :-1]).sum(axis=1)
@@ -108,7 +108,7 @@ def _same(group: Sequence[tuple[Sample, Line]], line: Line) -> bool:
 
 
 def _credible(lines: Sequence[Line]) -> bool:
-    """Shapes of buildings and grass are read as a letter or two now and then; words are not made up."""
+    """Return whether a line is real text. Buildings and grass can be misread as one or two letters, not as words."""
     best = max(lines, key=lambda line: line.score)
     plain = _plain(best.text)
     twice = len(lines) >= 2
@@ -120,7 +120,7 @@ def _credible(lines: Sequence[Line]) -> bool:
 
 
 def _is_piece(group: Sequence[tuple[Sample, Line]], whole: Sequence[str]) -> bool:
-    """Words cut by the border of the picture, that are seen whole in another one."""
+    """Return whether the picture's border cuts the line in all pictures and its complete form was read elsewhere."""
     cut = [_plain(line.text) for _, line in group if _cut(line)]
     begins = {text[:2] for text in whole} | {text[-2:] for text in whole}
     return len(cut) == len(group) and any(text[:2] in begins or text[-2:] in begins for text in cut)
@@ -139,7 +139,7 @@ def _words(group: Sequence[tuple[Sample, Line]]) -> Words:
         for sample, line in group
         if len(_plain(line.text)) >= 0.9 * longest
     ]
-    # What the picture's border cuts is quoted as a part.
+    # Mark text that the picture's border cuts.
     text = "…" * (best.box[0] < _EDGE) + best.text + "…" * (best.box[2] > 1 - _EDGE)
     return Words(text, tuple(sample.time_s for sample, _ in group), movement(path, _MOVED) if len(path) > 1 else None)
 

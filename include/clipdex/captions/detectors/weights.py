@@ -1,4 +1,4 @@
-"""The files that the detectors read, each inside an installed package, and what they must be."""
+"""Weights: the detectors' model files in installed packages, and their expected digests."""
 
 import functools
 import hashlib
@@ -14,14 +14,14 @@ _MODULES = ("cv2", "onnxruntime", "scenedetect")
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One file: the module it lies in, its path there, its sha256 (hex)."""
+    """One file: its module, its path in the module, its sha256 (hex)."""
 
     module: str
     file: str
     sha256: str
 
     def path(self) -> Path:
-        """Raises ConfigurationError where the package is not installed."""
+        """Return the file's path. Raises ConfigurationError if the package is not installed."""
         spec = importlib.util.find_spec(self.module)
         if spec is None or not spec.submodule_search_locations:
             raise ConfigurationError(f"engine detectors: package {self.module} is not installed; run: {INSTALL}")
@@ -52,13 +52,13 @@ ALL = (OBJECTS, OBJECTS_GRAPH, TEXT_PLACES, TEXT_LINES)
 
 
 def identity(version: int) -> str:
-    """Names what writes a caption: the version of the code around the detectors, and a digest of their files."""
+    """Return the engine's identity: the version of the code and a digest of the model files."""
     digests = hashlib.sha256("".join(weights.sha256 for weights in ALL).encode())
     return f"detectors-{version}-{digests.hexdigest()[:12]}"
 
 
 def verify() -> None:
-    """Is everything here, and what the identity says? Raises ConfigurationError. Files are read once a process."""
+    """Check packages and file digests. Raises ConfigurationError. Files are read once per process."""
     missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigurationError(f"engine detectors: {', '.join(missing)} not installed; run: {INSTALL}")

@@ -1,7 +1,9 @@
 """Engines over HTTP: a model behind one gateway or several nodes.
 
-model          requests and their answers, and the check before a clip is spent
-node_pool      which node gets a request, retries, cooldowns, hedged requests; client: one request to one node
-load_control   how many requests a task keeps open; dialects: what differs between servers
-clock          does a server give the model the times of the frames?
+model          requests, answers, and the check of the nodes before captioning
+node_pool      node selection, retries, cooldowns, hedged requests
+client         one request to one node
+load_control   concurrency limit per node
+dialects       differences between servers
+clock          check that a server passes the frame times to the model
 """

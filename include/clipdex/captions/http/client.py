@@ -1,12 +1,11 @@
-"""An endpoint: one base URL of an engine, how it is spoken to, and what its answers mean.
+"""Endpoint: HTTP requests to one base URL of an engine, and the meaning of its responses.
 
-a document      2xx with a JSON object
-unavailable     connect, reset, timeout, 408 409 425 429 5xx, 2xx with anything else, and 404 model_not_found from a
-                gateway that served the model before: EngineUnavailable
-about the clip  400 413 422 to a question: Refused, which one answer alone does not prove
-no such page    404 405 501 to a GET: Absent, a ConfigurationError
-configuration   anything else, such as 401 403 404, redirects and a certificate that nobody vouches for:
-                ConfigurationError
+Document            2xx with a JSON object
+EngineUnavailable   connect, reset, timeout, 408 409 425 429 5xx, 2xx without a JSON object, and 404 model_not_found
+                    from a gateway that served the model before
+Refused             400 413 422 to a POST; one response alone does not prove a bad clip
+Absent              404 405 501 to a GET; a ConfigurationError
+ConfigurationError  all others, such as 401 403 404, redirects and untrusted certificates
 """
 
 import logging
@@ -24,29 +23,29 @@ from clipdex.config import Engine
 from clipdex.errors import ConfigurationError, EngineUnavailable
 from clipdex.sanitize import escape_line
 
-logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes a line a request into a task's log
+logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs one line per request
 
 Document = dict[str, Any]
 
 
 class Refused(Exception):
-    """400, 413 or 422: this clip, says the engine, not by itself to be believed."""
+    """400, 413 or 422: the engine rejected the request; confirm before quarantine."""
 
 
 class Absent(ConfigurationError):
-    """The server is there, the page is not."""
+    """The server responded, but it does not have the page."""
 
 
 def endpoints(engine: Engine) -> list["Endpoint"]:
-    """One for each address of the engine. Raises ConfigurationError where address, key or authorities cannot work."""
+    """Return one endpoint per base URL. Raises ConfigurationError if a URL, the key or the CA file is invalid."""
     key, certificates = _checked_key(engine.api_key), tls.certificates(engine.ca_file, _CA_FILE)
     return [Endpoint(url, engine, key, certificates) for url in dict.fromkeys(map(_base_url, engine.base_urls))]
 
 
 class Endpoint:
-    """One base URL, with connections of its own, since httpx looks at all of a client's for each request.
+    """One base URL with its own httpx client, because httpx scans all connections of a client per request.
 
-    model_seen: it has served the model, so that not to know it any more passes.
+    model_seen: the endpoint served the model before, so model_not_found is transient.
     """
 
     def __init__(self, url: str, engine: Engine, key: SecretStr, certificates: ssl.SSLContext) -> None:
@@ -60,60 +59,60 @@ class Endpoint:
                 write=engine.request_timeout_s,
                 pool=engine.connect_timeout_s,
             ),
-            # Nodes decide how many. Idle ones are closed before uvicorn does it (5 s), maybe as they are used again.
+            # Nodes limits the connections. Idle ones close before uvicorn's 5 s keep-alive can reset a new request.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4.0),
         )
 
     async def get(self, path: str) -> Document:
-        """What a page says. Raises as told above."""
-        return self._read(path, await self._sent("GET", path))
+        """Return the document of a page. Raises as listed in the module docstring."""
+        return self._read(path, await self._send("GET", path))
 
     async def post(self, path: str, body: AsyncIterable[bytes], size: int) -> Document:
-        """The answer to a question of so many bytes. Raises as told above."""
+        """Send a body of size bytes and return the document. Raises as listed in the module docstring."""
         headers = {"Content-Type": "application/json", "Content-Length": str(size)}
-        response = await self._sent("POST", path, content=body, headers=headers)
+        response = await self._send("POST", path, content=body, headers=headers)
         if response.status_code in _ABOUT_THE_CLIP:
-            raise Refused(self._told(path, response))
+            raise Refused(self._error_line(path, response))
         return self._read(path, response)
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def _sent(self, method: str, path: str, **options: Any) -> httpx.Response:
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             return await self._client.request(method, self.url + path, **options)
         except httpx.HTTPError as error:
             if why := tls.certificate_error(error):
                 raise ConfigurationError(
-                    f"{self.url}: its certificate is not trusted ({why}): if a private authority signed it, name that "
-                    f"authority's file in {_CA_FILE}"
+                    f"{self.url}: its certificate is not trusted ({why}): if a private authority signed it, set "
+                    f"{_CA_FILE} to that authority's file"
                 ) from None
-            text = f"{self.url}: {type(error).__name__} {self._short(str(error))}".rstrip()
+            text = f"{self.url}: {type(error).__name__} {self._redacted(str(error))}".rstrip()
             raise EngineUnavailable(text) from None
 
     def _read(self, path: str, response: httpx.Response) -> Document:
-        status, told = response.status_code, self._told(path, response)
+        status, message = response.status_code, self._error_line(path, response)
         if response.is_success:
             try:
                 document = response.json()
             except (ValueError, RecursionError):
                 document = None
             if not isinstance(document, dict):
-                raise EngineUnavailable(f"{told}: not the JSON object that an engine answers with")
+                raise EngineUnavailable(f"{message}: expected a JSON object")
             return document
         if status in _ABSENT and response.request.method == "GET":
-            raise Absent(told)
+            raise Absent(message)
         if status in _LATER or status >= 500:
-            raise EngineUnavailable(told, _retry_after(response))
+            raise EngineUnavailable(message, _retry_after(response))
         if status == 404 and self.model_seen and "model_not_found" in response.text:
-            raise EngineUnavailable(f"{told} (the model was served before: the gateway has lost its nodes)")
-        raise ConfigurationError(f"{told}; {_advice(response)}")
+            raise EngineUnavailable(f"{message} (the model was served before: the gateway has lost its nodes)")
+        raise ConfigurationError(f"{message}; {_advice(response)}")
 
-    def _told(self, path: str, response: httpx.Response) -> str:
-        return f"{self.url}{path}: {response.status_code} {self._short(_message(response))}".rstrip()
+    def _error_line(self, path: str, response: httpx.Response) -> str:
+        return f"{self.url}{path}: {response.status_code} {self._redacted(_message(response))}".rstrip()
 
-    def _short(self, text: str) -> str:
-        """One line, and never the key, which servers repeat when they refuse it."""
+    def _redacted(self, text: str) -> str:
+        """Return one line without the API key, which servers echo when they reject it."""
         line = escape_line(" ".join(text.split()))
         if key := self._key.get_secret_value():
             line = line.replace(key, "**********")
@@ -129,7 +128,7 @@ _LONGEST_MESSAGE = 300
 
 
 class _Bearer(httpx.Auth):
-    """Adds the key as the request goes out, so that it lies in no header that could be shown."""
+    """Adds the key when a request is sent, so that no stored header contains it."""
 
     def __init__(self, key: SecretStr) -> None:
         self._key = key
@@ -141,7 +140,7 @@ class _Bearer(httpx.Auth):
 
 
 def _base_url(text: str) -> str:
-    """http://node:30000 of what people write, such as http://node:30000/v1/."""
+    """Normalize a base URL: http://node:30000/v1/ becomes http://node:30000."""
     try:
         url = httpx.URL(text.strip().rstrip("/").removesuffix("/v1"))
     except httpx.InvalidURL:
@@ -149,36 +148,36 @@ def _base_url(text: str) -> str:
     if url.scheme not in ("http", "https") or not url.host or url.query or url.userinfo:
         shown = url.copy_with(userinfo=None, query=None) if url.host else "one of base_urls"
         raise ConfigurationError(
-            f"{shown}: an engine's address looks like http://gpu-1:30000, without query, user or password; "
-            "the key goes into CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
+            f"{shown}: expected a base URL such as http://gpu-1:30000, without query, user or password; "
+            "set the key in CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
         )
     return str(url).rstrip("/")
 
 
 def _checked_key(key: SecretStr) -> SecretStr:
-    """Keys that come from files end with a newline; other characters no header can carry."""
+    """Strip the key, since files end with a newline. Raises ConfigurationError if a header cannot contain it."""
     value = key.get_secret_value().strip()
     if not (value.isascii() and value.isprintable()):
-        raise ConfigurationError("the engine's API key has characters that no header can carry: set it again")
+        raise ConfigurationError("the engine's API key has characters that are invalid in a header: set it again")
     return SecretStr(value)
 
 
 def _message(response: httpx.Response) -> str:
-    """What an error says: SGLang's message, the nested one of gateways and vLLM, or the text itself."""
+    """Return the error message: SGLang's field, the nested one of gateways and vLLM, or the response text."""
     if response.is_success:
         return str(response.headers.get("content-type", ""))
     try:
-        said = response.json()
+        body = response.json()
     except (ValueError, RecursionError):
         return response.text
     for _ in range(2):
-        if isinstance(said, dict):
-            said = said.get("message") or said.get("error") or said.get("detail") or said
-    return str(said)
+        if isinstance(body, dict):
+            body = body.get("message") or body.get("error") or body.get("detail") or body
+    return str(body)
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds, from seconds or a date; a server does not get to stop us for hours."""
+    """Return Retry-After [s], given in seconds or as a date, limited to _LONGEST_RETRY_AFTER_S; None if invalid."""
     value = response.headers.get("retry-after", "").strip()
     try:
         seconds = float(value)
@@ -195,13 +194,13 @@ def _advice(response: httpx.Response) -> str:
     if response.status_code in (401, 403):
         return "check the key: CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
     if response.has_redirect_location:
-        return f"base_urls must name the engine itself, not what redirects to {_host(response.headers['location'])}"
+        return f"base_urls must name the engine itself, not a redirect to {_host(response.headers['location'])}"
     return "check that base_urls name the engine, and that it serves the model"
 
 
 def _host(location: str) -> str:
-    """Not the rest: an address of a login page may carry secrets."""
+    """Return only the host: the URL of a login page may contain secrets."""
     try:
         return httpx.URL(location).host or "another path"
     except httpx.InvalidURL:
-        return "an address that is none"
+        return "an invalid URL"

@@ -1,8 +1,8 @@
-"""The engine's clock: does a server give the model the times of the frames?
+"""Clock check: does a server pass the frame times to the model?
 
-Qwen2.5-VL counts time in token positions. A server that does not pass the frame rate to the model's processor makes all
-frames of a clip simultaneous: captions lose order, direction and speed, and no other number shows it (docs/gpu.md, The
-clock). A server is judged by what it reports: its version, its model and the processor that docker/sglang/serve loads.
+Qwen2.5-VL encodes time in token positions. If a server does not pass the frame rate to the model's processor, all
+frames of a clip are simultaneous: captions lose order, direction and speed, and no metric shows it (docs/gpu.md, The
+clock). The check uses what a server reports: its version, its model and the processor that docker/sglang/serve loads.
 """
 
 import re
@@ -13,16 +13,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ClockFinding:
-    """Why captions may lose the times of frames, and what to do. certain: the server is known to lose them."""
+    """A clock problem and its fix. certain: this server version is known to drop the frame times."""
 
     text: str
     certain: bool
 
 
 def sglang_clock(server: Mapping[str, Any], model: Mapping[str, Any]) -> ClockFinding | None:
-    """Return what is wrong with the clock of an SGLang node, or None.
+    """Return the clock problem of an SGLang node, or None.
 
-    server: GET /server_info; model: GET /model_info, {} where there is none.
+    server: GET /server_info; model: GET /model_info, {} if there is none.
     """
     model_type = model.get("model_type")
     if model_type and model_type not in _COUNTS_TIME:
@@ -43,9 +43,9 @@ def sglang_clock(server: Mapping[str, Any], model: Mapping[str, Any]) -> ClockFi
 
 
 def vllm_clock(server: Mapping[str, Any], model: Mapping[str, Any]) -> ClockFinding | None:
-    """Return what is wrong with the clock of a vLLM node, or None.
+    """Return the clock problem of a vLLM node, or None.
 
-    server: GET /version; model: its card at GET /v1/models, whose "root" is a name on the Hub or a folder.
+    server: GET /version; model: its card at GET /v1/models, where "root" is a Hub name or a folder.
     """
     version = str(server.get("version") or "of unknown version")
     if _numbers(version) >= _VLLM_RIGHT:
@@ -65,10 +65,10 @@ def vllm_clock(server: Mapping[str, Any], model: Mapping[str, Any]) -> ClockFind
 
 
 _COUNTS_TIME = ("qwen2_5_vl",)
-"""Model types whose positions count time."""
+"""Model types whose token positions encode time."""
 
 _SGLANG_CHECKED = [0, 5, 23]
-"""The newest version whose source was read: it passes no frame times to these models by itself."""
+"""The newest reviewed version: it passes no frame times to these models by default."""
 
 _VLLM_RIGHT = [0, 31, 0]
 """The first release with pull request 47736."""

@@ -1,4 +1,4 @@
-"""What differs between the servers that speak the OpenAI-compatible API: one row each, and nothing else anywhere."""
+"""Dialects: all differences between servers with an OpenAI-compatible API, one row per server."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,13 +11,17 @@ from clipdex.config import EngineName
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """video_part, image_part: how a message spells a video and a picture, given its data URL. video_options: put into
-    every request that has a video. seeds: whether a request names a seed.
+    """How one server's API differs.
 
-    server_info: where the server tells its own settings; "" where it does not. served_sampling: what those say about
-    frames, None if they do not say. sampling_flag: how a person sets it. load_page, load: where the server tells what
-    it works on, and how that is read; "" where it does not. clock_pages: the pages that show whether frames keep their
-    times, of the server and, "" for its card at /v1/models, of the model; clock: how those are read.
+    video_part, image_part: build the message part from a data URL
+    video_options: added to every request with a video
+    seeds: whether requests include a seed
+    server_info: page with the server's settings; "" if there is none
+    served_sampling: reads the frame sampling from server_info; None if it is not reported
+    sampling_flag: the server's flag that sets the frame sampling
+    load_page, load: page with the server's load and its parser; "" if there is none
+    clock_pages: pages of the server and of the model for the clock check; "" is the model's card at /v1/models
+    clock: reads clock_pages
     """
 
     video_part: Callable[[str], dict[str, Any]]
@@ -38,7 +42,7 @@ def _video_url(url: str) -> dict[str, Any]:
 
 
 def _mm_process_config(info: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """SGLang's flag --mm-process-config as /server_info shows it. {} is said, too: the model's own defaults."""
+    """Return SGLang's --mm-process-config from /server_info; {} for the model's defaults, None if not reported."""
     config = info.get("mm_process_config", False)
     if config is False:
         return None
@@ -46,7 +50,7 @@ def _mm_process_config(info: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 DIALECTS: Mapping[EngineName, Dialect] = {
-    # Fps and frames in a request are taken and ignored: only the server's own flag counts.
+    # SGLang accepts and ignores fps and frames in a request; only the server's flag has an effect.
     EngineName.SGLANG: Dialect(
         _video_url,
         server_info="/server_info",
@@ -57,8 +61,8 @@ DIALECTS: Mapping[EngineName, Dialect] = {
         clock_pages=("/server_info", "/model_info"),
         clock=sglang_clock,
     ),
-    # Without num_frames it picks frames of the proxy, whose frames were picked already. Where requests name a seed, its
-    # sampler draws for one after the other, at every token (vllm/v1/sample/ops/topk_topp_sampler.py).
+    # num_frames -1: keep all frames of the proxy, which is sampled already. No seed: with one, the sampler processes
+    # requests one by one at every token (vllm/v1/sample/ops/topk_topp_sampler.py).
     EngineName.VLLM: Dialect(
         _video_url,
         video_options={"media_io_kwargs": {"video": {"num_frames": -1}}},
@@ -66,6 +70,6 @@ DIALECTS: Mapping[EngineName, Dialect] = {
         clock_pages=("/version", ""),
         clock=vllm_clock,
     ),
-    # Refuses a request with a field that it does not know; takes 10 frames unless its flag --media_io_kwargs says more.
+    # TensorRT-LLM rejects requests with unknown fields, and uses 10 frames unless --media_io_kwargs sets more.
     EngineName.TENSORRT_LLM: Dialect(_video_url),
 }

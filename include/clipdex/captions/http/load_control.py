@@ -1,4 +1,4 @@
-"""Load: what a node says it works on; from it, how many requests it gets, and what a request takes of its GPUs."""
+"""Load control: a node's reported load, its concurrency limit, and the GPU time per request."""
 
 import time
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a node works on, for whoever asked. gpus: how many do it."""
+    """A node's running and waiting requests of all clients, and its number of GPUs."""
 
     running: int
     waiting: int
@@ -16,7 +16,7 @@ class Load:
 
 
 def sglang_load(document: Mapping[str, Any]) -> Load | None:
-    """SGLang's /v1/loads: a row for each data-parallel rank. None where it is something else."""
+    """Parse SGLang's /v1/loads, one row per data-parallel rank. Return None if the format differs."""
     match document:
         case {"loads": [*ranks]} if ranks:
             counts = [(rank.get("num_running_reqs"), rank.get("num_waiting_reqs")) for rank in ranks]
@@ -28,10 +28,10 @@ def sglang_load(document: Mapping[str, Any]) -> Load | None:
 
 
 def adjust_concurrency(capacity: int, most: int, load: Load) -> int:
-    """How many requests a node gets from now on, at most so many.
+    """Return a node's new concurrency limit, at most `most`.
 
-    A few shall wait in the node, so that a place that gets free is filled at once. Where fewer do, it gets more; where
-    many more do, it gets a quarter fewer, so that several clients come to share it.
+    A short queue in the node fills free places at once. A shorter queue raises the limit by an eighth of `most`. A
+    queue of more than twice that length lowers the limit by a quarter, so that several clients share the node.
     """
     few = max(2, load.running // 8)
     if load.waiting < few:
@@ -42,34 +42,34 @@ def adjust_concurrency(capacity: int, most: int, load: Load) -> int:
 
 
 class Meter:
-    """What one request in flight has taken of a node's GPUs since the node was first looked at: its share, over time.
+    """GPU time of one request in flight: its share of the node's GPUs, integrated since the meter was created.
 
-    The difference between two moments is what a request took between them.
+    The difference between two readings is the GPU time of a request between them.
     """
 
     def __init__(self) -> None:
         self._load: Load | None = None
         self._own = 0
-        self._taken_s, self._since = 0.0, time.monotonic()
+        self._integral_s, self._since = 0.0, time.monotonic()
 
     def read(self) -> float | None:
-        """GPU-seconds; None as long as the node's load is not known."""
+        """Return the integral [GPU-seconds]; None until the node's load is known."""
         if self._load is None:
             return None
-        return self._taken_s + (time.monotonic() - self._since) * self._share(self._load)
+        return self._integral_s + (time.monotonic() - self._since) * self._share(self._load)
 
     def load(self, load: Load) -> None:
-        """What the node works on now."""
-        self._note()
+        """Set the node's current load."""
+        self._integrate()
         self._load = load
 
     def own(self, requests: int) -> None:
-        """How many of ours are in flight now; they need not all be with the node's scheduler yet."""
-        self._note()
+        """Set the number of own requests in flight; the node's scheduler may not have all of them yet."""
+        self._integrate()
         self._own = requests
 
-    def _note(self) -> None:
-        self._taken_s, self._since = self.read() or 0.0, time.monotonic()
+    def _integrate(self) -> None:
+        self._integral_s, self._since = self.read() or 0.0, time.monotonic()
 
     def _share(self, load: Load) -> float:
         return load.gpus / max(1, self._own, load.running + load.waiting)

@@ -1,6 +1,6 @@
-"""Engines over HTTP: SGLang first, vLLM and TensorRT-LLM by a row in dialects.py. A question is one request.
+"""Engines over HTTP: SGLang, vLLM and TensorRT-LLM; dialects.py lists their differences.
 
-What an answer means is told in endpoint.py, when it is asked for again in nodes.py.
+client.py classifies responses. node_pool.py retries.
 """
 
 import asyncio
@@ -10,12 +10,11 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from clipdex.captions.caption import Reply
 from clipdex.captions.http.client import Document
 from clipdex.captions.http.clock import ClockFinding
 from clipdex.captions.http.dialects import DIALECTS
 from clipdex.captions.http.node_pool import Node, Nodes
-from clipdex.captions.model import Image, ModelRequest, Video
+from clipdex.captions.model import Completion, Image, ModelRequest, Video
 from clipdex.config import Clock, Settings, Strategy
 from clipdex.errors import ConfigurationError, EngineUnavailable
 
@@ -25,13 +24,13 @@ log = logging.getLogger(__name__)
 class ServerModel:
     """A Model (model.py) over one gateway or several nodes.
 
-    At most in_flight requests are open at once. Cancelling a question closes its connection, which makes the engine
-    drop the work. Nothing connects before the first call.
+    At most in_flight requests are open at once. Cancelling a request closes its connection, so the engine aborts it.
+    Nothing connects before the first call.
     """
 
     def __init__(self, settings: Settings, backoff_s: float = 0.5) -> None:
         engine = settings.engine
-        self.in_flight = engine.in_flight or _IN_FLIGHT_A_NODE * len(engine.base_urls)
+        self.in_flight = engine.in_flight or _IN_FLIGHT_PER_NODE * len(engine.base_urls)
         self._engine, self._dialect = engine, DIALECTS[engine.name]
         self._nodes = Nodes(engine, self.in_flight, backoff_s)
         self._slots = asyncio.Semaphore(self.in_flight)
@@ -44,38 +43,38 @@ class ServerModel:
         return {"server": dict(self._engine.server_sampling), "options": options}
 
     async def check(self) -> None:
-        """Every node serves the declared model with the declared sampling, or is not asked until the next check.
+        """Check that every node serves the declared model with the declared sampling.
 
-        ConfigurationError if one of them serves something else; EngineUnavailable if none answers.
+        Unavailable nodes get no requests until the next check. Raises ConfigurationError if a node serves another model
+        or sampling, EngineUnavailable if no node answers.
         """
         nodes = self._nodes.all
         found = await asyncio.gather(*map(self._check, nodes), return_exceptions=True)
         for error in found:
             if isinstance(error, BaseException) and not isinstance(error, EngineUnavailable):
                 raise error
-        away = [error for error in found if isinstance(error, EngineUnavailable)]
-        if len(away) == len(nodes):
-            raise away[0]
-        for error in away:
-            log.warning("%s; going on without it", error)
+        unavailable = [error for error in found if isinstance(error, EngineUnavailable)]
+        if len(unavailable) == len(nodes):
+            raise unavailable[0]
+        for error in unavailable:
+            log.warning("%s; continuing without this node", error)
         self._nodes.serving = [node for node, error in zip(nodes, found, strict=True) if error is None]
         for node in self._nodes.serving:
             node.endpoint.model_seen = True
         if self._dialect.load_page and self._watch is None:
             self._watch = asyncio.create_task(self._nodes.watch(self._dialect.load_page, self._dialect.load))
 
-    async def ask(self, question: ModelRequest) -> Reply:
-        """One request, and what it takes to get it answered. See Model."""
-        request = _Request(self._body(question), _bytes(question.media))
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Send one request, with retries. See Model."""
+        payload = _Request(self._body(request), _bytes(request.media))
         async with self._slots:
-            answer = await self._nodes.post(_CHAT, request, len(request), self._accept)
+            answer = await self._nodes.post(_CHAT, payload, len(payload), self._accept)
         choice, usage = answer.document["choices"][0], answer.document.get("usage")
-        return Reply(
+        return Completion(
             text=choice["message"].get("content") or "",
             finish_reason=choice["finish_reason"],
             prompt_tokens=_count(usage, "prompt_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
-            text_tokens=_count(usage, "completion_tokens"),
             seconds=answer.seconds,
             gpu_s=answer.gpu_s,
             attempts=answer.attempts,
@@ -86,14 +85,14 @@ class ServerModel:
             self._watch.cancel()
         await self._nodes.aclose()
 
-    def _body(self, question: ModelRequest) -> Document:
-        """What all questions share stands before the media, so that an engine's prefix cache serves it."""
-        generation, media = question.generation, question.media
+    def _body(self, request: ModelRequest) -> Document:
+        """Build the JSON body. The shared text comes before the media, for the engine's prefix cache."""
+        generation, media = request.generation, request.media
         penalties = {
             "frequency_penalty": generation.frequency_penalty,
             "repetition_penalty": generation.repetition_penalty,
         }
-        system = [{"role": "system", "content": question.system}] if question.system else []
+        system = [{"role": "system", "content": request.system}] if request.system else []
         return {
             "model": self._engine.model,
             "max_tokens": generation.max_tokens,
@@ -102,34 +101,34 @@ class ServerModel:
             **{name: value for name, value in penalties.items() if value != _NO_PENALTY[name]},
             **(self._dialect.video_options if isinstance(media, Video) else {}),
             **self._engine.options,
-            "messages": [*system, {"role": "user", "content": self._content(question)}],
+            "messages": [*system, {"role": "user", "content": self._content(request)}],
         }
 
-    def _content(self, question: ModelRequest) -> str | list[Document]:
-        match question.media:
+    def _content(self, request: ModelRequest) -> str | list[Document]:
+        match request.media:
             case Video():
-                part = self._dialect.video_part(f"data:video/mp4;base64,{_HERE}")
+                part = self._dialect.video_part(f"data:video/mp4;base64,{_PLACEHOLDER}")
             case Image():
-                part = self._dialect.image_part(f"data:image/jpeg;base64,{_HERE}")
+                part = self._dialect.image_part(f"data:image/jpeg;base64,{_PLACEHOLDER}")
             case None:
-                return f"{question.prompt}\n\n{question.remark}".strip()
-        remark = [{"type": "text", "text": question.remark}] if question.remark else []
-        return [{"type": "text", "text": question.prompt}, part, *remark]
+                return f"{request.prompt}\n\n{request.remark}".strip()
+        remark = [{"type": "text", "text": request.remark}] if request.remark else []
+        return [{"type": "text", "text": request.prompt}, part, *remark]
 
     def _accept(self, url: str, document: Document) -> None:
-        """Is it an answer to what was asked?"""
+        """Raise ConfigurationError for another model's answer, EngineUnavailable for an unfinished one."""
         model = document.get("model", self._engine.model)
         if model != self._engine.model:
             raise ConfigurationError(
-                f"{url}: asked for the model {self._engine.model!r}, {model!r} answered: set CLIPDEX_ENGINE__MODEL, "
-                "or let the engine serve the other"
+                f"{url}: requested model {self._engine.model!r}, found {model!r}: set CLIPDEX_ENGINE__MODEL, "
+                "or start the engine with the requested model"
             )
         match document.get("choices"):
             case [{"message": {"content": str() | None}, "finish_reason": str(reason)}, *_] if reason != "abort":
                 return
             case [{"finish_reason": "abort"}, *_]:
                 raise EngineUnavailable(f"{url}: the engine aborted the request")
-        raise EngineUnavailable(f"{url}: an answer without a finished choice")
+        raise EngineUnavailable(f"{url}: expected a finished choice, found none")
 
     async def _check(self, node: Node) -> None:
         models = await self._nodes.get(node, _MODELS, _CHECK_S)
@@ -160,14 +159,14 @@ class ServerModel:
         if served is None:
             if not self._sampling_unseen:
                 log.warning(
-                    "%s%s does not say how frames are sampled (a gateway?): captions are filed under the declared %s, "
+                    "%s%s does not report the frame sampling (a gateway?): captions are stored under the declared %s, "
                     "unchecked", node.url, self._dialect.server_info, json.dumps(declared),
                 )  # fmt: skip
             self._sampling_unseen = True
         elif dict(served) != declared:
             raise ConfigurationError(
                 f"{node.url}: declared sampling {json.dumps(declared)}, served {json.dumps(served)}: set "
-                f"CLIPDEX_ENGINE__SERVER_SAMPLING to what is served, or start the engine with "
+                f"CLIPDEX_ENGINE__SERVER_SAMPLING to the served value, or start the engine with "
                 f"{self._dialect.sampling_flag} '{json.dumps({'video': declared})}'"
             )
 
@@ -176,7 +175,7 @@ class ServerModel:
         return self._engine.clock is Clock.FRAMES and self._engine.strategy is Strategy.VIDEO
 
     async def _check_clock(self, node: Node, card: Document) -> None:
-        """Raise ConfigurationError if the node is known to lose the times of frames; warn once if it may."""
+        """Raise ConfigurationError if the node is known to drop frame times; warn once if it may."""
         if self._dialect.clock_pages is None:
             finding: ClockFinding | None = ClockFinding("the server does not report its clock", certain=False)
         else:
@@ -186,20 +185,20 @@ class ServerModel:
             finding = self._dialect.clock(server or {}, model or {})
         if finding is None:
             return
-        otherwise = "or set CLIPDEX_ENGINE__CLOCK=engine to caption without (docs/gpu.md, The clock)"
+        workaround = "or set CLIPDEX_ENGINE__CLOCK=engine to caption without (docs/gpu.md, The clock)"
         if finding.certain:
-            raise ConfigurationError(f"{node.url}: {finding.text}, {otherwise}")
+            raise ConfigurationError(f"{node.url}: {finding.text}, {workaround}")
         if not self._clock_unseen:
-            log.warning("%s: %s; captions are filed as if they had the times of frames", node.url, finding.text)
+            log.warning("%s: %s; captions are stored as if the model had the frame times", node.url, finding.text)
         self._clock_unseen = True
 
 
 class _Request:
-    """The JSON around its media, encoded piece by piece as it is sent: there is never a copy of the whole."""
+    """A JSON body whose media is base64-encoded in chunks while it is sent, without a full copy in memory."""
 
     def __init__(self, body: Document, media: bytes) -> None:
         text = json.dumps(body, separators=(",", ":"))
-        head, _, tail = text.rpartition(_HERE) if media else (text, "", "")
+        head, _, tail = text.rpartition(_PLACEHOLDER) if media else (text, "", "")
         self._head, self._tail, self._media = head.encode(), tail.encode(), memoryview(media)
 
     def __len__(self) -> int:
@@ -207,16 +206,16 @@ class _Request:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self._head
-        for start in range(0, len(self._media), _PIECE):
-            yield base64.b64encode(self._media[start : start + _PIECE])
+        for start in range(0, len(self._media), _CHUNK_BYTES):
+            yield base64.b64encode(self._media[start : start + _CHUNK_BYTES])
         yield self._tail
 
 
 _CHAT, _MODELS = "/v1/chat/completions", "/v1/models"
-_IN_FLIGHT_A_NODE = 32
+_IN_FLIGHT_PER_NODE = 32
 _CHECK_S = 30.0
-_HERE = "@media@"
-_PIECE = 3 * 2**16
+_PLACEHOLDER = "@media@"
+_CHUNK_BYTES = 3 * 2**16
 
 _NO_PENALTY = {"frequency_penalty": 0.0, "repetition_penalty": 1.0}
 
@@ -232,6 +231,6 @@ def _bytes(media: Video | Image | None) -> bytes:
 
 
 def _count(usage: object, name: str) -> int:
-    """Tokens as the engine counted them, 0 where it did not."""
+    """Return a token count of the engine, 0 if it is missing."""
     count = usage.get(name) if isinstance(usage, dict) else None
     return count if isinstance(count, int) else 0

@@ -1,1 +1,1 @@
-"""The engine in this process: any checkpoint that transformers opens as a model of images and text."""
+"""The in-process engine: any image-text checkpoint that transformers can load."""

@@ -1,7 +1,7 @@
-"""Vanilla PyTorch in this process: any checkpoint that transformers opens as a model of images and text.
+"""In-process PyTorch engine: any image-text checkpoint that transformers can load.
 
-Questions that wait are collected into batches, and one thread answers these in turn, so that the event loop goes on.
-The model loads in that thread, on first use, from this machine: nothing is downloaded by a task.
+One thread processes batches of waiting requests, so the event loop is not blocked. The model loads in that thread on
+first use, from local files only.
 """
 
 import asyncio
@@ -17,10 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clipdex.captions.caption import Reply
 from clipdex.captions.local.positions import keep_frame_times
 from clipdex.captions.local.processors import Processor, open_processor
-from clipdex.captions.model import Generation, ModelRequest
+from clipdex.captions.model import Completion, Generation, ModelRequest
 from clipdex.config import Settings
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 
@@ -28,10 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class TransformersModel:
-    """A Model (model.py). At most batch_size requests are answered at once; a batch shares media kind and sampling.
+    """A Model (model.py). A batch has at most batch_size requests with the same media type and sampling.
 
-    A batch that does not fit into the GPU's memory is halved, and later ones are as small. batch_size also suits the
-    model: SmolVLM tells every video of a batch the number of frames of the longest.
+    A batch that exceeds GPU memory is halved, and so are later ones. batch_size also affects answers of some models:
+    SmolVLM puts the frame count of the longest video into the prompt of every video of the batch.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -46,14 +45,14 @@ class TransformersModel:
 
     @property
     def traits(self) -> Mapping[str, Any]:
-        """Found in the folder of the model, without loading it."""
+        """Return the weights' identity and dtype, without loading the model."""
         return {"weights": identity(_folder(self._name)), "dtype": self._dtype}
 
     async def check(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
 
-    async def ask(self, request: ModelRequest) -> Reply:
-        """See Model. Cancelled, it is dropped: at once where it waits, else after the next token."""
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request. A cancelled request stops at once if it waits, else after the next token."""
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._worker is None or self._worker.done():
@@ -74,7 +73,7 @@ class TransformersModel:
             torch.cuda.empty_cache()
 
     async def _work(self) -> None:
-        """Answer what waits, until nothing does."""
+        """Process batches until no request waits."""
         while batch := self._next():
             answering = asyncio.get_running_loop().run_in_executor(self._thread, self._answered, batch)
             try:
@@ -96,15 +95,15 @@ class TransformersModel:
                     waiting.answer.set_result(answer)
 
     def _next(self) -> list["_Waiting"]:
-        """The longest waiting request, and others that can be answered with it."""
+        """Return a batch: the oldest request and others of the same kind."""
         self._waiting = [waiting for waiting in self._waiting if not waiting.answer.done()]
         alike = [waiting for waiting in self._waiting if waiting.kind == self._waiting[0].kind]
         batch = alike[: self._batch_size]
         self._waiting = [waiting for waiting in self._waiting if waiting not in batch]
         return batch
 
-    def _answered(self, batch: Sequence["_Waiting"]) -> list[Reply | Exception]:
-        """In the thread. What fails is asked again in halves, down to the one request that is to blame."""
+    def _answered(self, batch: Sequence["_Waiting"]) -> list[Completion | Exception]:
+        """Answer a batch, in the worker thread. Split a failed batch until the failing request is found."""
         import torch
 
         try:
@@ -116,9 +115,9 @@ class TransformersModel:
                 return [refusal]
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                return [EngineUnavailable(f"{self._name}: no room for one clip on the GPU: {_first_line(error)}")]
+                return [EngineUnavailable(f"{self._name}: one clip exceeds GPU memory: {_first_line(error)}")]
             self._batch_size = len(batch) // 2
-            log.warning("no room for %d clips on the GPU; %d at once from here on", len(batch), self._batch_size)
+            log.warning("%d clips exceed GPU memory; reducing the batch size to %d", len(batch), self._batch_size)
         except RuntimeError as error:
             if len(batch) == 1:
                 return [EngineUnavailable(f"{self._name}: torch failed: {_first_line(error)}")]
@@ -134,9 +133,9 @@ class TransformersModel:
 
 @cache
 def identity(folder: Path) -> str:
-    """Which weights lie in a folder: the revision in the cache of models, else a digest of samples of every file.
+    """Return the identity of a folder's weights: its Hub revision, else a digest of samples of every file.
 
-    Samples, because reading 15 GB takes longer than a batch, and two trainings of one model differ nearly everywhere.
+    Samples, because reading 15 GB takes longer than a batch, and different weights differ nearly everywhere.
     """
     if folder.parent.name == "snapshots" and _REVISION.fullmatch(folder.name):
         return folder.name[:16]
@@ -153,10 +152,10 @@ def identity(folder: Path) -> str:
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """A request, and where its answer goes."""
+    """A waiting request and the future of its reply."""
 
     request: ModelRequest
-    answer: asyncio.Future[Reply]
+    answer: asyncio.Future[Completion]
 
     @property
     def kind(self) -> tuple[type, Generation]:
@@ -182,7 +181,7 @@ class _Loaded:
             ) from error
         if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise ConfigurationError(
-                f"CLIPDEX_ENGINE__DTYPE: torch has no {dtype!r}: auto, bfloat16, float16 or float32 expected"
+                f"CLIPDEX_ENGINE__DTYPE: expected auto, bfloat16, float16 or float32, found {dtype!r}"
             )
         disable_progress_bar()  # type: ignore[no-untyped-call]
         started = time.monotonic()
@@ -192,28 +191,28 @@ class _Loaded:
             self._model = model.to(device).eval()
             keep_frame_times(self._model)
         except torch.OutOfMemoryError as error:
-            raise EngineUnavailable(f"{name}: no room for the weights on the GPU: {_first_line(error)}") from error
+            raise EngineUnavailable(f"{name}: the weights exceed GPU memory: {_first_line(error)}") from error
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ConfigurationError(
                 f"{name} cannot be loaded from {folder}: {_first_line(error)}; CLIPDEX_ENGINE__MODEL must name a "
-                "complete checkpoint that transformers opens as AutoModelForImageTextToText"
+                "complete checkpoint that transformers loads as AutoModelForImageTextToText"
             ) from error
         self._name, self._longest = name, _longest(self._model.config)
         log.info(
-            "%s on %s in %s after %.1f s", name, device, str(self._model.dtype).removeprefix("torch."),
+            "loaded %s on %s in %s after %.1f s", name, device, str(self._model.dtype).removeprefix("torch."),
             time.monotonic() - started,
         )  # fmt: skip
 
-    def answer(self, batch: Sequence[_Waiting]) -> list[Reply]:
-        """One row of the batch a request."""
+    def answer(self, batch: Sequence[_Waiting]) -> list[Completion]:
+        """Return one reply per request of the batch."""
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
         started = time.monotonic()
         generation = batch[0].request.generation
         inputs = self._processor.inputs([waiting.request for waiting in batch])
-        asked = inputs["attention_mask"].sum(dim=1).tolist()
-        self._fits(max(asked), generation.max_tokens)
+        prompt_tokens = inputs["attention_mask"].sum(dim=1).tolist()
+        self._fits(max(prompt_tokens), generation.max_tokens)
         inputs = inputs.to(self._model.device, self._model.dtype)
         prompt = inputs["input_ids"].shape[1]
         torch.manual_seed(generation.seed)
@@ -222,40 +221,39 @@ class _Loaded:
                 **inputs,
                 **self._sampling(generation),
                 logits_processor=LogitsProcessorList(_penalties(generation, prompt)),
-                stopping_criteria=StoppingCriteriaList([_Given(batch)]),
+                stopping_criteria=StoppingCriteriaList([_StopCancelled(batch)]),
             )[:, prompt:].tolist()
         seconds = time.monotonic() - started
-        return [self._reply(row, count, seconds) for row, count in zip(rows, asked, strict=True)]
+        return [self._reply(row, count, seconds) for row, count in zip(rows, prompt_tokens, strict=True)]
 
     def _sampling(self, generation: Generation) -> dict[str, Any]:
-        """What is asked for; top_p and top_k are the checkpoint's own."""
-        told = {
+        """Return the arguments of generate(); top_p and top_k keep the checkpoint's values."""
+        common = {
             "max_new_tokens": generation.max_tokens,
             "repetition_penalty": generation.repetition_penalty,
             "pad_token_id": self._pad,
         }
         if generation.temperature:
-            return {**told, "do_sample": True, "temperature": generation.temperature}
-        return {**told, "do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+            return {**common, "do_sample": True, "temperature": generation.temperature}
+        return {**common, "do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
 
-    def _reply(self, row: list[int], asked: int, seconds: float) -> Reply:
-        """Up to the first token that ends the text, which counts."""
+    def _reply(self, row: list[int], prompt_tokens: int, seconds: float) -> Completion:
+        """Decode a row up to its first end token, which is counted."""
         end = next((place + 1 for place, token in enumerate(row) if token in self._ends), None)
-        said = row[:end]
-        return Reply(
-            text=self._processor.tokenizer.decode(said, skip_special_tokens=True),
-            text_tokens=len(said),
+        tokens = row[:end]
+        return Completion(
+            text=self._processor.tokenizer.decode(tokens, skip_special_tokens=True),
             finish_reason="length" if end is None else "stop",
-            prompt_tokens=asked,
-            completion_tokens=len(said),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(tokens),
             seconds=seconds,
         )
 
-    def _fits(self, asked: int, wanted: int) -> None:
-        if self._longest and asked + wanted > self._longest:
+    def _fits(self, prompt_tokens: int, max_tokens: int) -> None:
+        if self._longest and prompt_tokens + max_tokens > self._longest:
             raise ClipRejected(
                 Reason.REJECTED_BY_ENGINE,
-                f"{asked} tokens of request and {wanted} of answer, {self._name} takes {self._longest}: lower "
+                f"{prompt_tokens} prompt and {max_tokens} answer tokens, {self._name} takes {self._longest}: lower "
                 "CLIPDEX_SAMPLING__MAX_FRAMES, CLIPDEX_SAMPLING__SHORT_SIDE or CLIPDEX_ENGINE__MAX_TOKENS",
             )
 
@@ -271,8 +269,8 @@ class _Loaded:
         return int(min(self._ends) if pad is None else pad)
 
 
-class _Given:
-    """Ends a row as soon as nobody waits for it."""
+class _StopCancelled:
+    """Stops the generation of cancelled requests."""
 
     def __init__(self, batch: Sequence[_Waiting]) -> None:
         self._batch = batch
@@ -284,19 +282,19 @@ class _Given:
 
 
 def _penalties(generation: Generation, prompt: int) -> list[Any]:
-    """Frequency as the servers count it: over what was answered, for each time a token was said."""
+    """Return the frequency penalty as servers apply it: per occurrence of a token in the answer."""
     import torch
 
     def frequency(input_ids: Any, scores: Any) -> Any:
-        said = input_ids[:, prompt:]
-        once = torch.full(said.shape, generation.frequency_penalty, dtype=scores.dtype, device=scores.device)
-        return scores - torch.zeros_like(scores).scatter_add(1, said, once)
+        answer = input_ids[:, prompt:]
+        once = torch.full(answer.shape, generation.frequency_penalty, dtype=scores.dtype, device=scores.device)
+        return scores - torch.zeros_like(scores).scatter_add(1, answer, once)
 
     return [frequency] if generation.frequency_penalty else []
 
 
 def _folder(name: str) -> Path:
-    """Where a model lies on this machine: a folder, or a name in the cache of models."""
+    """Return the local folder of a model: the folder itself, or its snapshot in the Hub cache."""
     if Path(name).is_dir():
         return Path(name).resolve()
     from huggingface_hub import snapshot_download
@@ -304,13 +302,13 @@ def _folder(name: str) -> Path:
     with contextlib.suppress(OSError, ValueError):
         return Path(snapshot_download(name, local_files_only=True))
     raise ConfigurationError(
-        f"model {name!r} is no folder and not in this machine's cache of models; fetch it once where there is network "
+        f"model {name!r} is neither a folder nor in the local Hub cache; download it on a machine with network "
         f"(hf download {name}), share that cache by HF_HOME, or set CLIPDEX_ENGINE__MODEL to a folder"
     )
 
 
 def _longest(config: Any) -> int:
-    """How many tokens the model takes in all; 0 where it does not say."""
+    """Return the model's context length [tokens]; 0 if the config has none."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 0)
 
 

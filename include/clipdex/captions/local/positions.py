@@ -1,10 +1,10 @@
-"""Token positions of Qwen2.5-VL in transformers, as its makers define them.
+"""Token positions of Qwen2.5-VL in transformers, as the model's authors define them.
 
-transformers computes them by itself, but differently in its versions: up to 5.17 it truncates the seconds per position,
-so that above 2 frames per second all frames of a clip are simultaneous and 1.5 counts as 2; and from 5.0 on the text
-after a video of more than a few seconds starts before the video ends. Here the temporal position of a frame is its time
-times the model's tokens per second, rounded, and a part starts after the last position of the part before it: as on the
-SGLang nodes that docker/sglang/serve starts.
+transformers versions compute them differently. Up to 5.17 it truncates the seconds per position: above 2 frames per
+second all frames of a clip are simultaneous, and 1.5 counts as 2. From 5.0 on, the text after a video of more than a
+few seconds starts before the video ends. Here the temporal position of a frame is its time multiplied by the model's
+tokens per second, rounded. Each part starts after the last position of the part before it. The SGLang nodes of
+docker/sglang/serve do the same.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def keep_frame_times(model: Any) -> None:
-    """Give a loaded Qwen2.5-VL these positions; other models stay as they are."""
+    """Replace the positions of a loaded Qwen2.5-VL; leave other models unchanged."""
     if model.config.model_type == "qwen2_5_vl":
         vision = model.config.vision_config
         model.model.get_rope_index = rope_index(vision.spatial_merge_size, vision.tokens_per_second)

@@ -1,7 +1,6 @@
-"""Processors: requests as the tensors that a model of transformers takes.
+"""Processors: convert requests to input tensors of a transformers model.
 
-A video comes as the pictures of its proxy, with the rate at which they stand, and none of them is left out: where a
-model counts time, it counts that of the clip.
+A video is passed as all frames of its proxy with their frame rate, so the model's times are those of the clip.
 """
 
 import importlib.util
@@ -19,19 +18,19 @@ from clipdex.video import read_proxy
 
 
 class Processor(Protocol):
-    """tokenizer: the model's own, which fills up on the left."""
+    """tokenizer: the model's own, with left padding."""
 
     tokenizer: Any
 
     def inputs(self, requests: Sequence[ModelRequest]) -> Any:
-        """A BatchFeature: one row a request. All of them are about media of one kind."""
+        """Return a BatchFeature with one row per request. All requests have the same media type."""
 
 
 def open_processor(folder: Path) -> Processor:
-    """The processor of the checkpoint in a folder. Raises ConfigurationError, OSError or ValueError.
+    """Return the processor of a folder's checkpoint. Raises ConfigurationError, OSError or ValueError.
 
-    All processors of videos take torchvision, which there is only for some builds of torch; for Qwen2.5-VL its picture
-    processor does as well.
+    Video processors require torchvision, which exists only for some builds of torch. Qwen2.5-VL works without it,
+    through its image processor.
     """
     if importlib.util.find_spec("torchvision"):
         return _Auto(folder)
@@ -39,13 +38,13 @@ def open_processor(folder: Path) -> Processor:
     if kind == "qwen2_5_vl":
         return _Qwen(folder)
     raise ConfigurationError(
-        f"{folder}: a model of type {kind} takes torchvision, which is not installed: install clipdex[transformers], "
+        f"{folder}: a model of type {kind} requires torchvision, not installed: install clipdex[transformers], "
         "with the torchvision that was built for this torch"
     )
 
 
 class _Auto:
-    """Whatever processor the checkpoint names."""
+    """The processor that the checkpoint names."""
 
     def __init__(self, folder: Path) -> None:
         import transformers
@@ -82,7 +81,7 @@ class _Auto:
 
 
 class _Qwen:
-    """Qwen2.5-VL's, put together without torchvision: a patch of a video is a patch of a picture, two pictures deep."""
+    """Qwen2.5-VL's processor without torchvision: a video patch is an image patch over two frames."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoTokenizer
@@ -125,13 +124,13 @@ class _Qwen:
         return BatchFeature({**words, "mm_token_type_ids": kinds, **seen})
 
     def _video(self, frames: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Patches and their grid [[pictures in pairs, rows, columns]]; the last picture stands twice if it is alone."""
+        """Return patches and their grid [[frame pairs, rows, columns]]; an odd last frame is repeated."""
         deep, side = self._frames.temporal_patch_size, self._frames.patch_size
         frames = frames + frames[-1:] * (-len(frames) % deep)
         seen = self._frames(images=frames, return_tensors="np")
         _, rows, columns = seen["image_grid_thw"][0]
         pairs, places = len(frames) // deep, rows * columns
-        # A patch of a picture holds it deep times over; the first is taken, and those of neighbours laid together.
+        # An image patch repeats its frame deep times: keep one copy and combine those of consecutive frames.
         single = seen["pixel_values"].reshape(pairs, deep, places, -1, deep, side * side)[..., 0, :]
         return single.transpose(0, 2, 3, 1, 4).reshape(pairs * places, -1), np.array([[pairs, rows, columns]])
 
@@ -167,12 +166,12 @@ def _picture(request: ModelRequest) -> Any:
 
 
 def _video_size(folder: Path, fallback: dict[str, Any]) -> dict[str, Any]:
-    """How the checkpoint cuts videos; as pictures where it does not say."""
+    """Return the checkpoint's video preprocessing settings, or the image size if it has none."""
     for name in ("video_preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
-            said = json.loads((folder / name).read_text(encoding="utf-8"))
-            said = said.get("video_processor", {}) if name == "processor_config.json" else said
-            if found := {key: said[key] for key in _KEPT if key in said}:
+            config = json.loads((folder / name).read_text(encoding="utf-8"))
+            config = config.get("video_processor", {}) if name == "processor_config.json" else config
+            if found := {key: config[key] for key in _KEPT if key in config}:
                 return found
     return {"size": fallback}
 

@@ -1,12 +1,11 @@
-"""Decoding in processes of its own: a hostile file can neither hang nor crash the worker.
+"""DecoderPool: decoding in separate processes, so that a hostile file can neither hang nor crash the worker.
 
     async with DecoderPool(limits, sampling, size=2) as decoders:
         prepared = await decoders.prepare(path)
 
-Each process has its own limits (decoder_process.py), and carries no secret in its environment. A process that does not
-answer in time, dies, or runs into its limits is replaced, and the clip is tried once more in a fresh one, so that a
-machine that stalls, or memory that an earlier clip left behind, condemns no good clip. What comes back is JSON and
-bytes, never pickle: a process that has read hostile input must not be able to run code here.
+Each process has resource limits (worker.py) and no secrets in its environment. A process that times out, dies or hits
+a limit is replaced, and the clip is retried once in a fresh process, so that a stalled machine or leaked memory does
+not reject a good clip. Answers are JSON and bytes, not pickle: a compromised process must not run code in the parent.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _INHERITED = ("PATH", "LD_LIBRARY_PATH")
 
 
 class DecoderPool:
-    """Prepares clips, at most size at a time; further callers wait. Processes start when they are first needed."""
+    """Prepares at most size clips concurrently; further callers wait. Processes start on demand."""
 
     def __init__(self, limits: VideoLimits, sampling: Sampling, size: int = 2) -> None:
         self._limits = limits
@@ -41,7 +40,7 @@ class DecoderPool:
         self._closed = False
 
     async def prepare(self, path: str | Path) -> Prepared:
-        """Sample one clip, and make its proxy and poster. Raises ClipRejected; OSError where the disk is to blame."""
+        """Sample one clip and encode its proxy and poster. Raises ClipRejected, or OSError for a disk error."""
         async with self._slots:
             try:
                 return await self._attempt(path, self._idle.pop() if self._idle else None)
@@ -56,7 +55,7 @@ class DecoderPool:
                 raise ClipRejected(refusal.reason, f"{refusal.detail}; confirmed in a fresh process") from refusal
 
     async def aclose(self) -> None:
-        """End every process, busy ones too."""
+        """Kill all processes, including busy ones."""
         self._closed = True
         await asyncio.gather(*(self._end(decoder) for decoder in list(self._all)))
 
@@ -67,21 +66,21 @@ class DecoderPool:
         await self.aclose()
 
     async def _attempt(self, path: str | Path, decoder: _Decoder | None) -> Prepared:
-        decoder = decoder or await self._started()
+        decoder = decoder or await self._start_decoder()
         try:
             prepared = await decoder.prepare(path)
         except ClipRejected as refusal:
             await self._end(decoder) if refusal.reason is Reason.DECODE_LIMIT else self._idle.append(decoder)
             raise
-        except BaseException:  # cancelled, or out of step: what it answers next would be another clip's
+        except BaseException:  # cancelled or out of sync: its next answer could belong to another clip
             await self._end(decoder)
             raise
         self._idle.append(decoder)
         return prepared
 
-    async def _started(self) -> _Decoder:
+    async def _start_decoder(self) -> _Decoder:
         if self._closed:
-            raise RuntimeError("the decoder pool is closed; make a new one")
+            raise RuntimeError("the decoder pool is closed; create a new one")
         decoder = await _Decoder.start(self._limits, self._sampling)
         self._all.add(decoder)
         return decoder
@@ -94,7 +93,7 @@ class DecoderPool:
 
 
 class _Decoder:
-    """One process. Either it answered everything it was asked, or it has to be ended."""
+    """One process. It must be killed if a request has no complete answer."""
 
     def __init__(self, process: asyncio.subprocess.Process, timeout_s: float) -> None:
         self._process = process
@@ -115,23 +114,23 @@ class _Decoder:
         settings = {"limits": limits.model_dump(), "sampling": sampling.model_dump(), "parent": os.getpid()}
         try:
             async with asyncio.timeout(_START_S):
-                await decoder._ask(settings)
+                await decoder._request(settings)
         except BaseException as error:
             await decoder.end()
             if isinstance(error, (EOFError, OSError)):
-                raise RuntimeError(f"the decoder process did not start: {decoder._ending()}") from error
+                raise RuntimeError(f"the decoder process did not start: {decoder._exit_status()}") from error
             raise
         return decoder
 
     async def prepare(self, path: str | Path) -> Prepared:
         try:
             async with asyncio.timeout(self._timeout_s):
-                answer, blobs = await self._ask({"path": _absolute(path)})
+                answer, blobs = await self._request({"path": _absolute(path)})
         except TimeoutError:
             raise ClipRejected(Reason.DECODE_LIMIT, f"not decoded within {self._timeout_s:g} s") from None
         except (EOFError, OSError):
             await self._process.wait()
-            raise ClipRejected(Reason.DECODE_LIMIT, f"the decoder process died: {self._ending()}") from None
+            raise ClipRejected(Reason.DECODE_LIMIT, f"the decoder process died: {self._exit_status()}") from None
         if "rejected" in answer:
             raise ClipRejected(Reason(answer["rejected"]), str(answer["detail"]))
         if "failed" in answer:
@@ -147,22 +146,27 @@ class _Decoder:
         with contextlib.suppress(OSError):
             await self._process.stdin.wait_closed()
 
-    async def _ask(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-        """Raises EOFError or OSError when the process dies, ValueError when it answers nonsense."""
-        to, come = self._process.stdin, self._process.stdout
-        assert to is not None and come is not None
-        to.write(framed(question))
-        await to.drain()
-        length = int.from_bytes(await come.readexactly(4), "big")
+    async def _request(self, header: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        """Send a request and read the answer.
+
+        Raises EOFError or OSError if the process dies, ValueError for an invalid answer.
+        """
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        stdin.write(framed(header))
+        await stdin.drain()
+        length = int.from_bytes(await stdout.readexactly(4), "big")
         if length > MOST_HEADER_BYTES:
-            raise ValueError(f"the decoder process answered a header of {length} bytes")
-        answer = parsed(await come.readexactly(length))
+            raise ValueError(
+                f"the decoder process sent a header of {length} bytes, at most {MOST_HEADER_BYTES} expected"
+            )
+        answer = parsed(await stdout.readexactly(length))
         sizes = [int(size) for size in answer["blobs"]]
         if min(sizes, default=0) < 0 or sum(sizes) > _MOST_BYTES:
-            raise ValueError(f"the decoder process announced {sizes} bytes, more than {_MOST_BYTES}")
-        return answer, [await come.readexactly(size) for size in sizes]
+            raise ValueError(f"the decoder process announced {sizes} bytes, at most {_MOST_BYTES} expected")
+        return answer, [await stdout.readexactly(size) for size in sizes]
 
-    def _ending(self) -> str:
+    def _exit_status(self) -> str:
         code = self._process.returncode
         return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 

@@ -1,6 +1,6 @@
-"""What a process that reads hostile files may not ask of the kernel: no network, no other program, no other process.
+"""Seccomp filter for processes that read hostile files: no network, no other program, no other process.
 
-A filter of Linux (seccomp), for good and for every thread. It needs no privilege, and works inside containers.
+The filter is permanent and covers every thread. It needs no privilege and works inside containers.
 """
 
 import ctypes
@@ -13,8 +13,8 @@ import sys
 _PR_SET_SECCOMP, _FILTER = 22, 2
 _LOAD, _JUMP_IF, _JUMP_FROM, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EACCES
-_NUMBER, _ARCHITECTURE = 0, 4  # where they stand in what a filter sees
-_X32 = 0x40000000  # calls of x86_64 by their other numbers
+_NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
+_X32 = 0x40000000  # flag of x32 system calls
 
 # socket, connect, execve, execveat, ptrace, process_vm_readv, process_vm_writev, io_uring_setup
 _REFUSED = {
@@ -24,11 +24,11 @@ _REFUSED = {
 
 
 def refuse() -> bool:
-    """From now on; False where this machine has no such filter. Needs no_new_privs."""
+    """Install the filter. Return False if this machine does not support it. Requires no_new_privs."""
     if sys.platform != "linux" or platform.machine() not in _REFUSED:
         return False
     architecture, calls = _REFUSED[platform.machine()]
-    # Also refused: whatever is called as on another architecture, since its numbers mean something else.
+    # Also refuse calls of another architecture, whose numbers differ.
     steps = [(_LOAD, 0, 0, _ARCHITECTURE), (_JUMP_IF, 0, len(calls) + 2, architecture), (_LOAD, 0, 0, _NUMBER)]
     steps.append((_JUMP_FROM, len(calls), 0, _X32))
     steps += [(_JUMP_IF, len(calls) - 1 - n, 0, call) for n, call in enumerate(calls)]
@@ -38,7 +38,7 @@ def refuse() -> bool:
     held = ctypes.create_string_buffer(program, len(program))
     given = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(held)))
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_SECCOMP, _FILTER, given, 0, 0) != 0:
-        if ctypes.get_errno() in (errno.EINVAL, errno.ENOSYS):  # a kernel without it
+        if ctypes.get_errno() in (errno.EINVAL, errno.ENOSYS):  # no seccomp in this kernel
             return False
         raise OSError(ctypes.get_errno(), f"prctl({_PR_SET_SECCOMP}): {os.strerror(ctypes.get_errno())}")
     return True

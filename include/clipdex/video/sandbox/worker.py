@@ -1,9 +1,8 @@
-"""The process in which clips are decoded: python -m clipdex.video.sandbox.worker, started by decoder.py alone.
+"""The decoder process: python -m clipdex.video.sandbox.worker, started only by pool.py.
 
-Reads questions on stdin and writes answers on stdout, each a length, a JSON header, and bytes. Ends when stdin does or
-when its parent dies, however that comes about. Its limits hold before the first clip: memory, CPU time a clip, no core
-dump, no file written, a handful of files open, no new privileges, no network, no other program (seccomp.py); and the
-kernel takes it first when memory runs out.
+Reads requests from stdin and writes answers to stdout, each a length, a JSON header, and bytes. Exits when stdin closes
+or its parent dies. Limits apply before the first clip: memory, CPU time per clip, no core dump, no file writes, few
+open files, no new privileges, no network, no other program (seccomp.py). The OOM killer selects it first.
 """
 
 from __future__ import annotations
@@ -33,21 +32,21 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
 def main() -> None:
-    questions, answers = _pipes()
-    settings = _question(questions)
+    requests, answers = _pipes()
+    settings = _read_request(requests)
     if settings is None:
         return
     limits, sampling = VideoLimits(**settings["limits"]), Sampling(**settings["sampling"])
     av.logging.set_level(None)
     _confine(limits, settings["parent"])
     _write(answers, {})
-    while question := _question(questions):
+    while request := _read_request(requests):
         _allow_cpu(limits.decode_timeout_s)
-        _write(answers, *_answer(Path(question["path"]), limits, sampling))
+        _write(answers, *_answer(Path(request["path"]), limits, sampling))
 
 
 def framed(header: dict[str, Any], *blobs: bytes) -> bytes:
-    """One message: the header's length in four bytes, the header, the blobs."""
+    """Encode one message: the header's length in four bytes, the header, the blobs."""
     text = json.dumps({**header, "blobs": [len(blob) for blob in blobs]}).encode()
     return b"".join((len(text).to_bytes(4, "big"), text, *blobs))
 
@@ -60,7 +59,7 @@ def parsed(text: bytes) -> dict[str, Any]:
 
 
 def prepared_from(header: dict[str, Any], blobs: list[bytes]) -> Prepared:
-    """What _answer made of a Prepared, each field taken for what it must be and for nothing else."""
+    """Decode a Prepared from an answer, converting each field to its declared type."""
     info, (poster, *proxies) = header["info"], blobs
     return Prepared(
         info=VideoInfo(
@@ -96,7 +95,7 @@ def _answer(path: Path, limits: VideoLimits, sampling: Sampling) -> tuple[Any, .
         return (_out_of_memory(limits),)
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
-            return ({"failed": str(error)},)  # the disk's fault, not the clip's
+            return ({"failed": str(error)},)  # a disk error, not a bad clip
         return (_refusal(Reason.UNDECODABLE, f"{type(error).__name__}: {error}", limits),)
     windows = [{"start_s": one.start_s, "end_s": one.end_s, "times": one.times} for one in clip.windows]
     header = {"info": asdict(clip.info), "proxy_fps": clip.proxy_fps, "width": clip.width, "height": clip.height}
@@ -104,7 +103,7 @@ def _answer(path: Path, limits: VideoLimits, sampling: Sampling) -> tuple[Any, .
 
 
 def _refusal(reason: Reason, detail: str, limits: VideoLimits) -> dict[str, Any]:
-    """Decoders report most failed allocations as broken data; when memory was nearly used up, they are not believed."""
+    """Build a rejection. Decoders report failed allocations as broken data, so low memory counts as DECODE_LIMIT."""
     if reason in (Reason.UNDECODABLE, Reason.TRUNCATED_FILE) and _spare_bytes() < limits.memory_bytes / 4:
         return _out_of_memory(limits)
     return {"rejected": reason, "detail": detail}
@@ -115,7 +114,7 @@ def _out_of_memory(limits: VideoLimits) -> dict[str, Any]:
 
 
 def _spare_bytes() -> float:
-    """What was left of the memory limit when most was in use."""
+    """Return the memory limit minus the peak usage [bytes]."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return math.inf
@@ -124,17 +123,17 @@ def _spare_bytes() -> float:
 
 
 def _pipes() -> tuple[BinaryIO, BinaryIO]:
-    """stdin and stdout for ourselves; what a library prints must not get in between."""
-    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 0)
-    os.dup2(nowhere, 1)
-    return questions, answers
+    """Duplicate stdin and stdout for messages and redirect the originals to /dev/null, so library output is dropped."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    return requests, answers
 
 
-def _question(questions: BinaryIO) -> dict[str, Any] | None:
-    head = questions.read(4)
-    return parsed(questions.read(int.from_bytes(head, "big"))) if len(head) == 4 else None
+def _read_request(requests: BinaryIO) -> dict[str, Any] | None:
+    head = requests.read(4)
+    return parsed(requests.read(int.from_bytes(head, "big"))) if len(head) == 4 else None
 
 
 def _write(answers: BinaryIO, header: dict[str, Any], *blobs: bytes) -> None:
@@ -143,7 +142,7 @@ def _write(answers: BinaryIO, header: dict[str, Any], *blobs: bytes) -> None:
 
 
 def _confine(limits: VideoLimits, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent kills this process
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1)):
@@ -153,17 +152,17 @@ def _confine(limits: VideoLimits, parent: int) -> None:
             Path("/proc/self/oom_score_adj").write_text("1000")
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         _limit(resource.RLIMIT_AS, used + limits.memory_bytes)
-    if os.getppid() != parent:  # died before prctl took hold
+    if os.getppid() != parent:  # the parent died before prctl
         sys.exit(1)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     seccomp.refuse()
-    os.dup2(1, 2)  # from here on, stderr is what a hostile file makes libraries say
+    os.dup2(1, 2)  # drop stderr: a hostile file controls library messages
 
 
 def _allow_cpu(seconds: float) -> None:
-    """For one clip; the parent's clock comes first, unless the parent is stopped."""
+    """Set the CPU time limit of one clip. The parent's timeout is shorter, unless the parent is stopped."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     soft = math.ceil(usage.ru_utime + usage.ru_stime + seconds) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))

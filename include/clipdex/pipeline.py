@@ -1,0 +1,302 @@
+"""Pipeline: from clips to a search index, and searches, over settings that are opened in one place.
+
+    import clipdex
+
+    pipeline = clipdex.Pipeline.open()
+    pipeline.ingest("s3://bucket/clips")
+    for hit in pipeline.search("a red car turns left", limit=5):
+        print(hit.uri, hit.start_s, hit.end_s, hit.text, hit.score)
+
+The Airflow tasks, the command line, the web pages, the demo and the benchmarks use this class. It connects to and loads
+nothing before it is needed: an engine and an index are open only while a call uses them, because the embedded index
+admits one process at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from clipdex.config import Settings
+from clipdex.errors import BatchRejected, ClipdexError, Unavailable
+
+if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex loads no framework
+    from clipdex.captions.caption import CaptionDraft, Captioner
+    from clipdex.compare import Variant
+    from clipdex.compare.comparison import Column, Comparison
+    from clipdex.index import Collection, Filters, Index
+    from clipdex.index.embeddings import Embedder
+    from clipdex.index.search import ClipHit
+    from clipdex.runs.outcomes import ClipOutcome
+    from clipdex.runs.planning import BatchRef, CompletionCriteria, DayCaptions, Plan, Survey
+    from clipdex.runs.report import RunReport
+    from clipdex.runs.retention import Pruned
+    from clipdex.stages.batch_state import CaptionTotals
+    from clipdex.stages.index import IndexTotals
+    from clipdex.stages.reindex import DayTotals, Served
+    from clipdex.storage.artifacts import Store
+    from clipdex.storage.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """The result of Pipeline.ingest: the report of the run, and the latest outcome of each clip, of any run."""
+
+    report: RunReport
+    clips: tuple[ClipOutcome, ...]
+
+
+class Pipeline:
+    """One archive, one artifact store, one engine and one index.
+
+    settings: as given. store: an artifact store that is open already, to share it.
+    """
+
+    def __init__(self, settings: Settings, store: Store | None = None) -> None:
+        self.settings = settings
+        if store is not None:
+            self.store = store
+
+    @classmethod
+    def open(cls, settings: Settings | None = None) -> Self:
+        """Return a pipeline over these settings, or over the CLIPDEX_* variables. Raises ConfigurationError."""
+        return cls(settings or Settings.load())
+
+    @cached_property
+    def store(self) -> Store:
+        from clipdex.storage.artifacts import Store
+
+        return Store.open(self.settings)
+
+    @cached_property
+    def source(self) -> Source:
+        from clipdex.storage.source import Source
+
+        return Source(self.settings)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        from clipdex.index.embeddings import open_embedder
+
+        return open_embedder(self.settings.embedding)
+
+    @asynccontextmanager
+    async def engine(self) -> AsyncIterator[Captioner]:
+        """Open the engine, and close it at the end of the block."""
+        from clipdex.captions.engines import open_captioner
+
+        captioner = open_captioner(self.settings)
+        try:
+            yield captioner
+        finally:
+            await captioner.aclose()
+
+    def open_index(self, collection: Collection | None = None) -> AbstractContextManager[Index]:
+        """Open the index for a block: a collection for writing, or, without one, what the alias serves."""
+        from clipdex.index import open_index
+
+        return open_index(self.settings, collection)
+
+    # A run, step by step
+
+    def criteria(
+        self, *, recaption: bool = False, recaption_for: Iterable[str] = (), retry_quarantined: Iterable[str] = ()
+    ) -> CompletionCriteria:
+        """Return when a clip counts as done under these settings."""
+        from clipdex.runs.planning import CompletionCriteria
+
+        return CompletionCriteria.under(self.settings, recaption, tuple(recaption_for), tuple(retry_quarantined))
+
+    def survey(self, days: Iterable[str], criteria: CompletionCriteria, prefix: str | None = None) -> Survey:
+        """List the days, or one prefix, and leave out what is done. Writes nothing."""
+        from clipdex.runs.planning import survey
+
+        return survey(self.store, self.source, days, criteria, prefix)
+
+    def plan(self, run: str, found: Survey, criteria: CompletionCriteria | None = None) -> Plan:
+        """Write the plan of a run and the manifests of its batches."""
+        from clipdex.runs.planning import plan_run
+
+        return plan_run(self.settings, self.store, self.source, run, found, criteria)
+
+    async def acaption(self, batch: BatchRef, try_number: int = 1) -> CaptionTotals:
+        """Caption one batch. See clipdex.stages.caption.caption_batch for the errors."""
+        from clipdex.stages.caption import caption_batch
+
+        async with self.engine() as engine:
+            return await caption_batch(self.settings, self.store, self.source, engine, batch, try_number)
+
+    def caption(self, batch: BatchRef, try_number: int = 1) -> CaptionTotals:
+        """Caption one batch, where no event loop runs."""
+        return asyncio.run(self.acaption(batch, try_number))
+
+    def index(self, batch: BatchRef, try_number: int = 1) -> IndexTotals:
+        """Write the points of a batch's captions, and delete its stale ones. Raises IndexUnavailable."""
+        from clipdex.stages.index import index_batch
+
+        return index_batch(self.settings, self.store, self.embedder, batch, try_number)
+
+    def report(self, run: str) -> RunReport:
+        """Compact the outcomes of a run into its report."""
+        from clipdex.runs.report import report_run
+
+        return report_run(self.store, run)
+
+    # Everything at once
+
+    def ingest(
+        self,
+        folder: str | None = None,
+        *,
+        prefix: str = "",
+        recaption: bool = False,
+        recaption_for: Iterable[str] = (),
+        retry_quarantined: Iterable[str] = (),
+        on_progress: Callable[[Plan | CaptionTotals | Ingested], None] = lambda _: None,
+    ) -> Ingested:
+        """Caption and index a folder (the configured source without one), as the DAG does, and return the outcomes.
+
+        folder: a folder or an fsspec URL. on_progress: called with the plan, with the totals of each batch, and with
+        the result, also where something stopped the run. Raises after that what stopped it: EngineUnavailable or
+        BatchRejected.
+        """
+        pipeline = self if folder is None else self._over(folder)
+        criteria = pipeline.criteria(
+            recaption=recaption, recaption_for=recaption_for, retry_quarantined=retry_quarantined
+        )
+        return pipeline._ingest(prefix, criteria, on_progress)
+
+    def search(
+        self, query: str, *, limit: int = 10, day: str | None = None, where: Filters | None = None
+    ) -> list[ClipHit]:
+        """Return the best clips for a query, best first.
+
+        day: YYYY-MM-DD; where: payload fields and their values. Raises NothingIndexed, EmptyQuery, IndexUnavailable,
+        and ConfigurationError if another embedding model made the index.
+        """
+        from clipdex.index.search import ask
+
+        return ask(self.settings, query, limit=limit, day=day, filters=where)
+
+    async def asearch(
+        self, query: str, *, limit: int = 10, day: str | None = None, where: Filters | None = None
+    ) -> list[ClipHit]:
+        """Search from an event loop: the work runs in a thread."""
+        return await asyncio.to_thread(self.search, query, limit=limit, day=day, where=where)
+
+    def describe(self, file: Path) -> CaptionDraft:
+        """Return a caption of one file; nothing is stored. Raises ClipRejected, EngineUnavailable."""
+        from clipdex.captions.quality import caption_with_gates
+        from clipdex.video.sandbox.pool import DecoderPool
+
+        async def run() -> CaptionDraft:
+            async with self.engine() as engine, DecoderPool(self.settings.video, self.settings.sampling, 1) as decoders:
+                await engine.check()
+                return await caption_with_gates(engine, await decoders.prepare(file))
+
+        return asyncio.run(run())
+
+    def captions(self) -> Iterator[DayCaptions]:
+        """Yield how many clips of each day have a caption, by what it was made with."""
+        from clipdex.runs.planning import count_captions
+
+        return count_captions(self.store, self.criteria())
+
+    def compare(
+        self, files: Sequence[Path], variants: Sequence[Variant], on_column: Callable[[Column], None] = lambda _: None
+    ) -> Comparison:
+        """Caption the same files with several variants of the settings."""
+        from clipdex.compare import compare
+
+        return compare(files, variants, on_column)
+
+    # Upkeep
+
+    def days_to_reindex(self) -> list[str]:
+        """Return the days of which something was indexed. Raises NothingIndexed."""
+        from clipdex.stages.reindex import days_to_reindex
+
+        return days_to_reindex(self.store)
+
+    def reindex_day(self, day: str, run: str, try_number: int = 1) -> DayTotals:
+        """Write the stored captions of a day into the collection of these settings."""
+        from clipdex.stages.reindex import reindex_day
+
+        return reindex_day(self.settings, self.store, self.embedder, day, run, try_number)
+
+    def serve(self, days: Sequence[DayTotals]) -> Served:
+        """Switch searches to the collection of these settings, if every day is there."""
+        from clipdex.stages.reindex import serve
+
+        return serve(self.settings, self.embedder, days)
+
+    def reindex(self, on_day: Callable[[DayTotals], None] = lambda _: None) -> Served:
+        """Make a collection of these settings from the stored captions, then switch searches to it."""
+        run = f"reindex-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+        days = []
+        for day in self.days_to_reindex():
+            days.append(self.reindex_day(day, run))
+            on_day(days[-1])
+        return self.serve(days)
+
+    def prune(self) -> Pruned:
+        """Delete the runs that are older than their retention."""
+        from clipdex.runs.retention import prune
+
+        return prune(self.store, self.settings.store.retention_days)
+
+    def _over(self, folder: str) -> Pipeline:
+        """Return the same pipeline over another source, whose damaged files are quarantined however many they are."""
+        update: Mapping[str, Any] = {
+            "source": self.settings.source.model_copy(update={"url": folder, "name": folder}),
+            "quarantine": self.settings.quarantine.model_copy(update={"trust_decoder": True}),
+        }
+        return Pipeline(self.settings.model_copy(update=update), self.store)
+
+    def _ingest(
+        self, prefix: str, criteria: CompletionCriteria, on_progress: Callable[[Plan | CaptionTotals | Ingested], None]
+    ) -> Ingested:
+        from clipdex.runs.outcomes import ledger
+        from clipdex.runs.planning import run_label
+
+        run = run_label(f"ingest-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}", 1)
+        found = self.survey([], criteria, prefix)
+        stopped: ClipdexError | None = None
+        with self._leased(run, list(found.to_do)):
+            plan = self.plan(run, found, criteria)
+            on_progress(plan)
+            for batch in plan.batches:
+                try:
+                    on_progress(self.caption(batch))
+                except (Unavailable, BatchRejected) as error:
+                    stopped = error
+                self.index(batch)
+                if isinstance(stopped, Unavailable):
+                    break
+            report = self.report(run)
+            clips = tuple(one for day in plan.days for one in ledger(self.store, day).values())
+        result = Ingested(report, clips)
+        on_progress(result)
+        if stopped is not None:
+            raise stopped
+        return result
+
+    @contextmanager
+    def _leased(self, run: str, days: list[str]) -> Iterator[None]:
+        from clipdex.runs import leases
+
+        held: list[str] = []
+        try:
+            for day in days:
+                leases.acquire(self.store, day, run, self.settings.batches.lease_s)
+                held.append(day)
+            yield
+        finally:
+            for day in held:
+                leases.release(self.store, day, run)

@@ -1,0 +1,243 @@
+"""The way of one clip through captioning: read → prepare → request → check → store → journal.
+
+prepare() reads, digests and decodes a clip, until only the engine is missing. request() captions it, checks and stores
+the caption and writes the outcome. Either ends early where the content has a stored caption, or is rejected.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from clipdex import metrics
+from clipdex.captions.caption import Caption, CaptionDraft, Captioner
+from clipdex.captions.quality import caption_with_gates
+from clipdex.errors import ClipRejected, EngineUnavailable, Reason, Unavailable
+from clipdex.runs.outcomes import Origin
+from clipdex.stages.batch_state import BatchContext, BatchState
+from clipdex.stages.failures import BatchStopped, Failures
+from clipdex.storage.artifacts import poster_path
+from clipdex.storage.source import Clip
+from clipdex.video import Prepared
+
+log = logging.getLogger(__name__)
+
+
+class Decoders(Protocol):
+    """Sample clips. See clipdex.video.sandbox.pool.DecoderPool."""
+
+    async def prepare(self, path: str | Path) -> Prepared: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyClip:
+    """A decoded clip that waits for the engine.
+
+    key: of its caption; preparing_s: time to fetch, digest and decode [s]; since: monotonic clock [s]
+    """
+
+    clip: Clip
+    key: str
+    prepared: Prepared
+    preparing_s: float
+    since: float
+
+
+class ClipPipeline:
+    """Bring the clips of one try at a batch to their outcomes, each by itself.
+
+    Exact copies of a clip under way wait for its caption. folder: for files that must be downloaded.
+    """
+
+    def __init__(
+        self, context: BatchContext, captioner: Captioner, state: BatchState, decoders: Decoders, folder: Path
+    ) -> None:
+        self._settings, self._store, self._source = context.settings, context.store, context.source
+        self._batch, self._captioner, self._state = context.batch, captioner, state
+        self._decoders, self._folder = decoders, folder
+        self._copies: dict[str, list[Clip]] = {}
+        self._in_flight = 0
+        self.failures = Failures(limit=max(3, captioner.in_flight))
+
+    async def prepare(self, clip: Clip) -> ReadyClip | None:
+        """Return the clip ready for the engine, or None if it has an outcome already or waits for its copy."""
+        responses = self.failures.responses
+        try:
+            if clip.content and (stored := await self._stored(clip.content)):
+                await self._record_stored(clip, stored)
+                return None
+            return await self._read(clip)
+        except ClipRejected as rejection:
+            await self._reject(clip, rejection)
+        except Unavailable as error:
+            self.failures.record(clip, error, Reason.UNREADABLE, responses)
+        return None
+
+    async def request(self, ready: ReadyClip, waited_s: float) -> None:
+        """Caption a clip, check and store the caption, and write the outcome. waited_s: for a free request [s]."""
+        responses = self.failures.responses
+        try:
+            with self._counted():
+                reply = await caption_with_gates(self._captioner, ready.prepared)
+        except ClipRejected as rejection:
+            self.failures.record_response()
+            for clip in [ready.clip, *self._copies.pop(ready.key, [])]:
+                await self._reject(clip, rejection)
+            return
+        except EngineUnavailable as error:
+            self._copies.pop(ready.key, None)
+            self.failures.record(ready.clip, error, Reason.ENGINE_FAILED, responses)
+            return
+        self.failures.record_response()
+        await _shielded(self._keep(ready, reply, waited_s))
+
+    async def reject_failed(self, clip: Clip) -> None:
+        """Reject a clip that failed again while others succeeded."""
+        if failure := self.failures.of(clip):
+            detail = f"no answer while others got theirs: {failure.error}"
+            await self._reject(clip, ClipRejected(failure.reason, detail))
+
+    def end_round(self) -> None:
+        """Forget the copies that wait: their leaders have failed."""
+        self._copies.clear()
+
+    # read
+
+    async def _read(self, clip: Clip) -> ReadyClip | None:
+        """Digest and decode a clip. Reads it again if the file is replaced meanwhile."""
+        for _ in range(3):
+            began = time.monotonic()
+            fetched = await asyncio.to_thread(self._source.fetch, clip, self._folder, self._settings.video.max_bytes)
+            try:
+                read = replace(clip, content=fetched.content)
+                version = await asyncio.to_thread(self._source.version_now, clip)
+                if version == clip.version:
+                    if await self._has_caption_elsewhere(read):
+                        return None
+                    prepared = await self._prepared(read, fetched.path)
+                    if not fetched.downloaded:  # the decoded file may differ from the digested one
+                        version = await asyncio.to_thread(self._source.version_now, clip)
+                    if version == clip.version:
+                        done = time.monotonic()
+                        return ReadyClip(read, self._key(read), prepared, done - began, done)
+                    self._copies.pop(self._key(read), None)
+            finally:
+                await asyncio.to_thread(fetched.discard)
+            if version is None:
+                break
+            log.info("%s: replaced since it was discovered; reading it again", clip.uri)
+            clip = replace(clip, version=version, content="")
+        raise ClipRejected(Reason.MISSING, "gone, or changing while it is read; run its day again later")
+
+    async def _has_caption_elsewhere(self, clip: Clip) -> bool:
+        """Return whether this content's caption is stored, or under way; if not, this clip leads its copies."""
+        key = self._key(clip)
+        if key in self._copies:
+            self._copies[key].append(clip)
+            return True
+        self._copies[key] = []
+        stored = await self._stored(clip.content)
+        if stored is None:
+            return False
+        for one in [clip, *self._copies.pop(key)]:
+            await self._record_stored(one, stored)
+        return True
+
+    async def _stored(self, content: str) -> Caption | None:
+        """Return the caption of this content, or None: one of these settings, or of an earlier release for them."""
+        fingerprint = self._captioner.fingerprint
+        earlier = (one for flaw, one in fingerprint.earlier().items() if flaw not in self._batch.recaption_for)
+        for one in (fingerprint, *earlier):
+            caption = await asyncio.to_thread(self._store.caption, one.caption_key(content))
+            if caption and not (self._batch.recaption and caption.run != self._batch.run):
+                return caption
+        return None
+
+    # prepare
+
+    async def _prepared(self, clip: Clip, path: Path) -> Prepared:
+        try:
+            return await self._decoders.prepare(path)
+        except ClipRejected as rejection:
+            for copy in self._copies.pop(self._key(clip), []):
+                await self._reject(copy, rejection)
+            raise
+        except OSError as error:
+            self._copies.pop(self._key(clip), None)
+            raise Unavailable(f"{clip.uri}: cannot be prepared on this machine ({error})") from error
+
+    # store and journal
+
+    async def _keep(self, ready: ReadyClip, reply: CaptionDraft, waited_s: float) -> None:
+        caption = await self._store_caption(ready, reply)
+        await self._state.record_new(ready.clip, caption, ready.preparing_s, waited_s)
+        for clip in self._copies.pop(ready.key, []):
+            await self._state.record_existing(clip, caption, Origin.COPY)
+
+    async def _store_caption(self, ready: ReadyClip, reply: CaptionDraft) -> Caption:
+        """Store the caption before its outcome is written: from here on this content is never requested again."""
+        poster = poster_path(ready.clip.content)
+        fingerprint, info = self._captioner.fingerprint, ready.prepared.info
+        caption = Caption(
+            key=ready.key,
+            content=ready.clip.content,
+            fingerprint=fingerprint.digest(),
+            engine=fingerprint.engine,
+            model=fingerprint.model,
+            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            run=self._batch.run,
+            duration_s=info.duration_s,
+            width=info.width,
+            height=info.height,
+            poster=poster,
+            clip_id=ready.clip.clip_id,
+            text=reply.text,
+            segments=reply.segments,
+            notes=reply.notes,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            seconds=reply.seconds,
+            gpu_s=reply.gpu_s,
+            attempts=reply.attempts,
+            finish_reason=reply.finish_reason,
+        )
+        await asyncio.to_thread(self._store.write, poster, ready.prepared.poster)
+        await asyncio.to_thread(self._store.write_caption, caption)
+        return caption
+
+    async def _record_stored(self, clip: Clip, stored: Caption) -> None:
+        requested = Origin.NEW if stored.clip_id == clip.clip_id else Origin.COPY
+        origin = requested if stored.run == self._batch.run else Origin.STORED
+        await self._state.record_existing(clip, stored, origin)
+
+    async def _reject(self, clip: Clip, rejection: ClipRejected) -> None:
+        if await self._state.record_rejection(clip, rejection):
+            raise BatchStopped
+
+    def _key(self, clip: Clip) -> str:
+        return self._captioner.fingerprint.caption_key(clip.content)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._in_flight += 1
+        metrics.gauge("in_flight", self._in_flight)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            metrics.gauge("in_flight", self._in_flight)
+
+
+async def _shielded(work: Coroutine[Any, Any, None]) -> None:
+    """Shield the write from cancellation: what an engine has written is kept and indexed in the same run."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
