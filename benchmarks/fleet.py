@@ -31,14 +31,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from clipdex import Pipeline
 from clipdex.captions.engines import open_captioner
 from clipdex.config import REPOSITORY, Settings
 from clipdex.errors import ClipdexError
 from clipdex.runs.outcomes import Outcome, run_outcomes
-from clipdex.runs.planning import BatchRef, CompletionCriteria, plan_run, survey
+from clipdex.runs.planning import BatchRef, CompletionCriteria
 from clipdex.stages.caption import caption_batch
-from clipdex.storage.artifacts import Store
-from clipdex.storage.source import Source
 from clipdex.video import Prepared, prepare
 from demo.samples import write_tiny_clips
 from tests.support.engine import MODEL, StandIn
@@ -111,16 +110,16 @@ def measure(name: str, clips: int, smg: Path | None) -> dict[str, Any]:
             )
             ready = Ready(settings)
             ready.write(clips)
-            store, source = Store.open(settings), Source(settings)
+            pipeline = Pipeline(settings)
             wanted = CompletionCriteria(open_captioner(settings).fingerprint.digest(), collection="none")
-            [batch] = plan_run(settings, store, source, RUN, survey(store, source, [DAY], wanted)).batches
+            [batch] = pipeline.plan(RUN, pipeline.survey([DAY], wanted)).batches
             serving.begin()
             began, own, machine = time.perf_counter(), time.process_time(), busy_s()
-            errors = asyncio.run(caption(settings, store, source, batch, ready))
+            errors = asyncio.run(caption(pipeline, batch, ready))
             seconds = time.perf_counter() - began
             own, machine = time.process_time() - own, busy_s() - machine
         seen = serving.end()
-        outcomes = Counter(one.outcome for one in run_outcomes(store, DAY, RUN).values())
+        outcomes = Counter(one.outcome for one in run_outcomes(pipeline.store, DAY, RUN).values())
     scheduled = list_schedule(fleet, clips)
     return {
         "fleet": name,
@@ -144,19 +143,18 @@ def measure(name: str, clips: int, smg: Path | None) -> dict[str, Any]:
     }
 
 
-async def caption(settings: Settings, store: Store, source: Source, batch: BatchRef, ready: "Ready") -> list[str]:
+async def caption(pipeline: Pipeline, batch: BatchRef, ready: "Ready") -> list[str]:
     """Run as many tries as the DAG does; return the errors of failed tries."""
     errors: list[str] = []
-    captioner = open_captioner(settings)
-    try:
+    async with pipeline.engine() as engine:
         while len(errors) < TRIES:
             try:
-                await caption_batch(settings, store, source, captioner, batch, len(errors) + 1, ready)
+                await caption_batch(
+                    pipeline.settings, pipeline.store, pipeline.source, engine, batch, len(errors) + 1, ready
+                )
                 break
             except ClipdexError as error:
                 errors.append(f"{type(error).__name__}: {error}"[:400])
-    finally:
-        await captioner.aclose()
     return errors
 
 

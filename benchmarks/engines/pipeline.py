@@ -27,12 +27,10 @@ DAY = "2026-11-03"
 
 def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any]) -> dict[str, Any]:
     """Caption these clips; return rates from the outcomes, totals of the batches, and CPU seconds per clip."""
+    from clipdex import Pipeline, Settings
     from clipdex.captions.engines import open_captioner
-    from clipdex.config import Settings
     from clipdex.runs.outcomes import run_outcomes
-    from clipdex.runs.planning import CompletionCriteria, plan_run, survey
-    from clipdex.storage.artifacts import Store
-    from clipdex.storage.source import Source
+    from clipdex.runs.planning import CompletionCriteria
 
     archive = folder / "archive" / DAY.replace("-", "/")
     archive.mkdir(parents=True)
@@ -40,11 +38,11 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
         os.link(clip, archive / clip.name)
     given = _settings(urls, folder, point)
     settings = Settings.load(**given)
-    store, source = Store.open(settings), Source(settings)
+    pipeline = Pipeline(settings)
     began = time.time()
     # The GPU host has no embedding model; nothing is indexed.
-    found = survey(store, source, [DAY], CompletionCriteria(open_captioner(settings).fingerprint.digest(), "none"))
-    plan = plan_run(settings, store, source, "bench.1", found)
+    criteria = CompletionCriteria(open_captioner(settings).fingerprint.digest(), "none")
+    plan = pipeline.plan("bench.1", pipeline.survey([DAY], criteria))
     jobs = []
     for number, batch in enumerate(plan.batches):
         job = folder / f"job-{number:04d}.json"
@@ -53,7 +51,7 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
     with ThreadPoolExecutor(point["slots"]) as slots:
         batches = list(slots.map(_batch, jobs))
     seconds = time.time() - began
-    outcomes = list(run_outcomes(store, DAY, "bench.1").values())
+    outcomes = list(run_outcomes(pipeline.store, DAY, "bench.1").values())
     samples = [_sample(one, began) for one in outcomes if one.answered_at]
     measured = rates(samples, point["slots"] * point["in_flight"]).to_json() if samples else {}
     counts: dict[str, int] = {}
@@ -68,25 +66,19 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
 
 def caption(job: Path) -> dict[str, Any]:
     """Caption one batch in this process."""
+    from clipdex import Pipeline, Settings
     from clipdex.captions.caption import Gates
-    from clipdex.captions.engines import open_captioner
-    from clipdex.config import Settings
     from clipdex.runs.planning import BatchRef
     from clipdex.stages.caption import caption_batch
-    from clipdex.storage.artifacts import Store
-    from clipdex.storage.source import Source
 
     task = json.loads(job.read_text())
     settings, batch = Settings.load(**task["settings"]), BatchRef.from_json(task["batch"])
+    pipeline = Pipeline(settings)
 
     async def work() -> dict[str, Any]:
-        captioner = open_captioner(settings)
-        captioner.gates = Gates(min_words=0, max_repeat=2.0, min_ratio=0.0, language="")
-        store, source = Store.open(settings), Source(settings)
-        try:
-            totals = await caption_batch(settings, store, source, _Unjudged(captioner), batch)
-        finally:
-            await captioner.aclose()
+        async with pipeline.engine() as engine:
+            engine.gates = Gates(min_words=0, max_repeat=2.0, min_ratio=0.0, language="")
+            totals = await caption_batch(settings, pipeline.store, pipeline.source, _Unjudged(engine), batch)
         return totals.to_json()
 
     began = time.monotonic()

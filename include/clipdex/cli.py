@@ -25,7 +25,7 @@ console = Console(highlight=False)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 1: clips are left unfinished; 2: it could not be done, and stderr says why."""
+    """0: done; 1: clips are left unfinished; 2: it failed, and stderr has the reason."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(message)s", stream=sys.stderr)
     try:
@@ -195,7 +195,7 @@ def estimate(settings: Settings, by_day: dict[str, int], gpus: int, rate: float 
     per_worker = rate or (DETECTORS_CLIPS_PER_SECOND if embedded else GPU_CLIPS_PER_SECOND)
     clips = sum(by_day.values())
     size = settings.batches.size
-    # Every day is a run of its own, but for a number of clips that nobody has assigned to days.
+    # Every day is a run of its own, but for a number of clips without days.
     sizes = {day: size if day == "all" else batch_size(settings.batches, [count]) for day, count in by_day.items()}
     batches = {day: -(-count // sizes[day]) for day, count in by_day.items()}
     return {

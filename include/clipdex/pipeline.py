@@ -180,9 +180,9 @@ class Pipeline:
         day: YYYY-MM-DD; where: payload fields and their values. Raises NothingIndexed, EmptyQuery, IndexUnavailable,
         and ConfigurationError if another embedding model made the index.
         """
-        from clipdex.index.search import ask
+        from clipdex.index.search import search_once
 
-        return ask(self.settings, query, limit=limit, day=day, filters=where)
+        return search_once(self.settings, query, limit=limit, day=day, filters=where)
 
     async def asearch(
         self, query: str, *, limit: int = 10, day: str | None = None, where: Filters | None = None
@@ -219,7 +219,7 @@ class Pipeline:
     # Upkeep
 
     def days_to_reindex(self) -> list[str]:
-        """Return the days of which something was indexed. Raises NothingIndexed."""
+        """Return the days with indexed clips. Raises NothingIndexed."""
         from clipdex.stages.reindex import days_to_reindex
 
         return days_to_reindex(self.store)

@@ -9,7 +9,7 @@ from clipdex.errors import ConfigurationError, NothingIndexed
 from clipdex.index import Collection, Range, make_points, replace
 from clipdex.index.chunking import Chunk, split
 from clipdex.index.embeddings import open_embedder
-from clipdex.index.search import EmptyQuery, ask, search
+from clipdex.index.search import EmptyQuery, search, search_once
 from tests.support.indexes import SMALL, caption, clip_points, edge_opener, server_opener
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
@@ -139,7 +139,7 @@ def test_index_of_another_model_is_not_asked(tmp_path, model):
 
 def test_asking_before_anything_is_indexed_says_what_to_run(tmp_path):
     with pytest.raises(NothingIndexed, match="run an ingestion first"):
-        ask(Settings.load(home=tmp_path), "a red car")
+        search_once(Settings.load(home=tmp_path), "a red car")
 
 
 def test_asking_opens_all_it_needs(tmp_path, model):
@@ -147,4 +147,4 @@ def test_asking_opens_all_it_needs(tmp_path, model):
     with edge_opener(tmp_path)(Collection.of(settings, model)) as index:
         index.ensure()
         fill(index, model, SCENES)
-    assert ids(ask(settings, "a red car", limit=1, day="2026-11-03")) == ["car"]
+    assert ids(search_once(settings, "a red car", limit=1, day="2026-11-03")) == ["car"]

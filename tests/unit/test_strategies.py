@@ -416,3 +416,29 @@ def test_what_decides_a_caption_decides_its_fingerprint():
 def test_the_name_of_a_preset_decides_nothing():
     row = PRESETS["qwen-vl"]
     assert fingerprint(preset="qwen-vl") == fingerprint(**row["engine"], sampling=row["sampling"])
+
+
+# Prompts
+
+
+def test_a_prompt_may_be_a_file_by_path_and_its_text_is_in_the_fingerprint(serve, clip, tmp_path):
+    own = tmp_path / "own.txt"
+    digests = []
+    for text in ("List all cars, in {language}. Write JSON such as {{}}.", "List all dogs."):
+        own.write_text(text)
+        engine = serve()
+        caption(engine, clip, prompt=str(own))
+        assert text.format(language="English") in json.dumps(engine.chats[0].body)
+        digests.append(open_captioner(settings(engine.url, prompt=str(own))).fingerprint.digest())
+    assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("Describe {everything}.", "write other braces twice"), (None, "cannot be read")]
+)
+def test_a_prompt_file_that_cannot_be_used_is_an_error_with_the_next_step(tmp_path, text, message):
+    own = tmp_path / "own.txt"
+    if text:
+        own.write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        open_captioner(settings("http://gpu-1:30000", prompt=str(own)))

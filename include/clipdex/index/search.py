@@ -80,7 +80,7 @@ def search(
         wanted *= 4
 
 
-def ask(
+def search_once(
     settings: Settings, query: str, *, limit: int = 10, day: str | None = None, filters: Filters | None = None
 ) -> list[ClipHit]:
     """Open the index and the embedder, and search once. Raises NothingIndexed if the alias is unset."""

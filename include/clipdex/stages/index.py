@@ -1,6 +1,6 @@
-"""Indexing a batch: what is captioned becomes chunks, vectors and points; then stale points go.
+"""Index a batch: captions become chunks, vectors and points; then stale points are deleted.
 
-A clip counts as done only after the index acknowledged its points. The index is open only while it is written to.
+A clip is done only after the index acknowledged its points. The index is open only while it is written.
 """
 
 import logging
@@ -24,12 +24,12 @@ from clipdex.storage.artifacts import Store
 log = logging.getLogger(__name__)
 
 CLIPS_AT_ONCE = 128
-"""Clips whose vectors are held in memory, and written in one opening of the index."""
+"""Clips whose vectors are in memory at once, and are written in one opening of the index."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexTotals:
-    """What one try did. before: clips indexed by earlier tries; stale: old points removed; seconds: wall time."""
+    """Count what one try did. before: clips indexed by earlier tries; stale: points deleted; seconds: wall time [s]."""
 
     clips: int
     before: int
@@ -43,7 +43,7 @@ class IndexTotals:
 
 @dataclass(frozen=True, slots=True)
 class CaptionedClip:
-    """A clip, and what is said of it: all that its points are made of, but for the vectors."""
+    """A clip with its caption: everything in its points but the vectors."""
 
     clip_id: str
     uri: str
@@ -61,22 +61,22 @@ class CaptionedClip:
 def index_batch(
     settings: Settings, store: Store, embedder: Embedder, batch: BatchRef, try_number: int = 1
 ) -> IndexTotals:
-    """Make every captioned clip of a batch searchable. Raises IndexUnavailable, with what is done kept."""
+    """Write the points of every captioned clip of a batch. Raises IndexUnavailable; what is indexed stays."""
     started = time.monotonic()
-    said = batch_outcomes(store, batch.day, batch.run, batch.batch)
-    todo = [outcome for outcome in said.values() if outcome.outcome is Outcome.CAPTIONED]
-    before = sum(outcome.outcome is Outcome.INDEXED for outcome in said.values())
+    known = batch_outcomes(store, batch.day, batch.run, batch.batch)
+    todo = [outcome for outcome in known.values() if outcome.outcome is Outcome.CAPTIONED]
+    before = sum(outcome.outcome is Outcome.INDEXED for outcome in known.values())
     journal = Journal(store, batch.day, batch.run, batch.batch, "index", try_number, batch.after)
     clips = chunks = stale = 0
     for start in range(0, len(todo), CLIPS_AT_ONCE):
         captioned = _with_captions(store, journal, todo[start : start + CLIPS_AT_ONCE])
-        described = [CaptionedClip(one.clip_id, one.uri, one.day, own) for one, own in captioned]
-        # What an index can be rebuilt from (reindex.py) without listing captions one by one.
+        written = [CaptionedClip(one.clip_id, one.uri, one.day, own) for one, own in captioned]
+        # For reindex.py, which then reads few objects instead of each caption.
         store.write_lines(
             f"rebuild/day={batch.day}/run={batch.run}/{batch.batch}-{try_number:03d}-{start:05d}.jsonl",
-            (one.to_json() for one in described),
+            (one.to_json() for one in written),
         )
-        points = points_of(settings, embedder, described)
+        points = points_of(settings, embedder, written)
         collection = Collection.of(settings, embedder)
         with open_index(settings, collection) as index:
             index.ensure()
@@ -100,7 +100,7 @@ def index_batch(
 
 
 def points_of(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedClip]) -> dict[str, list[Point]]:
-    """The points of these clips, by clip_id; all their chunks are embedded together."""
+    """Return the points of these clips by clip_id; embed all their chunks together."""
     chunks = [split(clip.caption, embedder, settings.chunking) for clip in clips]
     vectors = embedder.embed_documents([chunk.text for of_clip in chunks for chunk in of_clip])
     points, row = {}, 0
@@ -112,7 +112,7 @@ def points_of(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedC
 
 
 def _with_captions(store: Store, journal: Journal, outcomes: list[ClipOutcome]) -> list[tuple[ClipOutcome, Caption]]:
-    """Each clip with its stored caption; one that has gone is said to have failed, and asked for by the next run."""
+    """Return each clip with its stored caption; record a clip without one as failed, for the next run to retry."""
     captions = store.captions(outcome.caption_key for outcome in outcomes)
     found = []
     for outcome, caption in zip(outcomes, captions, strict=True):

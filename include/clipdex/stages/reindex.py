@@ -1,8 +1,8 @@
-"""Reindexing: a collection made anew from what is kept of every batch, without asking an engine for one word.
+"""Reindex: make a collection from the stored captions, without an engine.
 
-For another embedding model, another way of chunking, or a collection that is lost. Days are filled one by one into the
-collection of these settings; what has its points there already is left as it is, so that a run that was stopped goes
-on. Searches read the former collection until serve() switches the alias, after every day is there.
+For another embedding model, another chunking, or a lost collection. Days are written one by one into the collection of
+these settings; clips with their points there are skipped, so that a stopped run continues. Searches read the former
+collection until serve() switches the alias.
 """
 
 import logging
@@ -31,7 +31,7 @@ _BATCH = "reindex"
 
 @dataclass(frozen=True, slots=True)
 class DayTotals:
-    """A day in the collection: its clips and their chunks, the clips of these that were written just now [wall s]."""
+    """Count the clips and chunks of a day in the collection. written: clips written now; seconds: wall time [s]."""
 
     day: str
     clips: int
@@ -45,7 +45,7 @@ class DayTotals:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What searches read now, and what they read before ("": nothing, or the same), which is left as it is."""
+    """The collection that searches read. before: the one they read until now, "" for none or the same; it is kept."""
 
     collection: str
     points: int
@@ -56,21 +56,21 @@ class Served:
 
 
 def days_to_reindex(store: Store) -> list[str]:
-    """Every day of which something was indexed. Raises NothingIndexed."""
+    """Return the days with indexed clips. Raises NothingIndexed."""
     keys = chain(store.list("rebuild"), store.list("ledger"))
     days = sorted({key.split("/")[1].removeprefix("day=") for key in keys})
     if not days:
-        raise NothingIndexed("nothing is kept in the artifact store to make an index from; run an ingestion first")
+        raise NothingIndexed("the artifact store holds no indexed clips; run an ingestion first")
     return days
 
 
 def reindex_day(
     settings: Settings, store: Store, embedder: Embedder, day: str, run: str, try_number: int = 1
 ) -> DayTotals:
-    """Put the clips of a day into the collection of these settings.
+    """Write the clips of a day into the collection of these settings.
 
-    Raises LeaseHeld while another run works on the day, IndexUnavailable, and RunIncomplete if a clip that was indexed
-    has no caption any more, after all others are there.
+    Raises LeaseHeld while another run works on the day, IndexUnavailable, and, after all other clips are written,
+    RunIncomplete if the caption of an indexed clip is gone.
     """
     leases.acquire(store, day, run, settings.batches.lease_s)
     try:
@@ -80,7 +80,7 @@ def reindex_day(
 
 
 def serve(settings: Settings, embedder: Embedder, days: Iterable[DayTotals]) -> Served:
-    """Switch the alias to the collection of these settings, if all that these days came to is there."""
+    """Switch the alias to the collection of these settings, if all points of these days are in it."""
     expected, before = sum(day.chunks for day in days), _served(settings)
     collection = Collection.of(settings, embedder)
     with open_index(settings, collection) as index:
@@ -100,24 +100,24 @@ def _reindex_day(
 ) -> DayTotals:
     started = time.monotonic()
     collection, known = Collection.of(settings, embedder), ledger(store, day)
-    after = max((said.at for said in known.values()), default="")
+    after = max((known_clip.at for known_clip in known.values()), default="")
     journal = Journal(store, day, run, _BATCH, _BATCH, try_number, after)
     chunks = written = 0
     there: set[str] = set()
-    for described in _described(store, day, known):
-        ids = _ids(settings, embedder, described)
+    for captioned in _captioned_clips(store, day, known):
+        ids = _ids(settings, embedder, captioned)
         with open_index(settings, collection) as index:
             index.ensure()
-            todo = _missing(index, described, ids)
+            todo = _missing(index, captioned, ids)
         if todo:
             points = points_of(settings, embedder, todo)
             with open_index(settings, collection) as index:
                 replace(index, points)
-        for clip in described:
-            said = known.get(clip.clip_id)
-            if said and _tells(said, clip) and said.collection != collection.name:
+        for clip in captioned:
+            known_clip = known.get(clip.clip_id)
+            if known_clip and _is_indexed(known_clip, clip) and known_clip.collection != collection.name:
                 count = len(ids[clip.clip_id])
-                journal.add(changed(said, batch=_BATCH, collection=collection.name, chunks=count))
+                journal.add(changed(known_clip, batch=_BATCH, collection=collection.name, chunks=count))
         journal.flush()
         leases.renew(store, day, run, settings.batches.lease_s)
         there.update(ids)
@@ -127,7 +127,7 @@ def _reindex_day(
     if gone:
         raise RunIncomplete(
             f"{day}: the captions of {len(gone)} clips are gone from the store ({', '.join(gone[:3])}…); ingest the "
-            "day with these settings, which asks for them, then reindex again"
+            "day with these settings, then reindex again"
         )
     totals = DayTotals(day, len(there), chunks, written, time.monotonic() - started)
     log.info(
@@ -137,30 +137,39 @@ def _reindex_day(
     return totals
 
 
-def _described(store: Store, day: str, known: dict[str, ClipOutcome]) -> Iterator[list[CaptionedClip]]:
-    """The clips of a day with what was indexed of each last, some at a time. Read twice, since a clip may be in several
-    objects, and a day's captions need not fit into memory. Who is in none is looked up caption by caption."""
+def _captioned_clips(store: Store, day: str, known: dict[str, ClipOutcome]) -> Iterator[list[CaptionedClip]]:
+    """Yield the clips of a day with the caption that was indexed last, in parts.
+
+    The objects are read twice: a clip may be in several, and the captions of a day may not fit into memory. Clips in
+    no object are read caption by caption.
+    """
     written = store.written(f"rebuild/day={day}")
     keys = sorted(written, key=lambda key: (written[key], key))
     last = {record["clip_id"]: key for key in keys for record in store.read_lines(key)}
     for key in keys:
         lines = {record["clip_id"]: record for record in store.read_lines(key) if last[record["clip_id"]] == key}
         yield [CaptionedClip.from_json(record) for record in lines.values()]
-    elsewhere = [said for said in known.values() if said.outcome is Outcome.INDEXED and said.clip_id not in last]
+    elsewhere = [
+        known_clip
+        for known_clip in known.values()
+        if known_clip.outcome is Outcome.INDEXED and known_clip.clip_id not in last
+    ]
     for some in in_batches(elsewhere, CLIPS_AT_ONCE):
-        both = zip(some, store.captions(said.caption_key for said in some), strict=True)
+        both = zip(some, store.captions(known_clip.caption_key for known_clip in some), strict=True)
         yield [
-            CaptionedClip(said.clip_id, said.uri, said.day, caption) for said, caption in both if caption is not None
+            CaptionedClip(known_clip.clip_id, known_clip.uri, known_clip.day, caption)
+            for known_clip, caption in both
+            if caption is not None
         ]
 
 
-def _tells(said: ClipOutcome, clip: CaptionedClip) -> bool:
-    """Whether the last word on a clip is that this caption of it is indexed."""
-    return said.outcome is Outcome.INDEXED and said.caption_key == clip.caption.key
+def _is_indexed(known_clip: ClipOutcome, clip: CaptionedClip) -> bool:
+    """Return whether the latest outcome of a clip is that this caption is indexed."""
+    return known_clip.outcome is Outcome.INDEXED and known_clip.caption_key == clip.caption.key
 
 
 def _ids(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedClip]) -> dict[str, set[str]]:
-    """The ids that the points of each clip have."""
+    """Return the point ids of each clip by clip_id."""
     return {
         clip.clip_id: {
             point_id(clip.clip_id, clip.caption.key, chunk.no)
@@ -171,7 +180,7 @@ def _ids(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedClip])
 
 
 def _missing(index: Index, clips: Sequence[CaptionedClip], ids: dict[str, set[str]]) -> list[CaptionedClip]:
-    """The clips whose points are not just these; all of them where there are others, since nobody says whose."""
+    """Return the clips whose points differ; all of them if the index holds other points, whose clips are unknown."""
     there = index.point_ids([clip.clip_id for clip in clips])
     if there - set().union(*ids.values()):
         return list(clips)
