@@ -9,6 +9,7 @@ does not stop the others. Run it on the GPU host, with clipdex importable.
 import argparse
 import asyncio
 import json
+import logging
 import shutil
 import time
 import traceback
@@ -16,13 +17,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clock.drawing import SIDE, write_clips
+from benchmarks.clock.drawing import FRAMES, SIDE, write_clips
 from benchmarks.clock.train import MAX_TOKENS
 from benchmarks.engines import servers
 from benchmarks.engines.measure import machine
 from benchmarks.engines.servers import Host
-from clipdex.captions.engines import open_captioner
-from clipdex.config import Settings
+from clipdex import Pipeline, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.video import prepare
 
@@ -108,33 +108,38 @@ def _served(
     host: Host, kind: str, flags: Sequence[str], env: dict[str, str], clips: list[dict[str, Any]],
     args: argparse.Namespace, clock: str = "frames",
 ) -> dict[str, Any]:  # fmt: skip
-    log = args.out / f"{kind}-{'clock' if clock == 'frames' else 'engine'}.log"
+    log = args.out / f"{kind}-{Path(host.model).name}-{clock}.log"
     server = servers.start(host, kind, flags, env, 0, "", log, 480.0)
     name = "vllm" if kind == "vllm" else "sglang"
     engine = {"name": name, "model": SERVED, "base_urls": [server.url], "clock": clock, "in_flight": 16}
     if name == "sglang":
         engine["server_sampling"] = SAMPLED
     try:
+        version = machine(host)["versions"].get(name, "")
         preflight = _preflight(engine)
-        return {"preflight": preflight, "start_s": server.start_s, **_counted(clips, engine, args.side)}
+        counts = _counted(clips, engine, args.side)
+        return {"version": version, "preflight": preflight, "start_s": server.start_s, **counts}
     finally:
         server.stop()
 
 
 def _preflight(engine: dict[str, Any]) -> str:
-    """Return the result of clipdex's check of this node with required frame times."""
+    """Return the result and the warnings of clipdex's check of this node with required frame times."""
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("clipdex.captions").addHandler(handler)
 
     async def check() -> str:
-        captioner = open_captioner(Settings.load(engine={**engine, "clock": "frames"}))
-        try:
-            await captioner.check()
-        except ConfigurationError as error:
-            return str(error)
-        finally:
-            await captioner.aclose()
+        async with Pipeline(Settings.load(engine={**engine, "clock": "frames"})).engine() as captioner:
+            try:
+                await captioner.check()
+            except ConfigurationError as error:
+                return str(error)
         return "passed"
 
-    return asyncio.run(check())
+    result = asyncio.run(check())
+    return "; ".join([result, *dict.fromkeys(warnings)])
 
 
 def _counted(clips: list[dict[str, Any]], engine: dict[str, Any], side: int) -> dict[str, Any]:
@@ -162,15 +167,12 @@ def _counted(clips: list[dict[str, Any]], engine: dict[str, Any], side: int) -> 
 
 
 async def _captions(clips: list[dict[str, Any]], settings: Settings) -> list[str]:
-    captioner = open_captioner(settings)
-    try:
+    async with Pipeline(settings).engine() as captioner:
         await captioner.check()
         prepared = [prepare(clip["path"], settings.video, settings.sampling) for clip in clips]
-        assert all(len(one.windows) == 1 and len(one.times) == 8 for one in prepared)
+        assert all(len(one.windows) == 1 and len(one.times) == FRAMES for one in prepared)
         replies = await asyncio.gather(*map(captioner.caption, prepared))
         return [reply.text for reply in replies]
-    finally:
-        await captioner.aclose()
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ PARAMS = {
     "prefix": Param(None, type=["null", "string"], description="Or a folder of the source, such as 2026/11/03/cam-7"),
     "source": Param("clipdex_source", type="string", pattern="^clipdex_", description="Connection of the archive"),
     "engine": Param("clipdex_engine", type="string", pattern="^clipdex_", description="Connection of the engine"),
-    "batch_size": Param(None, type=["null", "integer"], minimum=1, maximum=512, description="Clips a batch"),
-    "in_flight": Param(None, type=["null", "integer"], minimum=1, maximum=1024, description="Open requests a batch"),
+    "batch_size": Param(None, type=["null", "integer"], minimum=1, maximum=512, description="Clips per batch"),
+    "in_flight": Param(None, type=["null", "integer"], minimum=1, maximum=1024, description="Open requests per batch"),
     "recaption": Param(False, type="boolean", description="Caption again clips that have a caption"),
     "recaption_for": Param(
         [], type="array", items={"enum": [*Flaw]}, description="Replace captions that have one of these flaws"
@@ -100,7 +100,7 @@ def discover() -> list[dict[str, Any]]:
     try:
         if day:
             _hold(pipeline.store, day, tries, seconds, held)
-            _hold_what_is_free(pipeline.store, before, tries, seconds, held)
+            _hold_free_days(pipeline.store, before, tries, seconds, held)
         found = pipeline.survey(held, criteria, prefix=None if day else params["prefix"])
         for one in found.to_do:
             _hold(pipeline.store, one, tries, seconds, held)
@@ -274,7 +274,7 @@ def _hold(store: Any, day: str, tries: list[str], seconds: float, held: list[str
     held.append(day)
 
 
-def _hold_what_is_free(store: Any, days: list[str], tries: list[str], seconds: float, held: list[str]) -> None:
+def _hold_free_days(store: Any, days: list[str], tries: list[str], seconds: float, held: list[str]) -> None:
     """Acquire the leases of those days that are free."""
     for day in days:
         try:

@@ -17,8 +17,16 @@ from rich.table import Table
 
 from clipdex.captions.caption import Flaw
 from clipdex.config import EngineName, Settings
-from clipdex.errors import ClipdexError, ClipRejected, ConfigurationError, Reason, RunIncomplete
-from clipdex.pipeline import Ingested, Pipeline
+from clipdex.errors import (
+    BatchRejected,
+    ClipdexError,
+    ClipRejected,
+    ConfigurationError,
+    Reason,
+    RunIncomplete,
+    Unavailable,
+)
+from clipdex.pipeline import Ingested, Pipeline, resolved
 from clipdex.sanitize import escape_line, escape_text
 
 console = Console(highlight=False)
@@ -85,7 +93,7 @@ def compare(args: argparse.Namespace) -> int:
         )
         print(escape_line(f"{column.variant}: {column.error or counts}"), file=sys.stderr)
 
-    comparison = Pipeline.open().compare(args.files, [Variant.parsed(text) for text in args.variants], show)
+    comparison = Pipeline.compare(args.files, [Variant.parsed(text) for text in args.variants], show)
     out = args.out or (None if args.json else Path("compare.html"))
     if out:
         out.write_text(page(comparison), encoding="utf-8")
@@ -98,10 +106,10 @@ def ingest(args: argparse.Namespace) -> int:
     from clipdex.runs.planning import Plan
     from clipdex.stages.batch_state import CaptionTotals
 
-    folder, started, done = _folder(args.folder), time.monotonic(), 0
+    folder, started, done, unfinished = resolved(args.folder), time.monotonic(), 0, 0
 
     def show(event: Plan | CaptionTotals | Ingested) -> None:
-        nonlocal done
+        nonlocal done, unfinished
         match event:
             case Plan():
                 found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
@@ -115,18 +123,25 @@ def ingest(args: argparse.Namespace) -> int:
                     f"{done} clips, {rate:.1f} clips/s, {event.quarantined} quarantined in this batch", file=sys.stderr
                 )
             case Ingested():
+                unfinished = len(event.report.unfinished)
                 _show_ingested(event, time.monotonic() - started, args.json)
 
     pipeline = Pipeline.open()
-    result = pipeline.ingest(
-        folder,
-        recaption=args.recaption,
-        recaption_for=args.recaption_for,
-        retry_quarantined=args.retry_quarantined,
-        on_progress=show,
-    )
-    if result.report.unfinished:
-        raise RunIncomplete(f"{len(result.report.unfinished)} clips are unfinished; run the same command again")
+    stopped = ""
+    try:
+        pipeline.ingest(
+            folder,
+            recaption=args.recaption,
+            recaption_for=args.recaption_for,
+            retry_quarantined=args.retry_quarantined,
+            on_progress=show,
+        )
+    except (Unavailable, BatchRejected) as error:
+        if not unfinished:
+            raise
+        stopped = f" ({error})"
+    if unfinished:
+        raise RunIncomplete(f"{unfinished} clips are unfinished{stopped}; run the same command again")
     return 0
 
 
@@ -159,7 +174,10 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     """Print what a run would caption, in how many batches, and how long it would take."""
-    settings = Settings.load(**({"source": {"url": _folder(args.source)}} if args.source else {}))
+    source = {"url": resolved(args.source)} if args.source else {}
+    if source and args.first is None:  # as clipdex ingest names the folder; with days, it is the archive of the DAG
+        source["name"] = source["url"]
+    settings = Settings.load(source=source)
     if args.clips is not None:
         by_day = {"all": args.clips}
         found = by_day
@@ -280,16 +298,6 @@ def _surveyed(settings: Settings, first: date | None, last: date | None) -> tupl
         to_do |= {day: len(clips) for day, clips in found.to_do.items()}
         discovered |= found.discovered
     return to_do, discovered
-
-
-def _folder(given: str) -> str:
-    """Return a URL as it is, and a folder as an absolute path. Raises FileNotFoundError."""
-    if "://" in given:
-        return given
-    path = Path(given).resolve()
-    if not path.is_dir():
-        raise FileNotFoundError(f"{given}: {'is a file; a folder expected' if path.exists() else 'no such folder'}")
-    return str(path)
 
 
 def _nothing_in(folder: str, settings: Settings) -> str:

@@ -52,6 +52,16 @@ class Ingested:
     clips: tuple[ClipOutcome, ...]
 
 
+def resolved(folder: str | Path) -> str:
+    """Return a URL as it is, and a folder as an absolute path, the name of its source. Raises FileNotFoundError."""
+    if "://" in str(folder):
+        return str(folder)
+    path = Path(folder).resolve()
+    if not path.is_dir():
+        raise FileNotFoundError(f"{folder}: {'is a file; a folder expected' if path.exists() else 'no such folder'}")
+    return str(path)
+
+
 class Pipeline:
     """One archive, one artifact store, one engine and one index.
 
@@ -152,7 +162,7 @@ class Pipeline:
 
     def ingest(
         self,
-        folder: str | None = None,
+        folder: str | Path | None = None,
         *,
         prefix: str = "",
         recaption: bool = False,
@@ -163,8 +173,8 @@ class Pipeline:
         """Caption and index a folder (the configured source without one), as the DAG does, and return the outcomes.
 
         folder: a folder or an fsspec URL. on_progress: called with the plan, with the totals of each batch, and with
-        the result, also where something stopped the run. Raises after that what stopped it: EngineUnavailable or
-        BatchRejected.
+        the result, also where something stopped the run. Raises FileNotFoundError; and, after the result, what stopped
+        the run: EngineUnavailable or BatchRejected.
         """
         pipeline = self if folder is None else self._over(folder)
         criteria = pipeline.criteria(
@@ -208,10 +218,11 @@ class Pipeline:
 
         return count_captions(self.store, self.criteria())
 
+    @staticmethod
     def compare(
-        self, files: Sequence[Path], variants: Sequence[Variant], on_column: Callable[[Column], None] = lambda _: None
+        files: Sequence[Path], variants: Sequence[Variant], on_column: Callable[[Column], None] = lambda _: None
     ) -> Comparison:
-        """Caption the same files with several variants of the settings."""
+        """Caption the same files with several variants. Each changes the CLIPDEX_* settings, not a pipeline's."""
         from clipdex.compare import compare
 
         return compare(files, variants, on_column)
@@ -251,10 +262,11 @@ class Pipeline:
 
         return prune(self.store, self.settings.store.retention_days)
 
-    def _over(self, folder: str) -> Pipeline:
+    def _over(self, folder: str | Path) -> Pipeline:
         """Return the same pipeline over another source, whose damaged files are quarantined however many they are."""
+        url = resolved(folder)
         update: Mapping[str, Any] = {
-            "source": self.settings.source.model_copy(update={"url": folder, "name": folder}),
+            "source": self.settings.source.model_copy(update={"url": url, "name": url}),
             "quarantine": self.settings.quarantine.model_copy(update={"trust_decoder": True}),
         }
         return Pipeline(self.settings.model_copy(update=update), self.store)
@@ -273,9 +285,11 @@ class Pipeline:
             on_progress(plan)
             for batch in plan.batches:
                 try:
-                    on_progress(self.caption(batch))
+                    totals = self.caption(batch)
                 except (Unavailable, BatchRejected) as error:
                     stopped = error
+                else:
+                    on_progress(totals)
                 self.index(batch)
                 if isinstance(stopped, Unavailable):
                     break

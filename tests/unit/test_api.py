@@ -1,5 +1,6 @@
 """The public API: what `import clipdex` gives, what it costs, and the examples."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import clipdex
+from clipdex import cli
 from tests.support.engine import StandIn
 from tests.support.pipeline import DAY, Pipeline
 
@@ -66,6 +68,29 @@ def test_a_folder_that_is_done_is_not_captioned_again(archive, engine):
     for captioned in (3, 0):
         assert pipeline.ingest(str(archive.clips)).report.total("captioned") == captioned
     assert len(engine.chats) == 3
+
+
+def test_a_folder_is_the_same_source_however_it_is_written(archive, monkeypatch):
+    pipeline = clipdex.Pipeline.open()
+    pipeline.ingest(archive.clips)
+    monkeypatch.chdir(archive.home)
+    assert pipeline.ingest("clips").report.total("captioned") == 0
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        pipeline.ingest("nowhere")
+
+
+def test_a_folder_that_is_ingested_has_nothing_left_to_plan(archive, capsys):
+    clipdex.Pipeline.open().ingest(archive.clips)
+    assert cli.main(["plan", str(archive.clips), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["discovered"], plan["to_do"]) == ({DAY: 3}, {DAY: 0})
+
+
+def test_the_command_reports_unfinished_clips_and_the_cause(archive, engine, capsys):
+    engine.plan.set("503:1.0:at=chat")
+    assert cli.main(["ingest", str(archive.clips)]) == 1
+    message = capsys.readouterr().err
+    assert "3 clips are unfinished (" in message and "run the same command again" in message
 
 
 def test_an_engine_that_is_down_is_raised_after_the_result_is_shown(archive, engine):

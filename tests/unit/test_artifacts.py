@@ -1,4 +1,4 @@
-"""What the artifact store promises, on a folder and on S3."""
+"""The artifact store on a folder and on S3: atomic writes, listings, and corrupt objects."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ def a_caption(key: str = "ab12") -> Caption:
     )  # fmt: skip
 
 
-def test_what_is_written_is_read_and_listed(store):
+def test_written_objects_are_read_and_listed(store):
     store.write("a/b/one.bin", b"1")
     store.write("a/two.bin", b"2")
     store.write("a/two.bin", b"22")
@@ -40,13 +40,13 @@ def test_an_empty_store_lists_nothing_and_reads_nothing(store):
     assert store.caption("ab12") is None
 
 
-def test_deleting_what_is_gone_is_no_error(store):
+def test_deleting_a_missing_object_is_no_error(store):
     store.write("a/one", b"1")
     store.delete(["a/one", "a/one", "a/never"])
     assert store.list("a") == []
 
 
-def test_only_one_of_many_creates_a_key(store):
+def test_only_one_of_concurrent_writers_creates_a_key(store):
     winners = []
 
     def create(name: str) -> None:
@@ -62,25 +62,25 @@ def test_only_one_of_many_creates_a_key(store):
     assert store.read("leases/one").decode() == winners[0]
 
 
-def test_a_caption_comes_back_as_it_was(store):
+def test_a_stored_caption_is_read_back_unchanged(store):
     store.write_caption(a_caption())
     assert store.caption("ab12") == a_caption()
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"key": "ab12", "cont', b"[]", b'{"key": "ab12"}', b"\xff\xfe"])
-def test_a_torn_caption_counts_as_absent_and_is_told(store, torn, caplog):
-    store.write(caption_path("ab12"), torn)
+@pytest.mark.parametrize("corrupt", [b"", b'{"key": "ab12", "cont', b"[]", b'{"key": "ab12"}', b"\xff\xfe"])
+def test_a_corrupt_caption_counts_as_missing_and_is_logged(store, corrupt, caplog):
+    store.write(caption_path("ab12"), corrupt)
     assert store.caption("ab12") is None
     assert "captions/ab/ab12.json" in caplog.text
 
 
-def test_a_torn_line_costs_one_line(store, caplog):
+def test_a_truncated_line_is_skipped_and_logged(store, caplog):
     store.write("lines.jsonl", json.dumps({"n": 1}).encode() + b'\n{"n": 2\n{"n": 3}\n')
     assert [line["n"] for line in store.read_lines("lines.jsonl")] == [1, 3]
     assert "lines.jsonl line 2" in caplog.text
 
 
-def test_a_failed_write_leaves_the_old_object_and_no_litter(tmp_path):
+def test_a_failed_write_keeps_the_old_object_and_leaves_no_temporary_file(tmp_path):
     store = Store.open(Settings.load(store={"url": str(tmp_path)}))
     store.write("a/one", b"old")
     with pytest.raises(TypeError):

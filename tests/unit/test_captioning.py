@@ -1,4 +1,4 @@
-"""A batch from end to end: nothing lost, nothing twice, one bad clip costs one clip, one bad node costs none."""
+"""A batch from end to end: no clip is lost or captioned twice, and a bad clip or node affects no other clip."""
 
 import json
 import shutil
@@ -28,9 +28,9 @@ def pipeline(tmp_path, engine) -> Pipeline:
     return Pipeline(tmp_path, [engine.url])
 
 
-def until(true: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -44,18 +44,18 @@ def test_every_clip_becomes_searchable(pipeline, engine):
     assert len(engine.chats) == 6
 
 
-def test_a_second_run_of_the_day_costs_a_listing_and_leaves_the_same(pipeline, engine):
+def test_a_second_run_of_a_day_sends_no_request_and_keeps_the_points(pipeline, engine):
     pipeline.put(5)
     pipeline.run("r.1")
-    before, asked = pipeline.points(), len(engine.chats)
+    before, requests = pipeline.points(), len(engine.chats)
     plan = pipeline.plan("r.2")
     report = report_run(pipeline.store, "r.2")
     assert plan.batches == () and plan.done == 5
     assert report.total("captioned") == 0
-    assert pipeline.points() == before and len(engine.chats) == asked
+    assert pipeline.points() == before and len(engine.chats) == requests
 
 
-def test_an_exact_copy_costs_nothing_and_both_are_found(pipeline, engine):
+def test_an_exact_copy_is_not_captioned_again_and_both_are_found(pipeline, engine):
     (clip,) = pipeline.put(1)
     shutil.copy(clip, clip.with_name("copy.mp4"))
     report = pipeline.run()
@@ -73,7 +73,7 @@ def test_a_copy_in_a_later_run_uses_the_stored_caption(pipeline, engine):
     assert (report.total("asked"), report.total("stored"), report.total("indexed")) == (0, 1, 1)
 
 
-def test_a_try_goes_on_where_the_last_one_stopped(pipeline, engine, caplog):
+def test_a_retry_continues_where_the_last_try_stopped(pipeline, engine, caplog):
     pipeline.put(8)
     (batch,) = pipeline.plan().batches
     engine.plan.set("503:1.0")
@@ -82,19 +82,19 @@ def test_a_try_goes_on_where_the_last_one_stopped(pipeline, engine, caplog):
     engine.plan.set("")
     caplog.set_level("INFO")
     assert pipeline.caption(batch, 2).new == 8
-    asked = len(engine.chats)
+    requests = len(engine.chats)
     totals = pipeline.caption(batch, 3)
-    assert (totals.before, totals.new) == (8, 0) and len(engine.chats) == asked
+    assert (totals.before, totals.new) == (8, 0) and len(engine.chats) == requests
     assert "earlier tries captioned 8 of 8 clips" in caplog.text
 
 
-def test_an_engine_that_dies_half_way_costs_only_what_is_left(pipeline, engine):
+def test_an_engine_that_fails_half_way_leaves_only_unfinished_clips_to_the_next_try(pipeline, engine):
     pipeline.put(12)
     (batch,) = pipeline.plan().batches
     engine.latency_s = 0.1
     answered = 0
 
-    def dies_after_five(at: str, digest: str = ""):
+    def fail_after_five(at: str, digest: str = ""):
         nonlocal answered
         if at != "chat":
             return None
@@ -103,19 +103,19 @@ def test_an_engine_that_dies_half_way_costs_only_what_is_left(pipeline, engine):
             engine.plan.set("503:1.0")
         return None
 
-    honest = engine.plan.next
-    engine.plan.next = lambda at, digest="": dies_after_five(at, digest) or honest(at, digest)
+    original = engine.plan.next
+    engine.plan.next = lambda at, digest="": fail_after_five(at, digest) or original(at, digest)
     with pytest.raises(EngineUnavailable, match="clips are left for the next try"):
         pipeline.caption(batch, 1)
     done = sum(one.outcome is Outcome.CAPTIONED for one in pipeline.outcomes().values())
     assert 0 < done < 12
-    engine.plan.next = honest
+    engine.plan.next = original
     engine.plan.set("")
     assert pipeline.caption(batch, 2).new == 12 - done
     assert asked_twice(engine.chats) == []
 
 
-def test_transient_trouble_is_ridden_out(tmp_path, engine):
+def test_transient_errors_are_retried_until_every_clip_is_captioned(tmp_path, engine):
     pipeline = Pipeline(tmp_path, [engine.url], engine={"tries": 6})
     pipeline.put(6)
     engine.plan.set("503:2,garbage:1,empty_choices:1,reset:1,429:1:retry_after=0,truncated_json:1")
@@ -123,7 +123,7 @@ def test_transient_trouble_is_ridden_out(tmp_path, engine):
     assert (report.total("captioned"), report.total("quarantined")) == (6, 0)
 
 
-def test_a_clip_that_the_engine_goes_on_refusing_is_quarantined_alone(pipeline, engine):
+def test_a_clip_that_the_engine_keeps_rejecting_is_quarantined_alone(pipeline, engine):
     clips = pipeline.put(6)
     digest = pipeline.proxy_digest(clips[2])
     engine.plan.set(f"400:digest={digest}")
@@ -135,19 +135,19 @@ def test_a_clip_that_the_engine_goes_on_refusing_is_quarantined_alone(pipeline, 
     assert sum(request.digest == digest for request in engine.chats) == 4
 
 
-def test_clips_that_are_refused_by_chance_are_captioned_when_they_are_asked_for_again_at_the_end(pipeline, engine):
+def test_clips_rejected_by_chance_are_captioned_when_retried_at_the_end_of_the_batch(pipeline, engine):
     clips = pipeline.put(6)
-    unlucky, unluckier = map(pipeline.proxy_digest, clips[:2])
-    engine.plan.set(f"400:2:digest={unlucky},400:4:digest={unluckier}")
+    rejected_twice, rejected_often = map(pipeline.proxy_digest, clips[:2])
+    engine.plan.set(f"400:2:digest={rejected_twice},400:4:digest={rejected_often}")
     report = pipeline.run()
     assert (report.total("captioned"), report.total("quarantined")) == (6, 0)
 
 
-def test_a_refusal_waits_for_the_try_that_sees_the_batch_to_its_end(pipeline, engine):
+def test_a_rejection_is_final_only_after_a_try_that_completes_the_batch(pipeline, engine):
     clips = pipeline.put(10)
     (batch,) = pipeline.plan().batches
-    unlucky, *unanswered = map(pipeline.proxy_digest, [clips[0], *clips[6:]])
-    engine.plan.set(",".join([f"400:2:digest={unlucky}", *(f"503:digest={digest}" for digest in unanswered)]))
+    rejected, *unanswered = map(pipeline.proxy_digest, [clips[0], *clips[6:]])
+    engine.plan.set(",".join([f"400:2:digest={rejected}", *(f"503:digest={digest}" for digest in unanswered)]))
     with pytest.raises(EngineUnavailable, match="4 of 10 clips are left"):
         pipeline.caption(batch, 1)
     assert pipeline.outcomes()[clips[0].name].outcome is Outcome.REJECTED
@@ -156,7 +156,7 @@ def test_a_refusal_waits_for_the_try_that_sees_the_batch_to_its_end(pipeline, en
     assert (totals.before, totals.new, totals.quarantined) == (5, 5, 0)
 
 
-def test_a_node_that_refuses_everything_behind_a_gateway_costs_no_clip(tmp_path, engine):
+def test_a_node_that_rejects_everything_behind_a_gateway_quarantines_no_clip(tmp_path, engine):
     with StandIn("400:1.0") as wrong, Gateway([wrong, wrong, *[engine] * 8]) as gateway:
         pipeline = Pipeline(tmp_path, [gateway.url], engine={"in_flight": 1})
         pipeline.put(20)
@@ -165,7 +165,7 @@ def test_a_node_that_refuses_everything_behind_a_gateway_costs_no_clip(tmp_path,
     assert (report.total("captioned"), report.total("quarantined")) == (20, 0)
 
 
-def test_what_is_being_written_as_the_batch_fails_is_searchable_in_the_same_run(pipeline, engine):
+def test_a_caption_written_while_the_batch_fails_is_searchable_in_the_same_run(pipeline, engine):
     pipeline.put(3)
     (batch,) = pipeline.plan().batches
     engine.capacity, engine.latency_s = 1, 0.2
@@ -173,11 +173,11 @@ def test_what_is_being_written_as_the_batch_fails_is_searchable_in_the_same_run(
     engine.plan.next = lambda at, digest="": next(good, Fault("wrong_model")) if at == "chat" else None
     write = pipeline.store.write_caption
 
-    def as_the_batch_fails(caption):
-        until(lambda: any(request.status == CLIENT_LEFT for request in engine.chats))
+    def write_after_the_failure(caption):
+        wait_until(lambda: any(request.status == CLIENT_LEFT for request in engine.chats))
         write(caption)
 
-    pipeline.store.write_caption = as_the_batch_fails
+    pipeline.store.write_caption = write_after_the_failure
     with pytest.raises(ConfigurationError, match="requested model"):
         pipeline.caption(batch)
     pipeline.index(batch)
@@ -185,24 +185,24 @@ def test_what_is_being_written_as_the_batch_fails_is_searchable_in_the_same_run(
 
 
 @pytest.mark.parametrize(
-    ("clips", "says"),
+    ("clips", "message"),
     [
         (2, "the engine refused 2 clips as rejected_by_engine and captioned none"),
         (8, "of 8 clips were refused as rejected_by_engine, more than the credible share of 20%"),
     ],
 )
-def test_a_node_that_refuses_everything_fails_the_batch_and_quarantines_nobody(pipeline, engine, clips, says):
+def test_a_node_that_rejects_everything_fails_the_batch_and_quarantines_no_clip(pipeline, engine, clips, message):
     pipeline.put(clips)
     (batch,) = pipeline.plan().batches
     engine.plan.set("400:1.0")
-    with pytest.raises(BatchRejected, match=says):
+    with pytest.raises(BatchRejected, match=message):
         pipeline.caption(batch, 1)
     assert not any(one.outcome is Outcome.QUARANTINED for one in pipeline.outcomes().values())
     engine.plan.set("")
     assert pipeline.caption(batch, 2).new == clips
 
 
-def test_a_try_tells_as_captioned_only_what_earlier_tries_captioned(pipeline, engine, caplog):
+def test_the_log_counts_only_clips_that_earlier_tries_captioned(pipeline, engine, caplog):
     pipeline.put(8)
     (batch,) = pipeline.plan().batches
     engine.plan.set("400:1.0")
@@ -224,7 +224,7 @@ def test_a_wrong_key_stops_the_task_before_any_clip_has_an_outcome(pipeline, eng
     assert pipeline.outcomes() == {}
 
 
-def test_a_clip_that_kills_its_requests_while_others_succeed_is_quarantined(pipeline, engine):
+def test_a_clip_whose_requests_fail_while_others_succeed_is_quarantined(pipeline, engine):
     clips = pipeline.put(10)
     engine.latency_s = 0.05
     engine.plan.set(f"500:digest={pipeline.proxy_digest(clips[0])}")
@@ -244,7 +244,7 @@ def test_a_clip_that_kills_its_requests_while_others_succeed_is_quarantined(pipe
         ("empty", "caption_empty"),
     ],
 )
-def test_a_caption_that_fails_a_gate_is_asked_for_once_more_then_kept_in_quarantine(pipeline, engine, fault, reason):
+def test_a_caption_that_fails_a_gate_is_requested_once_more_then_quarantined(pipeline, engine, fault, reason):
     clips = pipeline.put(4)
     digest = pipeline.proxy_digest(clips[1])
     engine.plan.set(f"{fault}:digest={digest}")
@@ -255,7 +255,7 @@ def test_a_caption_that_fails_a_gate_is_asked_for_once_more_then_kept_in_quarant
     assert sum(request.digest == digest for request in engine.chats) == 2
 
 
-def test_a_caption_that_fails_a_gate_once_is_saved_by_the_second_attempt(pipeline, engine):
+def test_a_caption_that_fails_a_gate_once_is_replaced_by_the_second_attempt(pipeline, engine):
     pipeline.put(3)
     engine.plan.set("loop:1")
     report = pipeline.run()
@@ -263,7 +263,7 @@ def test_a_caption_that_fails_a_gate_once_is_saved_by_the_second_attempt(pipelin
     assert len(engine.chats) == 4
 
 
-def test_quarantined_clips_are_not_read_again_unless_asked_for_by_reason(pipeline, engine):
+def test_quarantined_clips_are_not_read_again_unless_their_reason_is_retried(pipeline, engine):
     pipeline.put(2)
     empty = pipeline.clips / DAY.replace("-", "/") / "empty.mp4"
     empty.touch()
@@ -272,7 +272,7 @@ def test_quarantined_clips_are_not_read_again_unless_asked_for_by_reason(pipelin
     assert pipeline.plan("r.3", retry_quarantined=("empty_file",)).to_do == 1
 
 
-def test_recaptioning_asks_again_once_and_a_retry_of_it_does_not(pipeline, engine):
+def test_recaptioning_requests_each_clip_once_even_if_the_task_is_retried(pipeline, engine):
     pipeline.put(3)
     pipeline.run("r.1")
     points = pipeline.points()
@@ -285,8 +285,8 @@ def test_recaptioning_asks_again_once_and_a_retry_of_it_does_not(pipeline, engin
     assert pipeline.points().keys() == points.keys()
 
 
-def test_captions_from_before_the_clock_stay_until_somebody_asks_for_new_ones(tmp_path, engine, capsys, monkeypatch):
-    before = Pipeline(tmp_path, [engine.url], engine={"clock": "engine"})  # its fingerprint is that of release 0.1
+def test_captions_from_before_the_clock_stay_until_recaptioning_is_requested(tmp_path, engine, capsys, monkeypatch):
+    before = Pipeline(tmp_path, [engine.url], engine={"clock": "engine"})  # the fingerprint of release 0.1
     before.put(2)
     before.run("r.1")
     now = Pipeline(tmp_path, [engine.url])
@@ -305,7 +305,7 @@ def test_captions_from_before_the_clock_stay_until_somebody_asks_for_new_ones(tm
     assert "flaw clock" not in capsys.readouterr().out
 
 
-def test_a_copy_of_a_clip_from_before_the_clock_takes_its_caption(tmp_path, engine):
+def test_a_copy_of_a_clip_from_before_the_clock_reuses_its_caption(tmp_path, engine):
     before = Pipeline(tmp_path, [engine.url], engine={"clock": "engine"})
     [path] = before.put(1)
     before.run("r.1")
@@ -350,7 +350,7 @@ def test_a_file_deleted_after_discovery_is_quarantined_as_missing(pipeline, engi
     assert pipeline.outcomes()[clips[0].name].reason == "missing"
 
 
-def test_a_caption_lost_from_the_store_turns_the_run_red_and_the_next_run_repairs_it(pipeline, engine):
+def test_a_caption_lost_from_the_store_fails_the_run_and_the_next_run_repairs_it(pipeline, engine):
     pipeline.put(3)
     (batch,) = pipeline.plan("r.1").batches
     pipeline.caption(batch)
@@ -362,7 +362,7 @@ def test_a_caption_lost_from_the_store_turns_the_run_red_and_the_next_run_repair
     assert (report.total("planned"), report.total("indexed"), len(engine.chats)) == (1, 1, 4)
 
 
-def test_a_day_of_mostly_bad_clips_is_red(pipeline):
+def test_a_batch_of_mostly_bad_clips_fails(pipeline):
     day = pipeline.clips / DAY.replace("-", "/")
     pipeline.put(2)
     for number in range(8):
@@ -379,7 +379,7 @@ def test_requests_in_flight_are_bounded(pipeline, engine):
     assert engine.peak_running <= 4
 
 
-def test_no_key_shows_in_what_is_kept_or_logged(tmp_path, caplog):
+def test_the_api_key_is_neither_stored_nor_logged(tmp_path, caplog):
     caplog.set_level("DEBUG")
     with StandIn(words=80, api_key="canary-7f3a") as engine:
         pipeline = Pipeline(tmp_path, [engine.url], engine={"api_key": "canary-7f3a"})

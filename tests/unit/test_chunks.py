@@ -1,4 +1,4 @@
-"""Chunks: nothing lost, nothing too long, cut where a reader would cut."""
+"""Chunks: no text is lost, no chunk is too long, and chunks end where sentences end."""
 
 import random
 import re
@@ -23,7 +23,7 @@ def model():
 
 
 def random_text(rng, sentences):
-    """Sentences of all lengths, ended in all ways, now and then without any space."""
+    """Return sentences of many lengths with many kinds of endings, some without a space after them."""
     parts = []
     for _ in range(sentences):
         length = rng.choice([1, 3, 8, 20, 20, 60])
@@ -34,39 +34,39 @@ def random_text(rng, sentences):
     return "".join(parts)
 
 
-def squeezed(text):
+def without_spaces(text):
     return re.sub(r"\s+", "", text)
 
 
 def covers(chunks, whole):
-    """Do the chunks, in their order, overlapping or not, make up the whole? White space does not count."""
-    told = {0}  # lengths of the beginning of the whole that the chunks so far may have told
+    """Return whether the chunks, in order and possibly overlapping, cover the whole text. Ignore white space."""
+    ends = {0}  # lengths of the prefixes of `whole` that the chunks so far may cover
     for chunk in chunks:
-        own = squeezed(chunk.text)
+        own = without_spaces(chunk.text)
         begins = [found.start() for found in re.finditer(f"(?={re.escape(own)})", whole)]
-        told = {begin + len(own) for begin in begins for end in told if begin <= end < begin + len(own)}
-    return len(whole) in told
+        ends = {begin + len(own) for begin in begins for end in ends if begin <= end < begin + len(own)}
+    return len(whole) in ends
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_nothing_is_lost_and_nothing_is_too_long(model, seed):
+def test_chunks_cover_the_caption_and_none_is_too_long(model, seed):
     rng = random.Random(seed)
     text = random_text(rng, rng.choice([1, 4, 15, 60]))
     chunking = Chunking(tokens=rng.choice([16, 40, 200]), overlap=rng.choice([0, 5, 15]))
     chunks = split(caption(text), model, chunking)
-    assert covers(chunks, squeezed(text))
+    assert covers(chunks, without_spaces(text))
     assert all(chunk.text.strip() for chunk in chunks)
     assert [chunk.no for chunk in chunks] == list(range(len(chunks)))
     assert max(model.count_tokens(chunk.text) for chunk in chunks) <= chunking.tokens
 
 
-def test_short_caption_is_one_chunk_as_it_was_written(model):
+def test_short_caption_is_one_chunk_with_its_text_unchanged(model):
     text = "Two people ride bicycles. A dog runs."
     assert [chunk.text for chunk in split(caption(f"  {text}\n"), model, Chunking())] == [text]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\n"])
-def test_caption_without_a_word_has_no_chunk(model, text):
+def test_blank_caption_has_no_chunk(model, text):
     assert split(caption(text), model, Chunking()) == []
 
 
@@ -108,21 +108,21 @@ def test_one_huge_sentence_is_cut_between_words(model):
     assert max(model.count_tokens(chunk.text) for chunk in chunks) <= 100
 
 
-def test_text_without_any_boundary_is_cut_all_the_same(model):
+def test_text_without_any_boundary_is_still_split(model):
     text = "汽车" * 1000
     chunks = split(caption(text), model, Chunking(tokens=100, overlap=20))
     assert "".join(chunk.text for chunk in chunks) == text
     assert max(model.count_tokens(chunk.text) for chunk in chunks) <= 100
 
 
-def test_chunks_fit_the_model_where_more_is_asked_than_it_reads(model):
+def test_chunks_fit_the_model_even_if_the_setting_exceeds_its_limit(model):
     text = " ".join(f"Rider {n} turns left." for n in range(400))
     chunks = split(caption(text), model, Chunking(tokens=2000, overlap=500))
     assert 128 < max(model.count_tokens(chunk.text) for chunk in chunks) <= model.max_tokens
 
 
 def timed(count, sentences=3):
-    """A caption of segments, one second each, and its text as engines write it."""
+    """Return a caption with one segment per second, and the text that an engine writes for it."""
     segments = tuple(
         Segment(n, n + 1.0, " ".join(f"In second {n} the rider passes tree {tree}." for tree in range(sentences)))
         for n in range(count)
@@ -138,21 +138,21 @@ def test_chunk_covers_the_times_of_the_segments_it_comes_from(model):
         assert (chunk.start_s, chunk.end_s) == (min(seconds), max(seconds) + 1)
 
 
-def test_text_repeated_in_every_segment_keeps_each_its_own_times(model):
+def test_segments_with_the_same_text_keep_their_own_times(model):
     segments = tuple(Segment(n, n + 1.0, "The rider passes a tree.") for n in range(40))
-    told = caption("\n".join(segment.text for segment in segments), duration_s=40.0, segments=segments)
-    chunks = split(told, model, Chunking(tokens=24, overlap=0))
+    repeated = caption("\n".join(segment.text for segment in segments), duration_s=40.0, segments=segments)
+    chunks = split(repeated, model, Chunking(tokens=24, overlap=0))
     assert [chunk.start_s for chunk in chunks] == sorted({chunk.start_s for chunk in chunks})
     assert chunks[-1].end_s == 40
 
 
 @pytest.mark.parametrize("segments", [(), (Segment(2.0, 3.0, "Words that the text does not have."),)])
-def test_caption_that_does_not_say_when_speaks_of_the_whole_clip(model, segments):
+def test_chunk_of_a_caption_without_usable_segments_covers_the_whole_clip(model, segments):
     chunks = split(caption("A red car. A blue car.", duration_s=9.5, segments=segments), model, Chunking())
     assert [(chunk.start_s, chunk.end_s) for chunk in chunks] == [(0.0, 9.5)]
 
 
-def test_long_captions_are_cut_in_far_less_time_than_they_take_to_embed(model):
+def test_long_captions_are_split_in_less_than_half_the_time_they_take_to_embed(model):
     rng = random.Random(1)
     texts = [" ".join(" ".join(rng.choices(WORDS, k=15)) + "." for _ in range(45)) for _ in range(5)]
     started = time.monotonic()

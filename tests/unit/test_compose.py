@@ -1,4 +1,4 @@
-"""What somebody relies on who starts docker/compose.yaml, checked without an engine."""
+"""docker/compose.yaml: what a deployment relies on, checked without a Docker engine."""
 
 import json
 import os
@@ -28,7 +28,7 @@ SECRET = re.compile(r"PASSWORD$|SECRET$|_KEY$|TOKEN$")
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory) -> dict[str, str]:
-    """docker/.env as the command in .env.example makes it."""
+    """Create docker/.env with the command in .env.example and return its variables."""
     folder = tmp_path_factory.mktemp("repository")
     (folder / "docker").mkdir()
     (folder / "docker" / ".env.example").write_text(EXAMPLE)
@@ -52,26 +52,26 @@ def test_the_file_follows_the_compose_specification(filled):
     PyCompose.from_yaml(yaml.safe_dump(interpolated(COMPOSE, filled))).validate()
 
 
-def test_env_example_tells_every_variable_and_no_other():
-    told = set(re.findall(r"^(?:# )?([A-Z]\w+)=", EXAMPLE, re.MULTILINE))
-    assert told - {"COMPOSE_PROFILES"} == {name for name, _ in variables(COMPOSE)}
+def test_env_example_lists_every_variable_and_no_other():
+    listed = set(re.findall(r"^(?:# )?([A-Z]\w+)=", EXAMPLE, re.MULTILINE))
+    assert listed - {"COMPOSE_PROFILES"} == {name for name, _ in variables(COMPOSE)}
 
 
-def test_compose_refuses_to_start_without_any_of_the_secrets():
+def test_compose_does_not_start_if_any_secret_is_missing():
     required = {name for name, operator in variables(COMPOSE) if operator == ":?"}
     optional = {name for name, operator in variables(COMPOSE) if operator == ":-"}
     assert required == set(re.findall(r"^([A-Z]\w+)=", EXAMPLE, re.MULTILINE))
     assert not required & optional
 
 
-def test_the_command_in_env_example_makes_a_fresh_secret_of_each(filled):
+def test_the_command_in_env_example_generates_every_secret(filled):
     secrets = [value for name, value in filled.items() if SECRET.search(name)]
     assert len(secrets) == len(set(secrets)) == 7
     assert all(re.fullmatch(r"[\w=-]{44}", value) for value in secrets)
     Fernet(filled["AIRFLOW_FERNET_KEY"])
 
 
-def test_no_secret_is_written_down():
+def test_compose_file_contains_no_secret():
     environments = [service.get("environment", {}) for service in COMPOSE["services"].values()]
     written = {
         (name, value) for e in environments for name, value in e.items() if SECRET.search(name) and "${" not in value
@@ -85,14 +85,14 @@ def test_only_this_machine_reaches_a_published_port(services):
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_images_of_others_are_pinned_to_a_version(services):
+def test_third_party_images_are_pinned_to_a_version(services):
     images = [service["image"] for service in services.values() if "build" not in service]
     froms = [line.split()[1] for file in DOCKER.glob("*/Dockerfile") for line in lines(file, "FROM")]
     assert images
     assert all(re.search(r":(v?\d|\$\{SGLANG_VERSION\})", image) for image in images + froms)
 
 
-def test_what_is_built_has_its_dockerfile_and_what_that_copies(services):
+def test_every_image_that_is_built_has_its_dockerfile_and_the_files_it_copies(services):
     for service in services.values():
         if "build" not in service:
             continue
@@ -105,7 +105,7 @@ def test_what_is_built_has_its_dockerfile_and_what_that_copies(services):
             assert sent & {".", source, *map(str, Path(source).parents)}, f"{source} is kept out of the build"
 
 
-def test_the_airflow_image_installs_extras_that_exist_in_versions_that_are_pinned():
+def test_the_airflow_image_installs_existing_extras_and_pinned_versions():
     dockerfile = (DOCKER / "airflow" / "Dockerfile").read_text()
     project = (ROOT / "pyproject.toml").read_text()
     [extras] = re.findall(r"-c constraints\.txt .*'\.\[([\w,]+)\]'", dockerfile)
@@ -114,23 +114,23 @@ def test_the_airflow_image_installs_extras_that_exist_in_versions_that_are_pinne
     assert all(re.fullmatch(r"[\w\[\]]+==[\d.]+", driver) for driver in drivers)
 
 
-def test_nothing_of_ours_runs_as_root(services):
+def test_no_image_of_this_project_runs_as_root(services):
     for name in ("airflow", "gateway"):
         users = [line.split()[1] for line in lines(DOCKER / name / "Dockerfile", "USER")]
         assert users and users[-1] != "root", name
 
 
-def test_every_lasting_service_tells_its_health_and_comes_back_by_itself(services):
-    lasting = {name: service for name, service in services.items() if name != "airflow-init"}
-    assert [n for n, s in lasting.items() if not s.get("healthcheck", {}).get("test")] == []
-    assert [n for n, s in lasting.items() if s.get("restart") != "unless-stopped"] == []
+def test_every_long_running_service_has_a_health_check_and_restarts(services):
+    long_running = {name: service for name, service in services.items() if name != "airflow-init"}
+    assert [n for n, s in long_running.items() if not s.get("healthcheck", {}).get("test")] == []
+    assert [n for n, s in long_running.items() if s.get("restart") != "unless-stopped"] == []
 
 
-def test_the_preparation_runs_once(services):
+def test_airflow_init_runs_once(services):
     assert services["airflow-init"]["restart"] == "no"
 
 
-def test_what_a_service_waits_for_can_come_true(services):
+def test_every_condition_that_a_service_waits_for_can_be_met(services):
     for name, service in services.items():
         for other, wait in service.get("depends_on", {}).items():
             healthy = "test" in services[other].get("healthcheck", {})
@@ -140,13 +140,13 @@ def test_what_a_service_waits_for_can_come_true(services):
             assert always_there or wait.get("required") is False, f"{other} is not there in every profile of {name}"
 
 
-def test_data_lie_in_volumes_that_are_declared(services):
+def test_data_are_kept_in_declared_volumes(services):
     mounts = [mount.split(":")[0] for service in services.values() for mount in service.get("volumes", [])]
     named = {mount for mount in mounts if not mount.startswith((".", "/"))}
     assert named == set(COMPOSE["volumes"])
 
 
-def test_gpu_and_gateway_start_only_when_asked_for(services):
+def test_gpu_node_and_gateway_start_only_with_their_profile(services):
     profiles = {name: set(service["profiles"]) for name, service in services.items() if "profiles" in service}
     assert profiles == {"gateway": {"gateway"}, "sglang": {"gpu"}}
 
@@ -162,7 +162,7 @@ def test_every_airflow_process_has_a_service_and_its_command_exists(airflow):
     }
     checks = [service["healthcheck"].get("test", []) for service in airflow.values()]
     commands |= {tuple(test[1:]) for test in checks if test[1:2] == ["airflow"]}
-    assert accepted_by_airflow(commands) == ""
+    assert airflow_parser_errors(commands) == ""
 
 
 def test_airflow_knows_every_option_that_is_set(airflow):
@@ -186,37 +186,37 @@ def test_all_airflow_processes_share_secrets_database_and_broker(airflow):
         assert len({service["environment"][option] for service in airflow.values()}) == 1, option
 
 
-def test_only_the_preparation_sees_what_connections_hold(airflow, filled):
+def test_only_airflow_init_sees_the_secrets_of_connections(airflow, filled):
     hidden = {filled["AIRFLOW_ADMIN_PASSWORD"], filled["QDRANT_API_KEY"]}
     seeing = {name for name, service in airflow.items() if hidden & set(service["environment"].values())}
     assert seeing == {"airflow-init"}
 
 
 def test_clipdex_reads_the_settings_that_compose_gives_it(services, monkeypatch):
-    given(monkeypatch, services["airflow-worker"])
+    set_environment(monkeypatch, services["airflow-worker"])
     settings = Settings.load()
     assert settings.engine.name is EngineName.DETECTORS
     assert settings.source_url == "/clips"
     assert settings.index.url == "http://qdrant:6333"
 
 
-def test_proxy_declaration_and_gpu_node_agree_on_model_and_sampling(filled, monkeypatch):
-    wanted = {**filled, "CLIPDEX_ENGINE__NAME": "sglang", "CLIPDEX_ENGINE__MODEL": "a/model", "VIDEO_FPS": "1"}
-    services = interpolated(COMPOSE, wanted)["services"]
-    given(monkeypatch, services["airflow-worker"])
+def test_airflow_settings_and_gpu_node_agree_on_model_and_sampling(filled, monkeypatch):
+    overrides = {**filled, "CLIPDEX_ENGINE__NAME": "sglang", "CLIPDEX_ENGINE__MODEL": "a/model", "VIDEO_FPS": "1"}
+    services = interpolated(COMPOSE, overrides)["services"]
+    set_environment(monkeypatch, services["airflow-worker"])
     settings = Settings.load()
     assert settings.engine.base_urls == ("http://sglang:30000",)
     assert settings.sampling.fps == settings.engine.server_sampling["fps"] == 1
 
-    arguments = dict(pairwise(started_by(DOCKER / "sglang" / "Dockerfile", services["sglang"])))
+    arguments = dict(pairwise(command_line(DOCKER / "sglang" / "Dockerfile", services["sglang"])))
     assert arguments["--model"] == settings.engine.model == "a/model"
     sampled = {"fps": float(arguments["--fps"]), "max_frames": int(arguments["--max-frames"])}
     assert sampled == settings.engine.server_sampling
 
 
-def test_the_gpu_node_starts_with_a_profile_that_exists_and_more_flags_if_wanted(filled):
+def test_the_gpu_node_starts_with_an_existing_profile_and_extra_flags(filled):
     node = interpolated(COMPOSE, {**filled, "SGLANG_FLAGS": "--quantization awq"})["services"]["sglang"]
-    arguments = started_by(DOCKER / "sglang" / "Dockerfile", node)
+    arguments = command_line(DOCKER / "sglang" / "Dockerfile", node)
     assert (DOCKER / "sglang" / "profiles" / f"{arguments[arguments.index('--profile') + 1]}.toml").exists()
     assert arguments[-2:] == ["--quantization", "awq"]
 
@@ -224,17 +224,17 @@ def test_the_gpu_node_starts_with_a_profile_that_exists_and_more_flags_if_wanted
 def test_the_gateway_gets_all_nodes(filled):
     nodes = "http://gpu-1:30000 http://gpu-2:30000"
     gateway = interpolated(COMPOSE, {**filled, "SGLANG_NODES": nodes})["services"]["gateway"]
-    assert started_by(DOCKER / "gateway" / "Dockerfile", gateway)[-2:] == nodes.split()
+    assert command_line(DOCKER / "gateway" / "Dockerfile", gateway)[-2:] == nodes.split()
 
 
-def test_containers_of_others_reach_gateway_and_gpu_node(filled):
+def test_other_containers_reach_gateway_and_gpu_node(filled):
     for name in ("gateway", "sglang"):
-        arguments = started_by(DOCKER / name / "Dockerfile", interpolated(COMPOSE, filled)["services"][name])
+        arguments = command_line(DOCKER / name / "Dockerfile", interpolated(COMPOSE, filled)["services"][name])
         assert arguments[arguments.index("--host") + 1] == "0.0.0.0"
 
 
 def interpolated(node: Any, environment: dict[str, str]) -> Any:
-    """The file as compose reads it: ${NAME:-default}, ${NAME:?message} and $$."""
+    """Replace variables as Compose does: ${NAME:-default}, ${NAME:?message} and $$."""
     if isinstance(node, dict):
         return {key: interpolated(value, environment) for key, value in node.items()}
     if isinstance(node, list):
@@ -259,8 +259,8 @@ def lines(dockerfile: Path, instruction: str) -> list[str]:
     return re.findall(rf"^{instruction} .*$", dockerfile.read_text(), re.MULTILINE)
 
 
-def given(monkeypatch: pytest.MonkeyPatch, service: dict[str, Any]) -> None:
-    """The environment of a service, and nothing of this shell's."""
+def set_environment(monkeypatch: pytest.MonkeyPatch, service: dict[str, Any]) -> None:
+    """Set the CLIPDEX_ variables of a service and unset those of this shell."""
     for name in [name for name in os.environ if name.startswith("CLIPDEX_")]:
         monkeypatch.delenv(name)
     for name, value in service["environment"].items():
@@ -268,19 +268,19 @@ def given(monkeypatch: pytest.MonkeyPatch, service: dict[str, Any]) -> None:
             monkeypatch.setenv(name, value)
 
 
-def started_by(dockerfile: Path, service: dict[str, Any]) -> list[str]:
-    """The command line that an image's entry point and a service's command come to."""
+def command_line(dockerfile: Path, service: dict[str, Any]) -> list[str]:
+    """Return the command line: the entry point of the image and the command of the service."""
     [entry] = lines(dockerfile, "ENTRYPOINT")
     command: list[str] = json.loads(entry.removeprefix("ENTRYPOINT"))
     assert Path(command[1]).name == "serve" and os.access(dockerfile.with_name("serve"), os.X_OK)
     return command + shlex.split(service["command"])
 
 
-def accepted_by_airflow(commands: set[tuple[str, ...]]) -> str:
-    """What Airflow's own parser says against these commands, in a process of its own: it may exit."""
+def airflow_parser_errors(commands: set[tuple[str, ...]]) -> str:
+    """Return the errors of Airflow's own parser for these commands. Run it in a subprocess, because it may exit."""
     script = (
         "import sys, json; from airflow.cli.cli_parser import get_parser\n"
         "for command in json.loads(sys.argv[1]): get_parser().parse_args(command[1:])"
     )
-    tried = subprocess.run([sys.executable, "-c", script, json.dumps(sorted(commands))], capture_output=True, text=True)
-    return tried.stderr if tried.returncode else ""
+    done = subprocess.run([sys.executable, "-c", script, json.dumps(sorted(commands))], capture_output=True, text=True)
+    return done.stderr if done.returncode else ""

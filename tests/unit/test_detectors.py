@@ -1,4 +1,4 @@
-"""The embedded engine: what is drawn is what is said, and nothing is said that was not found."""
+"""The embedded engine: its captions describe what a clip shows, and nothing that was not detected."""
 
 import asyncio
 import importlib.util
@@ -29,30 +29,30 @@ OBJECTS = re.compile(rf"\b({'|'.join(name for name in COCO if name and name != '
 
 
 @pytest.fixture
-def told(tmp_path):
-    """The caption of drawn scenes, cut hard one after the other."""
+def draw_and_caption(tmp_path):
+    """Return a function that draws scenes, joins them with hard cuts and captions the clip."""
 
-    def tell(*scenes: Scene) -> CaptionDraft:
+    def caption(*scenes: Scene) -> CaptionDraft:
         path = tmp_path / "clip.mp4"
         encode(path, ".mp4", draw(scenes), SIZE, RATE)
         return describe(_prepared(path))
 
-    return tell
+    return caption
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> dict[str, tuple[Sample, CaptionDraft]]:
-    """Every good sample clip with its caption, by day and name."""
+    """Return every good sample clip with its caption, by day and name."""
     samples = write_samples(tmp_path_factory.mktemp("archive"))
     good = [sample for sample in samples if sample.expected == CAPTIONED]
     return {f"{one.day[-1]}/{one.path.stem}": (one, describe(_prepared(one.path))) for one in good}
 
 
-# What is drawn is what is said
+# Drawn clips
 
 
 @pytest.mark.parametrize(
-    ("shape", "ground", "said"),
+    ("shape", "ground", "expected"),
     [
         (Shape("circle", RED, RIGHT), SILVER, "a red circle moves from left to right; the background is light grey"),
         (Shape("circle", YELLOW, LEFT), NAVY, "a yellow circle moves from right to left; the background is dark blue"),
@@ -63,30 +63,30 @@ def archive(tmp_path_factory) -> dict[str, tuple[Sample, CaptionDraft]]:
         (Shape("circle", RED, (*RIGHT, RIGHT[0])), WHITE, "moves to the right and back to the left"),
     ],
 )
-def test_colour_shape_and_direction_are_said_as_drawn(told, shape, ground, said):
-    assert said in told(Scene(4, ground, (shape,))).text
+def test_colour_shape_and_direction_are_captioned_as_drawn(draw_and_caption, shape, ground, expected):
+    assert expected in draw_and_caption(Scene(4, ground, (shape,))).text
 
 
-def test_two_shapes_are_told_apart(told):
+def test_two_shapes_are_described_separately(draw_and_caption):
     circle = Shape("circle", PURPLE, ((0.86, 0.72), (0.14, 0.72)))
     square = Shape("square", RED, ((0.14, 0.3), (0.86, 0.3)))
-    text = told(Scene(4, WHITE, (circle, square))).text.lower()
+    text = draw_and_caption(Scene(4, WHITE, (circle, square))).text.lower()
     assert "a purple circle moves from right to left" in text
     assert "a red square moves from left to right" in text
 
 
 @pytest.mark.parametrize("words", ["EXIT", "PLATFORM 9", "SALE 50%"])
-def test_words_are_quoted_as_they_stand(told, words):
-    assert f'"{words}"' in told(Scene(2, NAVY, words=words)).text
+def test_words_are_quoted_unchanged(draw_and_caption, words):
+    assert f'"{words}"' in draw_and_caption(Scene(2, NAVY, words=words)).text
 
 
 def test_a_word_cut_by_the_border_is_quoted_as_a_part(tmp_path):
-    """In bikes.mp4 a sign that says TAXI stands half outside the picture."""
-    assert '"…AXI"' in _told(_film("bikes.mp4"))
+    """Caption bikes.mp4, where a TAXI sign is partly outside the picture."""
+    assert '"…AXI"' in _caption_text(_film("bikes.mp4"))
 
 
-def test_each_shot_is_told_by_itself_with_its_times(told):
-    reply = told(
+def test_each_shot_is_described_in_its_own_segment_with_its_times(draw_and_caption):
+    reply = draw_and_caption(
         Scene(3, (150, 200, 240), (Shape("circle", RED, RIGHT),)),
         Scene(2, RED, words="STOP"),
         Scene(4, YELLOW, (Shape("square", BLUE, UP),)),
@@ -97,37 +97,37 @@ def test_each_shot_is_told_by_itself_with_its_times(told):
     assert reply.text == " ".join((first, second, third))
 
 
-def test_one_scene_is_one_shot(told):
+def test_one_scene_is_one_shot(draw_and_caption):
     shapes = (Shape("circle", RED, RIGHT, side=0.6), Shape("square", BLUE, LEFT, side=0.5))
-    assert len(told(Scene(8, WHITE, shapes)).segments) == 1
+    assert len(draw_and_caption(Scene(8, WHITE, shapes)).segments) == 1
 
 
-def test_faster_and_slower_are_told(told):
-    quick = told(Scene(1.5, WHITE, (Shape("circle", RED, RIGHT),))).text
-    slow = told(Scene(12, WHITE, (Shape("circle", RED, RIGHT),))).text
+def test_fast_and_slow_movement_is_described(draw_and_caption):
+    quick = draw_and_caption(Scene(1.5, WHITE, (Shape("circle", RED, RIGHT),))).text
+    slow = draw_and_caption(Scene(12, WHITE, (Shape("circle", RED, RIGHT),))).text
     assert "moves quickly" in quick
     assert "moves slowly" in slow
 
 
-# Nothing is said that was not found
+# Clips without objects
 
 
 @pytest.mark.parametrize("colour", [BLACK, WHITE, (128, 128, 128), RED, (20, 165, 50)])
-def test_an_even_picture_has_nothing_in_it(tmp_path, colour):
-    text = _told(write_clip(tmp_path / "plain.mp4", seconds=3, picture=plain(colour)))
+def test_no_object_and_no_text_is_found_in_a_uniform_picture(tmp_path, colour):
+    text = _caption_text(write_clip(tmp_path / "plain.mp4", seconds=3, picture=plain(colour)))
     assert "nothing moves, and no object and no text was found" in text
     assert not OBJECTS.search(text.replace("no object", "")) and '"' not in text
 
 
-def test_noise_is_neither_an_object_nor_a_text_nor_a_shape(tmp_path):
-    text = _told(write_clip(tmp_path / "noise.mp4", seconds=3, picture=noise))
+def test_no_object_text_or_shape_is_found_in_noise(tmp_path):
+    text = _caption_text(write_clip(tmp_path / "noise.mp4", seconds=3, picture=noise))
     assert "no object was recognised" in text
     assert not OBJECTS.search(text) and '"' not in text
     assert not re.search("circle|square|triangle|rectangle|oval", text)
 
 
 @pytest.mark.parametrize("clip", ["2/cam-a-0001", "3/cam-a-0002", "3/cam-a-0003", "3/cam-a-0004", "4/cam-a-0003"])
-def test_drawn_shapes_are_not_taken_for_things(archive, clip):
+def test_drawn_shapes_are_not_described_as_objects(archive, clip):
     _, reply = archive[clip]
     assert not OBJECTS.search(re.sub('"[^"]*"', "", reply.text))
 
@@ -140,33 +140,33 @@ def test_text_is_quoted_only_where_there_is_text(archive):
 # Real footage
 
 
-def test_what_real_footage_shows_is_named(archive):
+def test_objects_in_real_footage_are_named(archive):
     assert "a person with a tie" in archive["2/cam-b-0002"][1].text
     assert "two cars" in archive["3/cam-b-0001"][1].text
     assert "a person and a bicycle" in archive["4/cam-b-0001"][1].text
 
 
-def test_what_is_not_sure_is_hedged(archive):
-    """Nobody has shown the detector a rabbit as tall as a man, and the bicycle is clear in one picture alone."""
+def test_uncertain_objects_are_hedged(archive):
+    """Caption an animal of a kind the detector does not know, and a bicycle that is clear in only one picture."""
     assert "what looks like an animal" in archive["3/cam-b-0002"][1].text
     assert "what looks like an animal" in archive["4/cam-b-0002"][1].text
     assert "a person, possibly on a bicycle" in archive["3/cam-b-0001"][1].text
 
 
 def test_the_cuts_of_a_film_are_found():
-    """bikes.mp4 cuts at 1.2, 3.04, 5.48, 7.48 and, after the last picture that is looked at, 9.68 s."""
+    """Find the cuts of bikes.mp4 at 1.2, 3.04, 5.48 and 7.48 s. The cut at 9.68 s is after the last sampled picture."""
     starts = [segment.start_s for segment in describe(_prepared(_film("bikes.mp4"))).segments]
     assert starts == [0, 1.5, 3.5, 5.5, 7.5]
 
 
-@pytest.mark.parametrize(("way", "said"), [(1, "right"), (-1, "left")])
-def test_a_pan_over_a_still_picture_is_told_with_its_direction(tmp_path, way, said):
-    text = _told(_panned(tmp_path / "pan.mp4", way))
-    assert f"the camera pans to the {said}" in text
+@pytest.mark.parametrize(("way", "direction"), [(1, "right"), (-1, "left")])
+def test_a_pan_over_a_still_picture_is_described_with_its_direction(tmp_path, way, direction):
+    text = _caption_text(_panned(tmp_path / "pan.mp4", way))
+    assert f"the camera pans to the {direction}" in text
 
 
-def test_a_still_camera_is_told(tmp_path):
-    assert "camera" in (text := _told(_panned(tmp_path / "still.mp4", 0)))
+def test_a_still_camera_is_described(tmp_path):
+    assert "camera" in (text := _caption_text(_panned(tmp_path / "still.mp4", 0)))
     assert "still" in text or "does not move" in text
 
 
@@ -212,14 +212,14 @@ def test_the_same_clip_gets_the_same_caption(archive):
 
 @pytest.mark.parametrize("size", [(16, 16), (64, 48), (48, 640)])
 def test_pictures_of_odd_sizes_are_captioned(tmp_path, size):
-    assert _told(write_clip(tmp_path / "odd.mp4", seconds=1, size=size, picture=plain(RED)))
+    assert _caption_text(write_clip(tmp_path / "odd.mp4", seconds=1, size=size, picture=plain(RED)))
 
 
 def _prepared(path: Path) -> Prepared:
     return prepare(path, VideoLimits(), Sampling())
 
 
-def _told(path: Path) -> str:
+def _caption_text(path: Path) -> str:
     return describe(_prepared(path)).text
 
 
@@ -230,7 +230,7 @@ def _film(name: str) -> Path:
 
 
 def _panned(path: Path, way: int) -> Path:
-    """A window that moves over one picture of a film, as a camera would; way: 1 to the right, -1 to the left, 0 not."""
+    """Write a clip that pans over one picture of a film. way: 1 to the right, -1 to the left, 0 still."""
     with av.open(str(_film("bigbuckbunny.mp4"))) as container:
         still = next(container.decode(video=0)).reformat(width=1280, height=720, format="rgb24").to_ndarray()
     frames = []

@@ -1,4 +1,4 @@
-"""What the documents say is there: every setting with its default, every target, file and link they name."""
+"""The documents match the code: settings with their defaults, and the make targets, files and links that pages name."""
 
 import json
 import re
@@ -19,13 +19,13 @@ PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 OPERATIONS = (REPOSITORY / "docs/operations.md").read_text()
 ROW = re.compile(r"^\| `(CLIPDEX_\w+)`[^|]*\| (?:`([^`]*)`)?", re.MULTILINE)
 MADE = (".venv", ".clipdex", ".airflow", "docker/.env", "OUT")
-"""What paths begin with that a command makes."""
+"""Prefixes of paths that a command creates."""
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def settings(group: type[BaseModel], prefix: str = "CLIPDEX_") -> Iterator[tuple[str, Any]]:
-    """Every variable with its default."""
+    """Yield every variable with its default."""
     for name, field in group.model_fields.items():
         variable, default = f"{prefix}{name.upper()}", field.get_default(call_default_factory=True)
         if isinstance(default, BaseModel):
@@ -34,8 +34,8 @@ def settings(group: type[BaseModel], prefix: str = "CLIPDEX_") -> Iterator[tuple
             yield variable, default
 
 
-def spelled(default: Any) -> str:
-    """As a variable of the environment would say it."""
+def as_variable(default: Any) -> str:
+    """Return the default as the value of an environment variable."""
     match default:
         case SecretStr() | "":
             return ""
@@ -49,25 +49,25 @@ def spelled(default: Any) -> str:
             return json.dumps(default)
 
 
-def test_every_setting_is_told_and_no_other():
-    told = set(re.findall(r"`(CLIPDEX_\w+)`", "\n".join(line for line in OPERATIONS.splitlines() if line[:1] == "|")))
-    assert told == {variable for variable, _ in settings(Settings)}
+def test_every_setting_is_documented_and_no_other():
+    listed = set(re.findall(r"`(CLIPDEX_\w+)`", "\n".join(line for line in OPERATIONS.splitlines() if line[:1] == "|")))
+    assert listed == {variable for variable, _ in settings(Settings)}
 
 
-def test_the_defaults_told_are_the_defaults():
-    by_place = {"CLIPDEX_HOME", "CLIPDEX_SOURCE__URL", "CLIPDEX_STORE__URL"}  # a place below the repository, in words
-    told = {variable: default for variable, default in ROW.findall(OPERATIONS) if variable not in by_place}
-    assert told == {variable: spelled(default) for variable, default in settings(Settings) if variable in told}
+def test_documented_defaults_match_the_settings():
+    by_place = {"CLIPDEX_HOME", "CLIPDEX_SOURCE__URL", "CLIPDEX_STORE__URL"}  # folders, described in words
+    listed = {variable: default for variable, default in ROW.findall(OPERATIONS) if variable not in by_place}
+    assert listed == {variable: as_variable(default) for variable, default in settings(Settings) if variable in listed}
 
 
-def test_every_reason_for_quarantine_is_told():
+def test_every_reason_for_quarantine_is_documented():
     assert {reason for reason in Reason if f"`{reason}`" not in OPERATIONS} == set()
 
 
 @pages
-def test_every_link_of_a_page_leads_somewhere(page):
+def test_every_link_of_a_page_resolves(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    assert [link for link in links if not leads_somewhere(page, link)] == []
+    assert [link for link in links if not link_resolves(page, link)] == []
 
 
 @pages
@@ -87,17 +87,19 @@ def test_the_layout_names_every_module():
     layout = (REPOSITORY / "docs/architecture.md").read_text().partition("## Layout")[2].partition("\n## ")[0]
     library = REPOSITORY / "include/clipdex"
     modules = {path.relative_to(library) for path in library.rglob("*.py") if path.name != "__init__.py"}
-    told_as_one = ("index", "web", "captions/detectors")
-    assert {str(path) for path in modules if not str(path).startswith(told_as_one) and path.name not in layout} == set()
-    assert {name for name in told_as_one if f"{name.rpartition('/')[2]}/" not in layout} == set()
+    listed_as_folders = ("index", "web", "captions/detectors")
+    assert {
+        str(path) for path in modules if not str(path).startswith(listed_as_folders) and path.name not in layout
+    } == set()
+    assert {name for name in listed_as_folders if f"{name.rpartition('/')[2]}/" not in layout} == set()
 
 
-def test_the_diagram_is_that_of_the_code_and_no_folders_import_each_other():
+def test_the_diagram_matches_the_code_and_no_folders_import_each_other():
     done = subprocess.run([sys.executable, REPOSITORY / "docs/diagram.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr or "run: make diagram"
 
 
-def leads_somewhere(page: Path, link: str) -> bool:
+def link_resolves(page: Path, link: str) -> bool:
     if link.startswith(("https://", "http://")):
         return True
     path, _, anchor = link.partition("#")
@@ -106,6 +108,6 @@ def leads_somewhere(page: Path, link: str) -> bool:
 
 
 def anchors(page: Path) -> set[str]:
-    """As GitHub makes them of headings."""
+    """Return the anchors that GitHub creates from the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

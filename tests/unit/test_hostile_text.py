@@ -1,4 +1,4 @@
-"""File names, captions and servers' answers are data: they steer no terminal, no log, no address."""
+"""File names, captions and server responses are data: they cannot control a terminal, a log or a URI."""
 
 import json
 import logging
@@ -29,14 +29,14 @@ def clean():
 
 @pytest.fixture
 def hostile(tmp_path):
-    """A file that is no video under a name that would write a log line, and two good clips."""
+    """Yield a pipeline with three good clips and one file that is no video; names forge a log line or are not UTF-8."""
     with StandIn(words=80) as engine:
         pipeline = Pipeline(tmp_path, [engine.url])
         clips = pipeline.put(2)
         clips[0].rename(clips[0].with_name(f"{FORGED}.mp4"))
         (clips[0].parent / f"{FORGED} bad.mp4").write_bytes(b"no video " * 100)
         (clips[0].parent / os.fsdecode(b"not utf-8 \xff\xfe.mp4")).write_bytes(clips[1].read_bytes())
-        pipeline.engine = engine
+        pipeline.stand_in = engine
         yield pipeline
 
 
@@ -50,7 +50,7 @@ def test_a_file_name_cannot_forge_a_log_line(hostile, caplog, clean):
     clean("".join(written))
 
 
-def test_an_address_is_one_whatever_the_file_is_called(hostile, clean):
+def test_a_uri_is_valid_whatever_the_file_name(hostile, clean):
     hostile.run()
     uris = {payload["uri"] for payload in hostile.points().values()}
     assert len(uris) == 3 and any(uri.endswith("not utf-8 %FF%FE.mp4") for uri in uris)
@@ -58,16 +58,16 @@ def test_an_address_is_one_whatever_the_file_is_called(hostile, clean):
     clean("".join(uris))
 
 
-def test_an_answer_of_the_engine_cannot_either(hostile, caplog):
-    hostile.engine.plan.set(f"400:1.0:say=no{CLEAR} video")
+def test_an_engine_response_cannot_put_control_characters_in_the_log(hostile, caplog):
+    hostile.stand_in.plan.set(f"400:1.0:say=no{CLEAR} video")
     with pytest.raises(BatchRejected):
         hostile.run()
     assert "video)" in caplog.text and CLEAR not in caplog.text
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_what_an_index_holds_does_not_steer_the_terminal_that_shows_it(tmp_path, monkeypatch, capsys, clean, as_json):
-    """As an index would hold it that somebody else has written to."""
+def test_text_in_an_index_cannot_control_the_terminal_that_shows_it(tmp_path, monkeypatch, capsys, clean, as_json):
+    """Search an index that another program has written to."""
     from clipdex.config import Settings
     from clipdex.index import Collection, Point, open_index, sparse_document
     from clipdex.index.embeddings import open_embedder
@@ -92,7 +92,7 @@ def test_what_an_index_holds_does_not_steer_the_terminal_that_shows_it(tmp_path,
 # Paths
 
 
-def test_a_folder_that_is_a_link_out_of_the_archive_is_left_out(hostile, tmp_path, caplog):
+def test_a_folder_that_is_a_link_out_of_the_source_is_skipped(hostile, tmp_path, caplog):
     outside = tmp_path / "outside"
     (hostile.clips / "2026/11/03").rename(outside)
     (hostile.clips / "2026/11/03").symlink_to(outside)
@@ -101,40 +101,40 @@ def test_a_folder_that_is_a_link_out_of_the_archive_is_left_out(hostile, tmp_pat
     assert "a link that leaves" in caplog.text
 
 
-def test_a_file_that_becomes_a_link_out_of_the_archive_is_not_read(hostile, tmp_path):
-    """Swapped after it was discovered."""
+def test_a_file_that_becomes_a_link_out_of_the_source_is_not_read(hostile, tmp_path):
+    """Replace the file after discovery."""
     secret = tmp_path / "secret.mp4"
     victim = hostile.put(3)[2]
     batch = hostile.plan().batches[0]
     victim.rename(secret)
     victim.symlink_to(secret)
-    asked = hostile.proxy_digest(secret)
+    secret_digest = hostile.proxy_digest(secret)
     hostile.caption(batch)
-    said = hostile.outcomes()[victim.name]
-    assert (said.outcome, said.reason) == (Outcome.QUARANTINED, "unreadable")
-    assert asked not in [request.digest for request in hostile.engine.chats]
+    outcome = hostile.outcomes()[victim.name]
+    assert (outcome.outcome, outcome.reason) == (Outcome.QUARANTINED, "unreadable")
+    assert secret_digest not in [request.digest for request in hostile.stand_in.chats]
 
 
 @pytest.mark.parametrize("prefix", ["..", "2026/../..", "/etc", "2026/11/../../../outside"])
-def test_a_prefix_cannot_leave_the_archive(hostile, prefix):
+def test_a_prefix_cannot_leave_the_source(hostile, prefix):
     from clipdex.errors import ConfigurationError
 
     with pytest.raises(ConfigurationError, match="must be a folder below"):
         list(Source(hostile.settings).prefix(prefix))
 
 
-# What an engine gets
+# Requests to an engine
 
 
-def test_an_engine_gets_bytes_and_never_a_path_or_an_address(hostile):
+def test_an_engine_receives_bytes_and_never_a_path_or_a_uri(hostile):
     hostile.run()
-    for request in hostile.engine.chats:
-        told = json.dumps(request.body)
+    for request in hostile.stand_in.chats:
+        body = json.dumps(request.body)
         parts = [part for part in request.body["messages"][-1]["content"] if part["type"] != "text"]
         assert [part[part["type"]]["url"].startswith("data:video/mp4") for part in parts] == [True]
-        assert not [secret for secret in (str(hostile.home), "tiny-", "forged", "file:", "http") if secret in told]
+        assert not [secret for secret in (str(hostile.home), "tiny-", "forged", "file:", "http") if secret in body]
 
 
-def test_a_refusal_is_one_line_whatever_it_quotes():
+def test_a_rejection_is_one_line_whatever_it_quotes():
     assert ClipRejected("undecodable", f"{FORGED}").detail.count("\n") == 0
     assert run_label("x\n../y", 1) == "x-..-y.1"

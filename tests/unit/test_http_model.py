@@ -1,4 +1,4 @@
-"""An engine over HTTP: what it is sent, what its answers mean, and what it costs when it fails. Drives the stand-in."""
+"""An engine over HTTP: requests, responses, and retries after failures. Runs against the stand-in engine."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> list[Prepared]:
-    """Four clips of different colours."""
+    """Write four clips of different colours."""
     folder = tmp_path_factory.mktemp("clips")
     colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
     paths = [write_clip(folder / f"{number}.mp4", picture=plain(colour)) for number, colour in enumerate(colours)]
@@ -48,14 +48,14 @@ def clip(clips) -> Prepared:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., StandIn]]:
-    """Starts stand-ins; all end with the test."""
+    """Return a function that starts stand-in engines. Stop all of them after the test."""
     with ExitStack() as stack:
         yield lambda *args, **options: stack.enter_context(StandIn(*args, **options))
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """The address of a node that is down."""
+def node_down() -> Iterator[str]:
+    """Yield the address of a node that is down."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -79,7 +79,7 @@ def sending(clip: Prepared, mp4: bytes) -> Prepared:
 
 
 def using(what: Callable[[ModelCaptioner], Awaitable[T]], *nodes: StandIn | str, **engine: Any) -> T:
-    """Do something with an engine on these nodes, and close it."""
+    """Call a function with an engine on these nodes, then close the engine."""
 
     async def work() -> T:
         urls = [node if isinstance(node, str) else node.url for node in nodes]
@@ -104,16 +104,16 @@ def check(*nodes: StandIn | str, **engine: Any) -> None:
     using(lambda captioner: captioner.check(), *nodes, **engine)
 
 
-async def until(true: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 (the engine runs in another thread)
+        while not condition():  # noqa: ASYNC110 (the engine runs in another thread)
             await asyncio.sleep(0.005)
 
 
-# What an engine is sent
+# Requests
 
 
-def test_a_caption_comes_with_what_it_cost(serve, clip):
+def test_a_caption_comes_with_its_tokens_seconds_and_attempts(serve, clip):
     engine = serve(latency_s=0.05)
     reply = caption(clip, engine)
     assert len(reply.text.split()) >= 60
@@ -131,7 +131,7 @@ def test_the_whole_proxy_arrives_as_one_video(serve, clip):
 
 
 @pytest.mark.parametrize("padding", [0, 1, 2, 600_000])
-def test_a_proxy_of_any_size_arrives_unharmed(serve, clip, padding):
+def test_a_proxy_of_any_size_arrives_unchanged(serve, clip, padding):
     engine = serve()
     box = struct.pack(">I4s", 8 + padding, b"free") + bytes(padding)
     caption(sending(clip, proxy(clip) + box), engine)
@@ -139,14 +139,14 @@ def test_a_proxy_of_any_size_arrives_unharmed(serve, clip, padding):
 
 
 @pytest.mark.parametrize("name", ["sglang", "vllm", "tensorrt-llm"])
-def test_the_fixed_text_stands_before_the_video(serve, clip, name):
+def test_the_fixed_text_comes_before_the_video(serve, clip, name):
     engine = serve()
     caption(clip, engine, name=name)
     [message] = engine.chats[0].body["messages"]
     assert [part["type"] for part in message["content"]] == ["text", "video_url"]
 
 
-def test_each_server_gets_only_the_options_it_knows(serve, clip):
+def test_each_server_receives_only_the_options_it_supports(serve, clip):
     common = {"model", "max_tokens", "temperature", "messages"}
     own = {"sglang": {"seed"}, "vllm": {"media_io_kwargs"}, "tensorrt-llm": {"seed"}}
     engine = serve()
@@ -155,7 +155,7 @@ def test_each_server_gets_only_the_options_it_knows(serve, clip):
     assert [set(request.body) for request in engine.chats] == [common | options for options in own.values()]
 
 
-def test_options_go_into_every_request_and_make_other_captions(serve, clip):
+def test_options_are_part_of_every_request_and_of_the_fingerprint(serve, clip):
     engine = serve()
     caption(clip, engine, options={"top_k": 20})
     assert engine.chats[0].body["top_k"] == 20
@@ -173,7 +173,7 @@ def test_a_second_attempt_uses_other_sampling(serve, clip):
     assert second["frequency_penalty"] > 0
 
 
-def test_an_address_may_end_as_the_openai_client_wants_it(serve, clip):
+def test_a_base_url_may_end_in_v1(serve, clip):
     engine = serve()
     assert caption(clip, engine.url + "/v1/").attempts == 1
 
@@ -183,35 +183,35 @@ def test_the_key_is_sent(serve, clip):
     assert caption(clip, engine, api_key=KEY + "\n").attempts == 1
 
 
-# What passes by itself
+# Transient errors
 
 
 @pytest.mark.parametrize("fault", TRANSIENT)
-def test_what_passes_by_itself_is_asked_for_again(serve, clip, fault):
+def test_a_transient_error_is_retried(serve, clip, fault):
     engine = serve(f"{fault}:1")
     assert caption(clip, engine).attempts == 2
 
 
 @pytest.mark.parametrize("fault", TRANSIENT)
-def test_what_does_not_pass_is_given_up_after_the_tries(serve, clip, fault):
+def test_a_lasting_error_is_raised_after_the_last_try(serve, clip, fault):
     engine = serve(f"{fault}:1.0")
     with pytest.raises(EngineUnavailable, match=engine.url.removeprefix("http://")):
         caption(clip, engine, tries=3)
     assert len(engine.chats) == 3
 
 
-def test_an_engine_that_is_down_is_named(clip, nobody):
-    with pytest.raises(EngineUnavailable, match=nobody):
-        caption(clip, nobody, tries=2)
+def test_the_error_names_an_engine_that_is_down(clip, node_down):
+    with pytest.raises(EngineUnavailable, match=node_down):
+        caption(clip, node_down, tries=2)
 
 
-def test_a_hung_request_ends_and_frees_the_engine(serve, clip):
+def test_a_hung_request_times_out_and_frees_the_engine(serve, clip):
     engine = serve("hang:1")
     assert caption(clip, engine, request_timeout_s=0.3).attempts == 2
     assert [request.status for request in engine.chats] == [CLIENT_LEFT, 200]
 
 
-def test_an_answer_that_trickles_in_forever_ends(serve, clip):
+def test_a_response_that_never_ends_times_out(serve, clip):
     engine = serve("drip:1.0:seconds=0.02")
     started = time.monotonic()
     with pytest.raises(EngineUnavailable, match="no complete answer"):
@@ -227,15 +227,17 @@ def test_a_clip_has_one_deadline_for_all_its_tries(serve, clip):
     assert time.monotonic() - started < 3
 
 
-@pytest.mark.parametrize(("told", "least_s"), [("retry_after=1", 1.0), ("retry_after=0.4", 0.4), ("retry_date=2", 0.9)])
-def test_an_engine_is_left_alone_as_long_as_it_asks(serve, clip, told, least_s):
-    engine = serve(f"429:1:{told}")
+@pytest.mark.parametrize(
+    ("header", "least_s"), [("retry_after=1", 1.0), ("retry_after=0.4", 0.4), ("retry_date=2", 0.9)]
+)
+def test_a_retry_waits_as_long_as_retry_after(serve, clip, header, least_s):
+    engine = serve(f"429:1:{header}")
     caption(clip, engine)
     first, second = engine.chats
     assert second.at - first.end >= least_s - 0.01
 
 
-def test_one_answer_with_retry_after_holds_back_every_clip(serve, clips):
+def test_one_response_with_retry_after_delays_every_clip(serve, clips):
     engine = serve("503:1:retry_after=0.5")
 
     async def work(captioner: ModelCaptioner) -> None:
@@ -244,11 +246,11 @@ def test_one_answer_with_retry_after_holds_back_every_clip(serve, clips):
         await asyncio.gather(*map(captioner.caption, clips))
 
     using(work, engine, tries=1)
-    refused, *later = engine.chats
-    assert min(request.at for request in later) - refused.end >= 0.45
+    first, *later = engine.chats
+    assert min(request.at for request in later) - first.end >= 0.45
 
 
-def test_a_retry_after_beyond_the_deadline_is_told_and_not_waited_for(serve, clip):
+def test_a_retry_after_beyond_the_deadline_is_raised_without_waiting(serve, clip):
     engine = serve("503:1.0:retry_after=86400")
     started = time.monotonic()
     with pytest.raises(EngineUnavailable) as raised:
@@ -257,18 +259,18 @@ def test_a_retry_after_beyond_the_deadline_is_told_and_not_waited_for(serve, cli
     assert 0 < raised.value.retry_after_s <= 120
 
 
-def test_a_full_queue_only_slows_down(serve, clips):
+def test_a_full_queue_loses_no_clip(serve, clips):
     engine = serve(capacity=1, queue=1, latency_s=0.02)
     replies = caption_all(clips * 3, engine, in_flight=12, tries=1000)
     assert len(replies) == 12
     assert engine.peak_running == 1
 
 
-# What is said about the clip
+# Rejections
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_refusal_counts_only_when_it_is_confirmed(serve, clip, status):
+def test_a_clip_is_rejected_only_after_a_confirmed_rejection(serve, clip, status):
     engine = serve(f"{status}:1.0:say=frames beyond repair")
     with pytest.raises(ClipRejected) as raised:
         caption(clip, engine)
@@ -277,62 +279,62 @@ def test_a_refusal_counts_only_when_it_is_confirmed(serve, clip, status):
     assert len(engine.chats) == 2
 
 
-def test_a_refusal_that_is_not_confirmed_costs_nothing(serve, clip):
+def test_a_clip_is_captioned_after_an_unconfirmed_rejection(serve, clip):
     engine = serve("400:1")
     assert caption(clip, engine).attempts == 2
 
 
-def test_a_node_that_refuses_everything_costs_no_clip(serve, clips):
+def test_a_node_that_rejects_everything_loses_no_clip(serve, clips):
     bad, good = serve("400:1.0"), serve(latency_s=0.01)
     assert len(caption_all(clips * 4, bad, good)) == 16
     assert {request.status for request in good.chats} == {200}
 
 
-def test_a_refusal_is_confirmed_elsewhere(serve, clip):
+def test_a_rejection_is_confirmed_by_another_node(serve, clip):
     nodes = [serve("400:1.0"), serve("400:1.0")]
     with pytest.raises(ClipRejected):
         caption(clip, *nodes)
     assert [len(node.chats) for node in nodes] == [1, 1]
 
 
-def test_a_refusal_is_confirmed_where_the_only_other_node_is_down(serve, clip, nobody):
+def test_a_rejection_is_confirmed_by_the_same_node_while_the_other_is_down(serve, clip, node_down):
     engine = serve("400:1.0")
     with pytest.raises(ClipRejected):
-        caption(clip, engine, nobody, tries=10)
+        caption(clip, engine, node_down, tries=10)
 
 
-def test_a_video_that_the_engine_cannot_open_is_refused(serve, clip):
+def test_a_video_that_the_engine_cannot_decode_is_rejected(serve, clip):
     engine = serve()
     with pytest.raises(ClipRejected, match="Could not decode video"):
         caption(sending(clip, b"not a video at all" * 20), engine)
 
 
-# What a person must act on
+# Configuration errors
 
 
 @pytest.mark.parametrize(
     ("fault", "advice"),
     [("401", "key"), ("403", "key"), ("404", "base_urls"), ("redirect", "login.example"), ("wrong_model", "MODEL")],
 )
-def test_a_wrong_configuration_fails_at_once(serve, clip, fault, advice):
+def test_a_wrong_configuration_is_not_retried(serve, clip, fault, advice):
     engine = serve(f"{fault}:1.0")
     with pytest.raises(ConfigurationError, match=advice):
         caption(clip, engine)
     assert len(engine.chats) == 1
 
 
-def test_where_a_redirect_leads_is_told_without_its_secrets(serve, clip):
+def test_the_target_of_a_redirect_is_reported_without_its_secrets(serve, clip):
     with pytest.raises(ConfigurationError) as raised:
         caption(clip, serve("redirect:1.0"))
     assert "secret" not in str(raised.value)
 
 
-def test_a_gateway_that_never_knew_the_model_needs_a_person(serve, clip):
+def test_a_model_that_a_gateway_never_served_is_a_configuration_error(serve, clip):
     with pytest.raises(ConfigurationError, match="model_not_found"):
         caption(clip, serve("404:1.0:code=model_not_found:say=model_not_found"))
 
 
-def test_a_gateway_that_lost_its_nodes_is_asked_again(serve, clip):
+def test_a_gateway_that_lost_its_nodes_is_retried(serve, clip):
     engine = serve("404:1:code=model_not_found", gateway=True)
 
     async def work(captioner: ModelCaptioner) -> CaptionDraft:
@@ -343,7 +345,7 @@ def test_a_gateway_that_lost_its_nodes_is_asked_again(serve, clip):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         ({"prompt": "sing"}, "describe"),
         ({"language": "tlh"}, "en, "),
@@ -352,21 +354,21 @@ def test_a_gateway_that_lost_its_nodes_is_asked_again(serve, clip):
         ({"api_key": f"{KEY}\x00"}, "characters"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_before_anything_is_sent(wrong, says):
+def test_invalid_settings_are_rejected_before_any_request(wrong, message):
     engine = {"name": "sglang", "model": MODEL, "base_urls": ["http://gpu-1:30000"], **wrong}
-    with pytest.raises(ConfigurationError, match=says) as raised:
+    with pytest.raises(ConfigurationError, match=message) as raised:
         open_captioner(Settings.load(engine=engine))
     assert KEY not in str(raised.value)
 
 
-# Is served what is declared?
+# The check of the declared engine
 
 
 def test_a_declared_engine_passes_the_check(serve):
     check(serve(video={"fps": 2, "max_frames": 32}), server_sampling={"fps": 2, "max_frames": 32})
 
 
-def test_another_model_is_told_with_its_name(serve):
+def test_another_model_is_reported_with_its_name(serve):
     with pytest.raises(ConfigurationError, match=f"serves other/model, wanted {MODEL}"):
         check(serve(model="other/model"))
 
@@ -380,7 +382,7 @@ def test_another_model_is_told_with_its_name(serve):
         ({"fps": 2}, {"fps": 2, "max_frames": 8}),
     ],
 )
-def test_sampling_that_differs_is_told_with_both_sides(serve, declared, served):
+def test_different_sampling_is_reported_with_both_values(serve, declared, served):
     with pytest.raises(ConfigurationError) as raised:
         check(serve(video=served), server_sampling=declared)
     text = str(raised.value)
@@ -389,12 +391,12 @@ def test_sampling_that_differs_is_told_with_both_sides(serve, declared, served):
     assert "--mm-process-config" in text
 
 
-def test_one_node_of_two_that_differs_is_enough(serve):
+def test_the_check_fails_if_one_node_of_two_differs(serve):
     with pytest.raises(ConfigurationError):
         check(serve(video={"fps": 2}), serve(video={"fps": 4}), server_sampling={"fps": 2})
 
 
-def test_a_gateway_that_does_not_tell_its_sampling_is_warned_of_once(serve, caplog):
+def test_a_gateway_that_does_not_report_its_settings_is_logged_once(serve, caplog):
     engine = serve(gateway=True)
 
     async def work(captioner: ModelCaptioner) -> None:
@@ -406,7 +408,7 @@ def test_a_gateway_that_does_not_tell_its_sampling_is_warned_of_once(serve, capl
     assert len(warnings) == 2 and all("unchecked" in warning for warning in warnings)
 
 
-def test_a_node_that_loses_the_times_of_frames_stops_the_task_before_a_clip_is_spent(serve, clip):
+def test_a_node_that_loses_frame_times_fails_the_check_before_any_clip_is_sent(serve, clip):
     engine = serve(clocked=False)
     with pytest.raises(ConfigurationError, match=r"qwen2_5_vl no frame times.*docker/sglang/serve"):
         check(engine)
@@ -414,7 +416,7 @@ def test_a_node_that_loses_the_times_of_frames_stops_the_task_before_a_clip_is_s
 
 
 @pytest.mark.parametrize(
-    ("node", "told"),
+    ("node", "options"),
     [
         ({"clocked": False}, {"clock": "engine"}),
         ({"clocked": False}, {"strategy": "frames-concat"}),
@@ -422,45 +424,45 @@ def test_a_node_that_loses_the_times_of_frames_stops_the_task_before_a_clip_is_s
         ({"dialect": "vllm", "version": "0.31.0"}, {"name": "vllm"}),
     ],
 )
-def test_where_frames_have_no_times_to_lose_the_check_passes(serve, node, told, caplog):
-    check(serve(**node), **told)
+def test_the_check_passes_where_no_frame_times_can_be_lost(serve, node, options, caplog):
+    check(serve(**node), **options)
     assert not caplog.records
 
 
-def test_a_version_that_nobody_checked_is_warned_of_once(serve, caplog):
+def test_an_untested_version_is_logged_once(serve, caplog):
     check(serve(clocked=False, version="0.6.1"), serve(clocked=False, version="0.6.1"))
     [record] = caplog.records
     assert "SGLang 0.6.1 was not checked" in record.getMessage()
 
 
-def test_an_old_vllm_stops_the_task_where_its_model_is_known_to_count_time(serve):
+def test_an_old_vllm_fails_the_check_for_a_model_that_uses_frame_times(serve):
     with pytest.raises(ConfigurationError, match=r"use vLLM 0\.31\.0 or newer"):
         check(serve(dialect="vllm", version="0.24.0", model="Qwen/Qwen2.5-VL-7B-Instruct"), name="vllm",
               model="Qwen/Qwen2.5-VL-7B-Instruct")  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "pages"), [("vllm", ["/v1/models", "/version"]), ("tensorrt-llm", ["/v1/models"])])
-def test_servers_that_tell_nothing_are_asked_for_their_model_and_version_only(serve, name, pages):
+def test_the_check_requests_only_model_and_version_from_servers_without_settings(serve, name, pages):
     engine = serve(dialect=name)
     check(engine, name=name, server_sampling={"fps": 2})
     assert [request.path for request in engine.requests] == pages
 
 
-def test_a_check_outlasts_a_moment_of_trouble(serve):
+def test_a_check_retries_transient_errors(serve):
     check(serve("503:1:at=models,reset:1:at=info"))
 
 
-def test_a_check_fails_when_no_node_answers(serve, nobody):
+def test_a_check_fails_when_no_node_answers(serve, node_down):
     with pytest.raises(EngineUnavailable):
-        check(nobody, serve("503:1.0:at=models"), tries=2)
+        check(node_down, serve("503:1.0:at=models"), tries=2)
 
 
-def test_a_check_with_a_wrong_key_needs_a_person(serve):
+def test_a_check_with_a_wrong_key_is_a_configuration_error(serve):
     with pytest.raises(ConfigurationError, match="401 Unauthorized"):
         check(serve(api_key=KEY), api_key="another")
 
 
-def test_a_node_that_missed_the_check_is_not_asked(serve, clips, caplog):
+def test_a_node_that_missed_the_check_receives_no_clip(serve, clips, caplog):
     away, good = serve("503:1.0:at=models"), serve()
 
     async def work(captioner: ModelCaptioner) -> None:
@@ -475,10 +477,10 @@ def test_a_node_that_missed_the_check_is_not_asked(serve, clips, caplog):
 # Many clips, several nodes
 
 
-@pytest.mark.parametrize(("told", "kept"), [(0, 3 * 32), (48, 48)])
-def test_a_batch_keeps_as_many_requests_open_as_told_or_so_many_for_each_address(told, kept):
+@pytest.mark.parametrize(("in_flight", "expected"), [(0, 3 * 32), (48, 48)])
+def test_the_default_limit_of_requests_in_flight_grows_with_the_nodes(in_flight, expected):
     urls = [f"http://gpu-{number}:30000" for number in range(3)]
-    assert opened(settings(*urls, in_flight=told)).in_flight == kept
+    assert opened(settings(*urls, in_flight=in_flight)).in_flight == expected
 
 
 def test_requests_in_flight_are_bounded(serve, clips):
@@ -487,26 +489,26 @@ def test_requests_in_flight_are_bounded(serve, clips):
     assert engine.peak_running == 3
 
 
-def test_connections_are_used_again(serve, clips):
+def test_connections_are_reused(serve, clips):
     engine = serve()
     caption_all(clips * 5, engine, in_flight=2)
     assert len({request.connection for request in engine.chats}) <= 2
 
 
-def test_each_clip_goes_where_the_fewest_are_in_flight(serve, clips):
+def test_each_clip_goes_to_the_node_with_the_fewest_requests_in_flight(serve, clips):
     slow, fast = serve(latency_s=0.5), serve(latency_s=0.01)
     caption_all(clips * 4, slow, fast, in_flight=4)
     assert len(slow.chats) < len(fast.chats)
     assert slow.peak_running <= 3
 
 
-def test_a_node_that_is_down_costs_no_clip(serve, clips, nobody):
+def test_a_node_that_is_down_loses_no_clip(serve, clips, node_down):
     engine = serve(latency_s=0.01)
-    replies = caption_all(clips * 5, nobody, engine, in_flight=4)
+    replies = caption_all(clips * 5, node_down, engine, in_flight=4)
     assert len(engine.chats) == len(replies) == 20
 
 
-def test_a_hung_node_is_left_for_the_other(serve, clips):
+def test_clips_move_from_a_hung_node_to_the_other(serve, clips):
     hung, good = serve("hang:1.0"), serve(latency_s=0.01)
     replies = caption_all(clips * 5, hung, good, in_flight=4, request_timeout_s=0.3)
     assert len(replies) == 20
@@ -517,10 +519,10 @@ def test_cancelling_a_caption_frees_the_engine(serve, clip):
     engine = serve("hang:1.0")
 
     async def work(captioner: ModelCaptioner) -> None:
-        asking = asyncio.create_task(captioner.caption(clip))
-        await until(lambda: bool(engine.chats and engine.chats[0].fault))
-        asking.cancel()
-        await until(lambda: engine.chats[0].status == CLIENT_LEFT)
+        request = asyncio.create_task(captioner.caption(clip))
+        await wait_until(lambda: bool(engine.chats and engine.chats[0].fault))
+        request.cancel()
+        await wait_until(lambda: engine.chats[0].status == CLIENT_LEFT)
 
     using(work, engine)
     assert len(engine.chats) == 1
@@ -538,7 +540,7 @@ def fingerprint(**engine: Any) -> str:
     [{"name": "vllm"}, {"model": "other"}, {"language": "de"}, {"max_tokens": 512}, {"temperature": 0.9},
      {"server_sampling": {"fps": 1}}],
 )  # fmt: skip
-def test_what_decides_a_caption_changes_its_fingerprint(changed):
+def test_a_setting_that_changes_captions_changes_the_fingerprint(changed):
     assert fingerprint(**changed) != fingerprint()
 
 
@@ -547,11 +549,11 @@ def test_what_decides_a_caption_changes_its_fingerprint(changed):
     [{"urls": ["http://gpu-2:30000", "http://gpu-3:30000"]}, {"api_key": KEY}, {"in_flight": 7}, {"tries": 9},
      {"request_timeout_s": 9}],
 )  # fmt: skip
-def test_where_and_how_it_is_asked_for_does_not(changed):
+def test_a_setting_that_changes_only_requests_keeps_the_fingerprint(changed):
     assert fingerprint(**changed) == fingerprint()
 
 
-def test_the_prompt_asks_for_less_than_would_be_cut():
+def test_the_prompt_requests_fewer_words_than_max_tokens_allow():
     for tokens in (64, 512, 1024, 4096):
         prompt = opened(settings("http://gpu-1:30000", max_tokens=tokens)).fingerprint.prompt
         fewest, most = (int(word) for word in prompt.split("Write ")[1].split(" words")[0].split(" to "))
@@ -560,7 +562,7 @@ def test_the_prompt_asks_for_less_than_would_be_cut():
 
 
 @pytest.mark.parametrize("fault", ["401:1.0", "400:1.0", "503:1.0", "404:1.0"])
-def test_the_key_shows_nowhere(serve, clip, fault, caplog):
+def test_the_api_key_is_neither_logged_nor_shown_in_errors(serve, clip, fault, caplog):
     caplog.set_level(logging.DEBUG)
     engine = serve(f"{fault}:say=no entry for {KEY}")
 
@@ -575,7 +577,7 @@ def test_the_key_shows_nowhere(serve, clip, fault, caplog):
     assert KEY not in caplog.text
 
 
-# The stand-in itself, as other tests run it
+# The stand-in engine as a process
 
 
 def test_an_engine_process_logs_every_request(clip, tmp_path):

@@ -1,4 +1,4 @@
-"""What both backends of the index keep: Qdrant Edge, and the server's client in its in-memory mode."""
+"""Test the contract of both index backends: Qdrant Edge, and the server's client in its in-memory mode."""
 
 import numpy as np
 import pytest
@@ -40,12 +40,12 @@ def texts(hits):
     return [hit.payload["text"] for hit in hits]
 
 
-def ask(index, text, *, vector=None, limit=10, filters=None):
+def run_query(index, text, *, vector=None, limit=10, filters=None):
     dense = point("", text, vector=vector).dense
     return index.query(Query(dense, sparse_query(text), limit=limit, depth=50, filters=filters))
 
 
-def test_before_anything_is_indexed_a_search_is_told_so(opener):
+def test_search_before_the_first_ingestion_names_the_next_step(opener):
     with pytest.raises(NothingIndexed, match="run an ingestion"), opener():
         pass
 
@@ -58,7 +58,7 @@ def test_first_collection_is_served_under_the_alias(opener):
         assert served.count() == 0
 
 
-def test_what_was_written_is_there_for_the_next_one(opener):
+def test_written_points_are_there_when_the_index_is_opened_again(opener):
     with opener(SMALL) as index:
         index.ensure()
         index.upsert([point("a", "a red car", duration_s=3.5)])
@@ -96,7 +96,7 @@ def test_clip_without_points_loses_those_it_had(index):
     assert [payload["clip_id"] for payload in found(index).values()] == ["b"]
 
 
-def test_replacing_that_stopped_half_way_ends_the_same(index):
+def test_replacement_that_was_interrupted_can_be_repeated(index):
     replace(index, {"a": [point("a", f"old {no}", no=no, key="old") for no in range(5)]})
     new = [point("a", f"new {no}", no=no, key="new") for no in range(3)]
     index.upsert(new[:2])
@@ -118,14 +118,14 @@ def test_points_of_many_clips_are_found_past_one_page(index):
     assert len(found(index)) == 1400
 
 
-def test_delete_takes_just_the_points_it_names(index):
+def test_delete_removes_only_the_named_points(index):
     first, second = point("a", "one"), point("b", "two")
     index.upsert([first, second])
     index.delete([first.id])
     assert list(found(index)) == [second.id]
 
 
-def test_each_kind_of_filter_keeps_what_it_says(index):
+def test_each_kind_of_filter_keeps_the_matching_points(index):
     index.upsert(
         [
             point("a", "one", day="2026-11-01", width=640, duration_s=2.5, engine="sglang"),
@@ -166,7 +166,7 @@ def test_query_finds_by_meaning_and_by_words(index):
             *(point(f"f{n}", f"filler {n}", vector=far + np.eye(8)[1 + n % 6] / 9) for n in range(20)),
         ]
     )
-    hits = ask(index, "zebra", vector=near)
+    hits = run_query(index, "zebra", vector=near)
     assert {hit.payload["clip_id"] for hit in hits[:2]} == {"meaning", "words"}
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
@@ -174,21 +174,21 @@ def test_query_finds_by_meaning_and_by_words(index):
 def test_query_of_stop_words_alone_still_finds_by_meaning(index):
     index.upsert([point("a", "one", vector=np.eye(8)[0]), point("b", "two", vector=np.eye(8)[1])])
     assert sparse_query("the of and") == Sparse((), ())
-    assert texts(ask(index, "the of and", vector=np.eye(8)[1])) == ["two", "one"]
+    assert texts(run_query(index, "the of and", vector=np.eye(8)[1])) == ["two", "one"]
 
 
 def test_query_keeps_to_its_filters(index):
     index.upsert([point(f"c{n}", f"red car {n}", day=f"2026-11-0{1 + n % 3}") for n in range(30)])
-    hits = ask(index, "red car", limit=20, filters={"day": "2026-11-02"})
+    hits = run_query(index, "red car", limit=20, filters={"day": "2026-11-02"})
     assert len(hits) == 10
     assert {hit.payload["day"] for hit in hits} == {"2026-11-02"}
 
 
-def test_vectors_of_another_length_are_refused_before_anything_is_written(opener):
+def test_vectors_of_another_length_are_rejected_before_anything_is_written(opener):
     with opener(SMALL) as index:
         index.ensure()
-    told = r"small@1/8 of 8 dimensions.*longer@1/16 of 16"
-    with opener(Collection(SMALL.name, "longer@1/16", 16)) as other, pytest.raises(ConfigurationError, match=told):
+    message = r"small@1/8 of 8 dimensions.*longer@1/16 of 16"
+    with opener(Collection(SMALL.name, "longer@1/16", 16)) as other, pytest.raises(ConfigurationError, match=message):
         other.ensure()
 
 
@@ -211,7 +211,7 @@ def test_another_model_fills_its_own_collection_until_it_is_switched_to(opener):
 def test_both_backends_rank_alike(tmp_path, memory):
     words = [f"word{n}" for n in range(18)]
     rng = np.random.default_rng(7)
-    # Each text has a length of its own, so that no two are equally near; what fusion makes equal is put in order here.
+    # Texts differ in length, so that no two are equally near. Equal fused scores are sorted by id below.
     points = [point(f"c{n}", " ".join(rng.choice(words, 3 + n))) for n in range(200)]
     answers = []
     for opener in (edge_opener(tmp_path), server_opener(memory)):
@@ -219,7 +219,7 @@ def test_both_backends_rank_alike(tmp_path, memory):
             index.ensure()
             replace(index, {each.payload["clip_id"]: [each] for each in points})
             queries = [points[n].payload["text"] for n in range(0, 60, 3)]
-            hits = [ask(index, text, limit=40) for text in queries]
+            hits = [run_query(index, text, limit=40) for text in queries]
         answers.append([sorted((-round(hit.score, 6), hit.id) for hit in each)[:10] for each in hits])
     assert answers[0] == answers[1]
     assert all(len(answer) == 10 for answer in answers[0])
@@ -236,7 +236,7 @@ def test_sparse_weights_of_a_document_and_a_query_meet():
     assert set(query.values) == {1.0}
 
 
-def test_words_without_spaces_between_them_are_told_apart():
+def test_words_are_split_in_languages_without_spaces():
     document = sparse_document("一辆红色的汽车在街上左转。一个人在跑步。")
     assert set(sparse_query("汽车").indices) <= set(document.indices)
     assert not set(sparse_query("飞机").indices) & set(document.indices)

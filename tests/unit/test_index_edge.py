@@ -1,4 +1,4 @@
-"""The embedded index: one process at a time, and nothing lost when that process is killed."""
+"""Test the embedded index: one process at a time, and no data lost when that process is killed."""
 
 import signal
 import subprocess
@@ -40,7 +40,7 @@ with open_index(Settings.load(home=sys.argv[1]), SMALL) as index:
 
 @contextmanager
 def process(code, home):
-    """Python code in a process of its own, given what it said first; killed at the end."""
+    """Run Python code in a process of its own, and kill it at the end."""
     own = subprocess.Popen(
         [sys.executable, "-c", code, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -69,7 +69,7 @@ def test_index_held_by_another_process_is_unavailable_and_names_it(tmp_path):
         assert 0.3 <= time.monotonic() - started < 3
 
 
-def test_index_is_free_as_soon_as_its_holder_lets_go(tmp_path):
+def test_index_is_free_as_soon_as_its_holder_closes_it(tmp_path):
     with process(HOLD, tmp_path) as holder:
         assert holder.stdout.readline() == "held\n"
         holder.stdin.write("go\n")
@@ -78,7 +78,7 @@ def test_index_is_free_as_soon_as_its_holder_lets_go(tmp_path):
             assert index.count() == 0
 
 
-def test_killed_holder_holds_nothing(tmp_path):
+def test_index_is_free_after_its_holder_is_killed(tmp_path):
     with process(HOLD, tmp_path) as holder:
         assert holder.stdout.readline() == "held\n"
         holder.send_signal(signal.SIGKILL)
@@ -93,8 +93,8 @@ def test_kill_in_the_middle_of_writing_loses_nothing_acknowledged(tmp_path, ackn
         while int(writer.stdout.readline()) < acknowledged:
             pass
         writer.send_signal(signal.SIGKILL)
-        said = writer.stdout.read().split()
-        last = int(said[-1]) if said else acknowledged
+        reported = writer.stdout.read().split()
+        last = int(reported[-1]) if reported else acknowledged
     with open_index(settings(tmp_path)) as index:
         there = {hit.payload["clip_id"] for hit in index.scroll()}
         assert {f"c{n}" for n in range(last)} <= there
@@ -102,7 +102,7 @@ def test_kill_in_the_middle_of_writing_loses_nothing_acknowledged(tmp_path, ackn
         assert index.count({"clip_id": "c0"}) == 1
 
 
-def test_collection_left_half_made_is_made_again(tmp_path):
+def test_partially_created_collection_is_created_again(tmp_path):
     half = tmp_path / ".clipdex" / "index" / f".new-{SMALL.name}"
     (half / "shard" / "segments").mkdir(parents=True)
     (half / "shard" / "segments" / "torn").write_bytes(b"\0")
@@ -112,7 +112,7 @@ def test_collection_left_half_made_is_made_again(tmp_path):
         assert index.count() == 1
 
 
-def test_damaged_collection_says_what_to_do(tmp_path):
+def test_damaged_collection_raises_an_error_with_the_next_step(tmp_path):
     with open_index(settings(tmp_path), SMALL) as index:
         index.ensure()
     config = tmp_path / ".clipdex" / "index" / SMALL.name / "collection.json"
@@ -121,7 +121,7 @@ def test_damaged_collection_says_what_to_do(tmp_path):
         pass
 
 
-def test_vector_of_another_length_is_no_reason_to_try_again(tmp_path):
+def test_vector_of_another_length_is_not_retried(tmp_path):
     with open_index(settings(tmp_path), SMALL) as index:
         index.ensure()
         with pytest.raises(ConfigurationError, match="expected dim: 8"):

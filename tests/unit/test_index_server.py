@@ -1,4 +1,4 @@
-"""What a Qdrant server may answer, and who has to act then: over real HTTP, from a server that says what it is told."""
+"""Test how each answer of a Qdrant server is handled: over real HTTP, from a server with scripted answers."""
 
 import json
 import socket
@@ -20,27 +20,27 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant"),
 ]
 
-KEY = "a-key-that-nobody-may-read"
+KEY = "a-secret-key"
 
 
 @contextmanager
 def answering(status=200, body=None, headers=(), hang=None):
-    """A server that answers everything alike; yields its URL and the requests it got."""
-    asked = []
+    """Run a server that gives the same answer to each request; yield its URL and the requests received."""
+    requests = []
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked.append(f"{self.command} {self.path.partition('?')[0]}")
+            requests.append(f"{self.command} {self.path.partition('?')[0]}")
             if hang is not None:
                 hang.wait(30)
                 return
-            said = json.dumps(body(self) if callable(body) else body or {"status": {"error": "as told"}}).encode()
+            payload = json.dumps(body(self) if callable(body) else body or {"status": {"error": "scripted"}}).encode()
             self.send_response(status(self) if callable(status) else status)
-            for name, value in (*headers, ("Content-Type", "application/json"), ("Content-Length", str(len(said)))):
+            for name, value in (*headers, ("Content-Type", "application/json"), ("Content-Length", str(len(payload)))):
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(said)
+            self.wfile.write(payload)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = answer
 
@@ -52,7 +52,7 @@ def answering(status=200, body=None, headers=(), hang=None):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        yield f"http://127.0.0.1:{server.server_address[1]}", requests
     finally:
         if hang is not None:
             hang.set()
@@ -68,46 +68,46 @@ def count(url, timeout_s=5.0):
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_server_in_trouble_is_asked_again_later(status):
+def test_server_error_is_retried_later(status):
     with answering(status) as (url, _), pytest.raises(IndexUnavailable, match=f"answered {status}"):
         count(url)
 
 
-def test_server_that_says_when_to_come_back_is_heard():
-    with answering(429, headers=[("Retry-After", "7")]) as (url, _), pytest.raises(IndexUnavailable) as told:
+def test_retry_after_header_sets_the_delay_of_the_retry():
+    with answering(429, headers=[("Retry-After", "7")]) as (url, _), pytest.raises(IndexUnavailable) as raised:
         count(url)
-    assert told.value.retry_after_s == 7
+    assert raised.value.retry_after_s == 7
 
 
-def test_server_that_is_not_there_is_asked_again_later():
+def test_refused_connection_is_retried_later():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(IndexUnavailable, match="does not answer"):
             count(f"http://127.0.0.1:{taken.getsockname()[1]}")
 
 
-def test_server_that_hangs_is_left_after_the_timeout():
+def test_request_to_a_server_that_hangs_times_out():
     hang = threading.Event()
     with answering(hang=hang) as (url, _), pytest.raises(IndexUnavailable, match="timed out"):
         count(url, timeout_s=1)
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_key_is_a_persons_business_and_is_not_told(status):
-    with answering(status) as (url, _), pytest.raises(ConfigurationError, match="refused the key") as told:
+def test_rejected_key_is_a_configuration_error_that_does_not_show_the_key(status):
+    with answering(status) as (url, _), pytest.raises(ConfigurationError, match="refused the key") as raised:
         count(url)
-    assert KEY not in str(told.value)
+    assert KEY not in str(raised.value)
 
 
-def test_collection_that_is_not_there_is_no_fault_of_the_server():
+def test_missing_collection_means_that_nothing_is_indexed():
     with answering(404) as (url, _), pytest.raises(NothingIndexed, match=SMALL.name):
         count(url)
 
 
-def test_request_that_the_server_does_not_understand_is_not_repeated():
-    with answering(400) as (url, asked), pytest.raises(ConfigurationError, match="400"):
+def test_bad_request_is_not_retried():
+    with answering(400) as (url, requests), pytest.raises(ConfigurationError, match="400"):
         count(url)
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 def test_payload_indexes_come_before_the_alias_and_the_first_point():
@@ -130,12 +130,12 @@ def test_payload_indexes_come_before_the_alias_and_the_first_point():
             result = {"operation_id": 1, "status": "completed"}
         return {"result": result, "status": "ok", "time": 0.0}
 
-    with answering(200, body) as (url, asked):
+    with answering(200, body) as (url, requests):
         settings = Settings.load(index={"url": url})
         with open_index(settings, SMALL) as index:
             index.ensure()
             index.upsert([point("a", "one")])
-    changes = [request for request in asked if not request.startswith("GET")]
+    changes = [request for request in requests if not request.startswith("GET")]
     assert changes == [
         f"PUT {collection}",
         *[f"PUT {collection}/index"] * 3,

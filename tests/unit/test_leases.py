@@ -1,4 +1,4 @@
-"""A day is worked on by one run at a time."""
+"""Test leases: one run works on a day at a time."""
 
 import threading
 
@@ -17,7 +17,7 @@ def store(root) -> Store:
     return Store.open(Settings.load(store=root))
 
 
-def test_the_second_run_is_told_who_holds_the_day(store):
+def test_the_error_of_the_second_run_names_the_holder_of_the_day(store):
     leases.acquire(store, DAY, "run-a", 60)
     with pytest.raises(LeaseHeld, match="2026-11-03 is worked on by run-a"):
         leases.acquire(store, DAY, "run-b", 60)
@@ -36,12 +36,12 @@ def test_a_holder_that_died_loses_the_day_when_its_lease_expires(store):
     assert leases.renew(store, DAY, "run-b", 60)
 
 
-def test_the_owner_may_ask_again(store):
+def test_the_owner_may_acquire_again(store):
     leases.acquire(store, DAY, "run-a", 60)
     leases.acquire(store, DAY, "run-a", 60)
 
 
-def test_a_stranger_cannot_release(store):
+def test_only_the_owner_can_release(store):
     leases.acquire(store, DAY, "run-a", 60)
     leases.release(store, DAY, "run-b")
     with pytest.raises(LeaseHeld):
@@ -53,7 +53,7 @@ def test_other_days_are_free(store):
     leases.acquire(store, "2026-11-04", "run-b", 60)
 
 
-def test_of_many_at_once_one_gets_the_day(store):
+def test_one_of_many_concurrent_runs_gets_the_day(store):
     got = []
 
     def take(owner: str) -> None:

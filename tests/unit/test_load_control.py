@@ -1,4 +1,4 @@
-"""How many requests a node gets, and what a request takes of its GPUs."""
+"""Test the concurrency limit of a node, and the GPU seconds of a request."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from tests.support.clips import write_clip
 from tests.support.engine import MODEL, StandIn
 
 
-def test_a_node_with_nothing_waiting_gets_more_up_to_its_share():
+def test_concurrency_of_a_node_without_a_queue_grows_to_its_share():
     capacity, seen = 8, []
     for _ in range(12):
         capacity = adjust_concurrency(capacity, 64, Load(running=capacity, waiting=0))
@@ -21,7 +21,7 @@ def test_a_node_with_nothing_waiting_gets_more_up_to_its_share():
     assert seen == sorted(seen) and seen[-1] == 64
 
 
-def test_clients_that_share_a_node_come_to_what_it_takes_and_a_short_queue():
+def test_clients_that_share_a_node_converge_to_its_capacity_and_a_short_queue():
     capacity, capacities = 128, [96, 64, 8, 96]
     for _ in range(60):
         total = sum(capacities)
@@ -30,9 +30,9 @@ def test_clients_that_share_a_node_come_to_what_it_takes_and_a_short_queue():
     assert capacity <= sum(capacities) <= 1.35 * capacity
 
 
-@pytest.mark.parametrize("said", [{}, {"loads": []}, {"loads": [{"num_running_reqs": None}]}, {"loads": "none"}])
-def test_what_is_no_load_changes_nothing(said):
-    assert sglang_load(said) is None
+@pytest.mark.parametrize("answer", [{}, {"loads": []}, {"loads": [{"num_running_reqs": None}]}, {"loads": "none"}])
+def test_an_answer_without_a_load_is_ignored(answer):
+    assert sglang_load(answer) is None
 
 
 def test_the_loads_of_all_ranks_and_gpus_count():
@@ -52,7 +52,7 @@ def test_a_request_takes_its_share_of_a_gpu():
     assert meter.read() - before == pytest.approx(spent / 4, rel=0.2)
 
 
-def test_what_captions_took_of_a_gpu_adds_up_to_the_time_it_was_busy(tmp_path):
+def test_gpu_seconds_of_captions_add_up_to_the_time_the_gpu_was_busy(tmp_path):
     clip = prepare(write_clip(tmp_path / "a.mp4"), VideoLimits(), Sampling(short_side=64))
 
     async def work(url):
@@ -62,7 +62,7 @@ def test_what_captions_took_of_a_gpu_adds_up_to_the_time_it_was_busy(tmp_path):
         try:
             await captioner.check()
             async with asyncio.timeout(5):
-                await captioner.caption(clip)  # long enough that the load has been looked at
+                await captioner.caption(clip)  # long enough for one reading of the load
             return await asyncio.gather(*(captioner.caption(clip) for _ in range(8)))
         finally:
             await captioner.aclose()

@@ -1,4 +1,4 @@
-"""The engine in this process: a tiny Qwen2.5-VL with random weights, on the CPU."""
+"""Test the engine in this process with a tiny Qwen2.5-VL with random weights, on the CPU."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> list[Prepared]:
-    """Of one, two and three seconds."""
+    """Prepare clips of one, two and three seconds."""
     made = tmp_path_factory.mktemp("clips")
     paths = [write_clip(made / f"{seconds}.mp4", seconds=seconds, size=(168, 112)) for seconds in (1, 2, 3)]
     return [prepare(path, VideoLimits(), Sampling(short_side=112)) for path in paths]
@@ -49,12 +49,12 @@ def videos(clips) -> list[Video]:
 
 
 def settings(folder: Path | str, **engine: Any) -> Settings:
-    told = {"name": "transformers", "model": str(folder), "max_tokens": 16, "frame_tokens": 8, "temperature": 0}
-    return Settings.load(engine=told | engine)
+    defaults = {"name": "transformers", "model": str(folder), "max_tokens": 16, "frame_tokens": 8, "temperature": 0}
+    return Settings.load(engine=defaults | engine)
 
 
 def using(what: Callable[[TransformersModel], Awaitable[T]], folder: Path | str, **engine: Any) -> T:
-    """Do something with the model in this folder, and close it."""
+    """Call a function with the model in this folder, and close the model."""
 
     async def work() -> T:
         model = TransformersModel(settings(folder, **engine))
@@ -67,12 +67,12 @@ def using(what: Callable[[TransformersModel], Awaitable[T]], folder: Path | str,
 
 
 def answers(folder: Path, *requests: ModelRequest, **engine: Any) -> list[Completion]:
-    """All asked at once."""
+    """Send all requests at once, and return the completions."""
 
-    async def ask(model: TransformersModel) -> list[Completion]:
+    async def send(model: TransformersModel) -> list[Completion]:
         return await asyncio.gather(*map(model.complete, requests))
 
-    return using(ask, folder, **engine)
+    return using(send, folder, **engine)
 
 
 def captioned(folder: Path, clip: Prepared, strategy: str) -> CaptionDraft:
@@ -100,7 +100,7 @@ def test_a_clip_is_captioned_frame_by_frame(folder, clips):
     assert reply.segments[-1].end_s == clips[1].info.duration_s
 
 
-def test_frames_are_merged_by_a_question_without_a_picture(folder, clips):
+def test_frames_are_merged_by_a_request_without_a_picture(folder, clips):
     reply = captioned(folder, clips[1], "frames-merge")
     assert reply.completion_tokens == 8 * len(clips[1].times) + 16
     assert reply.notes
@@ -114,19 +114,19 @@ def test_every_frame_of_the_proxy_is_seen_and_counted(folder, clips, videos):
     assert seen.prompt_tokens - blind.prompt_tokens == pairs * a_pair + marks
 
 
-def test_time_runs_as_in_the_clip(folder, videos):
+def test_the_model_gets_the_times_of_the_clip(folder, videos):
     requests = [ModelRequest(PROMPT, GREEDY, Video(videos[0].mp4, fps)) for fps in (2.0, 0.5)]
     seconds_a_pair = open_processor(folder).inputs(requests)["second_per_grid_ts"].tolist()
     assert seconds_a_pair == [1.0, 4.0]
 
 
-def test_what_is_seen_changes_the_answer(folder, videos):
+def test_the_video_changes_the_answer(folder, videos):
     one, other = answers(folder, *(ModelRequest(PROMPT, GREEDY, video) for video in videos[1:]))
     assert one.text != other.text
 
 
 @pytest.mark.parametrize("media", ["video", "image", "none"])
-def test_a_batch_answers_as_one_by_one(folder, clips, videos, media):
+def test_a_batch_gives_the_same_answers_as_single_requests(folder, clips, videos, media):
     seen = {
         "video": videos,
         "image": [Image(stills(clip.windows[0].proxy)[-1]) for clip in clips],
@@ -139,19 +139,19 @@ def test_a_batch_answers_as_one_by_one(folder, clips, videos, media):
     assert [(one.text, one.prompt_tokens) for one in together] == [(one.text, one.prompt_tokens) for one in alone]
 
 
-def test_no_more_than_a_batch_at_once(folder):
+def test_no_more_requests_run_at_once_than_the_batch_size(folder):
     replies = answers(folder, *[ModelRequest(PROMPT, GREEDY)] * 5, batch_size=2)
     assert len({reply.seconds for reply in replies}) == 3
 
 
-def test_questions_of_each_kind_are_answered_side_by_side(folder, clips, videos):
+def test_requests_of_each_kind_are_answered_concurrently(folder, clips, videos):
     picture = Image(stills(clips[0].windows[0].proxy)[0])
     requests = [ModelRequest(PROMPT, GREEDY, media) for media in (videos[0], None, picture, videos[1], None)]
     replies = answers(folder, *requests)
     assert [reply.text for reply in replies] == [answers(folder, request)[0].text for request in requests]
 
 
-def test_an_answer_ends_where_the_model_ends_it(folder, tmp_path):
+def test_a_completion_ends_at_the_stop_token(folder, tmp_path):
     [endless] = answers(folder, ModelRequest(PROMPT, GREEDY))
     last = next(letter for letter in endless.text if letter.isascii())
     [token] = open_processor(folder).tokenizer.encode(last)
@@ -167,18 +167,18 @@ def test_a_seed_gives_the_same_answer_and_another_seed_another(folder):
 
 
 @pytest.mark.parametrize("penalty", [{"frequency_penalty": 50.0}, {"repetition_penalty": 50.0}])
-def test_repeating_costs(folder, penalty):
+def test_penalties_reduce_repetition(folder, penalty):
     [free] = answers(folder, ModelRequest(PROMPT, Generation(max_tokens=80)))
     [dear] = answers(folder, ModelRequest(PROMPT, Generation(max_tokens=80, **penalty)))
     assert len(set(dear.text)) > len(set(free.text))
 
 
-def test_a_question_longer_than_the_context_costs_itself_alone(folder):
-    async def ask(model: TransformersModel) -> list[Any]:
+def test_a_request_longer_than_the_context_fails_alone(folder):
+    async def send(model: TransformersModel) -> list[Any]:
         requests = [ModelRequest(PROMPT, GREEDY), ModelRequest(PROMPT * LONGEST, GREEDY), ModelRequest(PROMPT, GREEDY)]
         return await asyncio.gather(*map(model.complete, requests), return_exceptions=True)
 
-    first, long, last = using(ask, folder)
+    first, long, last = using(send, folder)
     assert isinstance(long, ClipRejected)
     assert long.reason is Reason.REJECTED_BY_ENGINE
     assert f"takes {LONGEST}" in str(long)
@@ -186,20 +186,20 @@ def test_a_question_longer_than_the_context_costs_itself_alone(folder):
 
 
 def test_a_batch_too_large_for_the_gpu_is_halved(folder, monkeypatch):
-    sizes = _room_for(2, monkeypatch)
+    sizes = _limit_batch_size(2, monkeypatch)
     replies = answers(folder, *[ModelRequest(PROMPT, GREEDY)] * 8, batch_size=4)
     assert len({reply.text for reply in replies}) == 1
     assert sizes == [4, 2, 2, 2, 2]
 
 
-def test_no_room_for_a_single_clip_is_no_fault_of_the_clip(folder, monkeypatch):
-    _room_for(0, monkeypatch)
+def test_a_clip_that_exceeds_gpu_memory_is_not_rejected(folder, monkeypatch):
+    _limit_batch_size(0, monkeypatch)
     with pytest.raises(EngineUnavailable, match="one clip exceeds GPU memory"):
         answers(folder, ModelRequest(PROMPT, GREEDY))
 
 
-def test_others_run_while_the_model_writes(folder, videos):
-    async def ask(model: TransformersModel) -> tuple[int, float]:
+def test_other_coroutines_run_while_the_model_generates(folder, videos):
+    async def send(model: TransformersModel) -> tuple[int, float]:
         await model.check()
         answer = asyncio.create_task(model.complete(ModelRequest(PROMPT, Generation(max_tokens=200), videos[2])))
         turns, started = 0, time.monotonic()
@@ -208,12 +208,12 @@ def test_others_run_while_the_model_writes(folder, videos):
             turns += 1
         return turns, time.monotonic() - started
 
-    turns, seconds = using(ask, folder)
+    turns, seconds = using(send, folder)
     assert turns > 10 * seconds
 
 
-def test_a_cancelled_question_is_given_up(folder):
-    async def ask(model: TransformersModel) -> Completion:
+def test_a_cancelled_request_stops_generating(folder):
+    async def send(model: TransformersModel) -> Completion:
         await model.check()
         long = asyncio.create_task(model.complete(ModelRequest(PROMPT, Generation(max_tokens=LONGEST - 200))))
         with pytest.raises(TimeoutError):
@@ -224,7 +224,7 @@ def test_a_cancelled_question_is_given_up(folder):
         assert time.monotonic() - started < 3
         return reply
 
-    assert using(ask, folder).completion_tokens == 16
+    assert using(send, folder).completion_tokens == 16
 
 
 def test_other_weights_are_another_fingerprint(folder, tmp_path):
@@ -241,7 +241,7 @@ def test_a_revision_from_the_cache_of_models_is_its_identity(folder, tmp_path):
     assert identity(cached) == revision[:16]
 
 
-def test_nothing_is_loaded_before_the_first_question(folder):
+def test_nothing_is_loaded_before_the_first_request(folder):
     script = (
         "import sys; from clipdex.captions.engines import open_captioner; from clipdex.config import Settings;"
         f"open_captioner(Settings.load(engine={{'name': 'transformers', 'model': {str(folder)!r}}})).fingerprint;"
@@ -251,19 +251,19 @@ def test_nothing_is_loaded_before_the_first_question(folder):
 
 
 @pytest.mark.parametrize(
-    ("engine", "told"),
+    ("engine", "message"),
     [
         ({"model": "nobody/nothing"}, "hf download nobody/nothing"),
         ({"device": "abacus"}, "CLIPDEX_ENGINE__DEVICE is 'abacus'"),
         ({"dtype": "float3"}, "found 'float3'"),
     ],
 )
-def test_a_wrong_setting_is_told(folder, engine, told):
-    with pytest.raises(ConfigurationError, match=told):
+def test_a_wrong_setting_is_reported(folder, engine, message):
+    with pytest.raises(ConfigurationError, match=message):
         using(lambda model: model.check(), **{"folder": folder, **engine})
 
 
-def test_a_checkpoint_without_weights_is_told(folder, tmp_path):
+def test_a_checkpoint_without_weights_is_reported(folder, tmp_path):
     for file in folder.iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -271,8 +271,8 @@ def test_a_checkpoint_without_weights_is_told(folder, tmp_path):
         using(lambda model: model.check(), tmp_path)
 
 
-def _room_for(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A GPU that runs out of memory above so many at once; returns how many were tried, in turn."""
+def _limit_batch_size(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Raise OutOfMemoryError for larger batches; return the list that collects the size of each batch tried."""
     sizes: list[int] = []
     generate = Qwen2_5_VLForConditionalGeneration.generate
 

@@ -1,4 +1,4 @@
-"""Several nodes before one client: who is asked next, and what a node that is slow, away or wrong costs the others."""
+"""Test a pool of several nodes: which node gets a request, and what a slow, missing or faulty node costs the others."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ CHAT = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> list[bytes]:
-    """Two proxies of different colours."""
+    """Prepare two proxies of different colours."""
     folder = tmp_path_factory.mktemp("clips")
     paths = [write_clip(folder / f"{red}.mp4", picture=plain((red, 30, 30))) for red in (90, 200)]
     return [prepare(path, VideoLimits(), Sampling(short_side=64)).windows[0].proxy for path in paths]
@@ -37,13 +37,13 @@ def video(videos) -> bytes:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., StandIn]]:
-    """Starts stand-ins; all end with the test."""
+    """Start stand-ins, and stop all at the end of the test."""
     with ExitStack() as stack:
         yield lambda *args, **options: stack.enter_context(StandIn(*args, **options))
 
 
 def using(what: Callable[[Nodes], Awaitable[T]], *serving: StandIn, in_flight: int, **engine: Any) -> T:
-    """Do something with these nodes, and close them."""
+    """Call a function with these nodes, and close the nodes."""
     urls = [node.url for node in serving]
     settings = Settings.load(engine={"name": "sglang", "model": MODEL, "base_urls": urls, **engine})
 
@@ -58,7 +58,7 @@ def using(what: Callable[[Nodes], Awaitable[T]], *serving: StandIn, in_flight: i
 
 
 class Body:
-    """Read anew for each try."""
+    """A request body that can be read again for each try."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.text = json.dumps(document).encode()
@@ -67,15 +67,15 @@ class Body:
         yield self.text
 
 
-async def ask(nodes: Nodes, video: bytes) -> Answer:
+async def send(nodes: Nodes, video: bytes) -> Answer:
     url = f"data:video/mp4;base64,{base64.b64encode(video).decode()}"
     content = [{"type": "text", "text": "Describe."}, {"type": "video_url", "video_url": {"url": url}}]
     body = Body({"model": MODEL, "messages": [{"role": "user", "content": content}]})
     return await nodes.post(CHAT, body, len(body.text), lambda url, document: None)
 
 
-async def ask_all(nodes: Nodes, videos: list[bytes]) -> list[Answer]:
-    return await asyncio.gather(*(ask(nodes, video) for video in videos))
+async def send_all(nodes: Nodes, videos: list[bytes]) -> list[Answer]:
+    return await asyncio.gather(*(send(nodes, video) for video in videos))
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -84,53 +84,53 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def test_no_node_gets_more_than_its_share_at_once(serve, video):
+def test_no_node_exceeds_its_concurrency_limit(serve, video):
     serving = [serve(latency_s=0.02) for _ in range(3)]
-    using(lambda nodes: ask_all(nodes, [video] * 30), *serving, in_flight=6)
+    using(lambda nodes: send_all(nodes, [video] * 30), *serving, in_flight=6)
     assert [node.peak_running for node in serving] == [2, 2, 2]
 
 
-def test_behind_a_slow_node_no_clip_waits_while_others_are_free(serve, video):
+def test_no_clip_waits_for_a_slow_node_while_others_are_free(serve, video):
     slow, fast = serve(latency_s=1.0), serve(latency_s=0.01)
-    using(lambda nodes: ask_all(nodes, [video] * 30), slow, fast, in_flight=4)
+    using(lambda nodes: send_all(nodes, [video] * 30), slow, fast, in_flight=4)
     assert (len(slow.chats), len(fast.chats)) == (2, 28)
 
 
-def test_what_a_slow_node_has_just_begun_is_asked_of_one_that_is_idle(serve, video):
+def test_requests_on_a_slow_node_are_hedged_to_an_idle_node(serve, video):
     slow, fast = serve(latency_s=2.0), serve(latency_s=0.05)
 
     async def work(nodes: Nodes) -> float:
-        await ask_all(nodes, [video] * 12)
+        await send_all(nodes, [video] * 12)
         started = time.monotonic()
-        await ask_all(nodes, [video] * 12)
+        await send_all(nodes, [video] * 12)
         return time.monotonic() - started
 
     assert using(work, slow, fast, in_flight=4) < 1.5
     assert [request.status for request in slow.chats] == [200, 200, CLIENT_LEFT, CLIENT_LEFT]
 
 
-def test_nodes_that_are_alike_are_not_asked_for_the_same(serve, video):
+def test_nodes_of_equal_speed_get_no_hedged_requests(serve, video):
     serving = [serve(latency_s=0.05) for _ in range(3)]
-    using(lambda nodes: ask_all(nodes, [video] * 31), *serving, in_flight=6)
+    using(lambda nodes: send_all(nodes, [video] * 31), *serving, in_flight=6)
     assert sum(len(node.chats) for node in serving) == 31
 
 
-def test_a_node_that_refuses_everything_is_soon_left_alone(serve, video):
+def test_a_node_that_rejects_everything_soon_gets_no_requests(serve, video):
     wrong, good = serve("400:1.0"), serve(latency_s=0.02)
-    answers = using(lambda nodes: ask_all(nodes, [video] * 60), wrong, good, in_flight=4)
+    answers = using(lambda nodes: send_all(nodes, [video] * 60), wrong, good, in_flight=4)
     assert len(answers) == 60
     assert len(wrong.chats) <= 10
 
 
-def test_a_node_that_refused_a_bad_clip_rightly_goes_on_as_before(serve, videos):
+def test_a_node_that_rejected_a_bad_clip_keeps_its_share(serve, videos):
     good, bad = videos
     fault = f"400:digest={sha256(bad).hexdigest()}"
     serving = [serve(fault, latency_s=0.1) for _ in range(2)]
 
     async def work(nodes: Nodes) -> None:
         with pytest.raises(ClipRejected):
-            await ask(nodes, bad)
-        await ask_all(nodes, [good] * 4)
+            await send(nodes, bad)
+        await send_all(nodes, [good] * 4)
 
     using(work, *serving, in_flight=4)
     assert [len(node.chats) for node in serving] == [3, 3]
@@ -142,21 +142,21 @@ def test_a_node_that_comes_back_is_used_again(serve, video):
         pass
 
     async def work(nodes: Nodes) -> int:
-        await ask_all(nodes, [video] * 8)
+        await send_all(nodes, [video] * 8)
         with StandIn(port=flapping.port, latency_s=0.01) as back:
             async with asyncio.timeout(10):
                 while back.peak_running < 2:
-                    await ask_all(nodes, [video] * 8)
+                    await send_all(nodes, [video] * 8)
             return len(back.chats)
 
     assert using(work, steady, flapping, in_flight=4) >= 2
 
 
-def test_who_stops_waiting_for_room_leaves_it_to_the_next(serve, video):
+def test_a_cancelled_request_leaves_its_slot_to_the_next(serve, video):
     engine = serve(latency_s=0.2)
 
     async def work(nodes: Nodes) -> Answer:
-        first, second, third = (asyncio.create_task(ask(nodes, video)) for _ in range(3))
+        first, second, third = (asyncio.create_task(send(nodes, video)) for _ in range(3))
         await until(lambda: engine.running == 1)
         second.cancel()
         await first

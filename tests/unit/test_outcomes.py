@@ -1,4 +1,4 @@
-"""What a task has to read of what was said before it, however large its run is."""
+"""Test how many outcome files a task and a report read."""
 
 import threading
 from collections import Counter
@@ -18,7 +18,7 @@ DEADLINE_S = 30.0
 
 
 class Counted(LocalFileSystem):
-    """The disk, and how often each folder was listed and each file read."""
+    """A disk that counts how often each folder is listed and each file is read."""
 
     cachable = False
 
@@ -37,7 +37,7 @@ class Counted(LocalFileSystem):
 
 
 class InPairs(LocalFileSystem):
-    """A disk that answers no reader before a second one has asked."""
+    """A disk that blocks each read until a second one has started."""
 
     cachable = False
 
@@ -50,8 +50,8 @@ class InPairs(LocalFileSystem):
         return super().cat_file(path, *args, **options)
 
 
-def say(store: Store, batch: str, clips: int = 20) -> BatchRef:
-    """A batch that went well: what its two tasks leave."""
+def record_batch(store: Store, batch: str, clips: int = 20) -> BatchRef:
+    """Write the outcomes and the manifest of a successful batch."""
     ids = [f"{batch}-{number}" for number in range(clips)]
     for phase, outcome in (("caption", Outcome.CAPTIONED), ("index", Outcome.INDEXED)):
         journal = Journal(store, DAY, RUN, batch, phase, 1)
@@ -69,11 +69,11 @@ def plan(store: Store, batches: list[BatchRef]) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 30])
-def test_a_task_looks_at_its_own_batch_alone_however_many_there_are(tmp_path, others):
+def test_a_task_reads_only_the_files_of_its_own_batch(tmp_path, others):
     store = Store(disk := Counted(), str(tmp_path))
     for number in range(others):
-        say(store, f"other{number}")
-    say(store, "own")
+        record_batch(store, f"other{number}")
+    record_batch(store, "own")
     assert {one.outcome for one in batch_outcomes(store, DAY, RUN, "own").values()} == {Outcome.INDEXED}
     assert sum(disk.listed.values()) == 1
     assert sum(disk.read.values()) == 4  # two parts of each phase
@@ -81,22 +81,22 @@ def test_a_task_looks_at_its_own_batch_alone_however_many_there_are(tmp_path, ot
 
 def test_a_report_reads_no_file_twice(tmp_path):
     store = Store(disk := Counted(), str(tmp_path))
-    plan(store, [say(store, f"batch{number}") for number in range(5)])
+    plan(store, [record_batch(store, f"batch{number}") for number in range(5)])
     report = report_run(store, RUN)
     assert report.total("indexed") == 100
     assert {path: times for path, times in disk.read.items() if times > 1 and "/leases/" not in path} == {}
 
 
-def test_what_was_said_is_read_many_files_at_a_time(tmp_path):
+def test_outcome_files_are_read_concurrently(tmp_path):
     written = Store(LocalFileSystem(), str(tmp_path))
-    say(written, "own")
+    record_batch(written, "own")
     store = Store(InPairs(), str(tmp_path))
     assert len(batch_outcomes(store, DAY, RUN, "own")) == 20
 
 
-def test_a_batch_can_still_be_asked_for_after_the_report_made_one_file_of_all(tmp_path):
+def test_outcomes_of_a_batch_can_be_read_after_the_report_compacted_them(tmp_path):
     store = Store(LocalFileSystem(), str(tmp_path))
-    plan(store, [say(store, "one"), say(store, "two")])
+    plan(store, [record_batch(store, "one"), record_batch(store, "two")])
     before = batch_outcomes(store, DAY, RUN, "one")
     report_run(store, RUN)
     assert len(store.list(f"outcomes/day={DAY}")) == 1

@@ -1,4 +1,4 @@
-"""What a run sets out to do, and what it leaves alone."""
+"""Test which clips a run plans and which it skips."""
 
 import json
 from dataclasses import replace
@@ -46,8 +46,8 @@ def to_do(here, wanted: CompletionCriteria = WANTED, day: str = DAY) -> list[str
     return [clip.path.rpartition("/")[2] for clip in survey(store, source, [day], wanted).to_do[day]]
 
 
-def said(here, outcome: Outcome, run: str = "r.1", **more) -> list[ClipOutcome]:
-    """Say the same outcome of every clip of the day."""
+def record_outcome(here, outcome: Outcome, run: str = "r.1", **more) -> list[ClipOutcome]:
+    """Record the same outcome for every clip of the day."""
     _, store, source = here
     journal = Journal(store, DAY, run, "b0", "index", 1)
     outcomes = [
@@ -89,40 +89,40 @@ def test_copies_of_one_size_meet_in_one_batch(here, tmp_path):
     assert [clip.path[-5:] for clip in manifest(store, plan.batches[0])][:2] == ["0.mp4", "7.mp4"]
 
 
-def test_what_is_indexed_is_left_out(here, tmp_path):
+def test_indexed_clips_are_skipped(here, tmp_path):
     put(tmp_path, "a.mp4")
-    said(here, Outcome.INDEXED)
+    record_outcome(here, Outcome.INDEXED)
     put(tmp_path, "b.mp4")
     assert to_do(here) == ["b.mp4"]
 
 
-def test_what_is_only_captioned_is_planned_and_not_read_again(here, tmp_path):
+def test_clips_that_are_only_captioned_are_planned_and_not_read_again(here, tmp_path):
     put(tmp_path, "a.mp4")
-    (outcome,) = said(here, Outcome.CAPTIONED)
+    (outcome,) = record_outcome(here, Outcome.CAPTIONED)
     _, store, source = here
     (clip,) = survey(store, source, [DAY], WANTED).to_do[DAY]
     assert clip.content == outcome.content
 
 
 @pytest.mark.parametrize("change", [{"fingerprint": "f2"}, {"collection": "c2"}, {"recaption": True}])
-def test_another_prompt_model_index_or_a_wish_plans_it_again(here, tmp_path, change):
+def test_another_prompt_model_or_index_or_recaption_plans_a_clip_again(here, tmp_path, change):
     put(tmp_path, "a.mp4")
-    said(here, Outcome.INDEXED)
+    record_outcome(here, Outcome.INDEXED)
     assert to_do(here, replace(WANTED, **change)) == ["a.mp4"]
 
 
-@pytest.mark.parametrize(("wishes", "planned"), [({}, []), ({"recaption_for": ("clock",)}, ["a.mp4"])])
-def test_a_caption_of_an_earlier_release_counts_until_its_flaw_is_asked_for(here, tmp_path, wishes, planned):
+@pytest.mark.parametrize(("overrides", "planned"), [({}, []), ({"recaption_for": ("clock",)}, ["a.mp4"])])
+def test_a_caption_of_an_earlier_release_is_kept_until_its_flaw_is_recaptioned(here, tmp_path, overrides, planned):
     put(tmp_path, "a.mp4")
-    said(here, Outcome.INDEXED)
-    now = replace(WANTED, fingerprint="f2", earlier={"f1": Flaw.CLOCK}, **wishes)
+    record_outcome(here, Outcome.INDEXED)
+    now = replace(WANTED, fingerprint="f2", earlier={"f1": Flaw.CLOCK}, **overrides)
     assert to_do(here, now) == planned
 
 
 def test_captions_are_counted_by_day_and_flaw(here, tmp_path):
     for name in ("a.mp4", "b.mp4"):
         put(tmp_path, name)
-    said(here, Outcome.INDEXED, caption_key="k")
+    record_outcome(here, Outcome.INDEXED, caption_key="k")
     _, store, _ = here
     for wanted, counted in (
         (WANTED, (2, {}, 0)),
@@ -135,7 +135,7 @@ def test_captions_are_counted_by_day_and_flaw(here, tmp_path):
 
 def test_a_replaced_file_is_planned_again_and_read_again(here, tmp_path):
     put(tmp_path, "a.mp4")
-    said(here, Outcome.INDEXED)
+    record_outcome(here, Outcome.INDEXED)
     put(tmp_path, "a.mp4", b"another clip")
     _, store, source = here
     (clip,) = survey(store, source, [DAY], WANTED).to_do[DAY]
@@ -148,16 +148,16 @@ def test_a_replaced_file_is_planned_again_and_read_again(here, tmp_path):
 )
 def test_quarantined_clips_are_tried_again_only_on_request_and_by_reason(here, tmp_path, retry, planned):
     put(tmp_path, "a.mp4")
-    said(here, Outcome.QUARANTINED, reason="undecodable")
+    record_outcome(here, Outcome.QUARANTINED, reason="undecodable")
     assert to_do(here, replace(WANTED, retry_quarantined=retry)) == planned
 
 
-def test_compacting_changes_what_is_kept_but_not_what_is_known(here, tmp_path):
+def test_compacting_merges_the_files_and_keeps_the_outcomes(here, tmp_path):
     _, store, _ = here
     for n in range(40):
         put(tmp_path, f"{n}.mp4")
-    said(here, Outcome.CAPTIONED, origin=Origin.NEW)
-    said(here, Outcome.INDEXED, run="r.2", origin=Origin.NEW, chunks=3)
+    record_outcome(here, Outcome.CAPTIONED, origin=Origin.NEW)
+    record_outcome(here, Outcome.INDEXED, run="r.2", origin=Origin.NEW, chunks=3)
     known, of_run = ledger(store, DAY), run_outcomes(store, DAY, "r.2")
     for run in ("r.1", "r.2", "r.2"):
         compact(store, DAY, run)
@@ -167,10 +167,10 @@ def test_compacting_changes_what_is_kept_but_not_what_is_known(here, tmp_path):
     assert len(store.list(f"ledger/day={DAY}")) == 1
 
 
-def test_a_run_that_fails_later_does_not_forget_the_content(here, tmp_path):
+def test_a_run_that_fails_later_keeps_the_content_digest(here, tmp_path):
     _, store, _ = here
     put(tmp_path, "a.mp4")
-    (before,) = said(here, Outcome.INDEXED)
+    (before,) = record_outcome(here, Outcome.INDEXED)
     journal = Journal(store, DAY, "r.2", "b1", "caption", 1)
     journal.add(replace(before, outcome=Outcome.FAILED, content=""))
     journal.flush()
@@ -178,7 +178,7 @@ def test_a_run_that_fails_later_does_not_forget_the_content(here, tmp_path):
     assert now.outcome is Outcome.FAILED and now.content == before.content
 
 
-def test_batches_grow_until_they_fit_into_a_run_then_refuse():
+def test_batches_grow_to_their_maximum_size_before_planning_fails():
     batches = Batches(size=64, max_size=512, max_batches=100)
     assert batch_size(batches, [6_400]) == 64
     assert batch_size(batches, [6_401]) == 128
@@ -187,7 +187,7 @@ def test_batches_grow_until_they_fit_into_a_run_then_refuse():
         batch_size(batches, [51_201])
 
 
-def test_a_run_that_is_cleared_counts_anew():
+def test_a_cleared_run_has_a_label_of_its_own():
     assert run_label("manual__2026-11-03T01:02:03+00:00", 2) == "manual__2026-11-03T01-02-03-00-00.2"
 
 
@@ -198,8 +198,8 @@ def test_a_dry_run_of_an_archive_counts_every_day_as_a_run_of_its_own(tmp_path, 
     monkeypatch.setenv("CLIPDEX_HOME", str(tmp_path))
     for name, value in {"SIZE": 1, "MAX_SIZE": 2, "MAX_BATCHES": 3}.items():  # all days together would not fit
         monkeypatch.setenv(f"CLIPDEX_BATCHES__{name}", str(value))
-    asked = ["plan", str(tmp_path / "clips"), "--from", "2026-11-03", "--to", "2026-11-05", "--json"]
-    assert cli.main(asked) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["to_do"] == {"2026-11-03": 4, "2026-11-04": 2, "2026-11-05": 2}
-    assert told["batches_by_day"] == {"2026-11-03": 2, "2026-11-04": 2, "2026-11-05": 2}
+    arguments = ["plan", str(tmp_path / "clips"), "--from", "2026-11-03", "--to", "2026-11-05", "--json"]
+    assert cli.main(arguments) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert output["to_do"] == {"2026-11-03": 4, "2026-11-04": 2, "2026-11-05": 2}
+    assert output["batches_by_day"] == {"2026-11-03": 2, "2026-11-04": 2, "2026-11-05": 2}

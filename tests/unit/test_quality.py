@@ -1,4 +1,4 @@
-"""The gates: what must pass does, in many languages; what must not is refused for its own reason, and kept."""
+"""Test the gates: good captions pass in many languages, bad ones are rejected for the right reason and kept."""
 
 import asyncio
 import random
@@ -63,15 +63,15 @@ CAPTIONS = {
     "بيضاء وتقرأ كتابا، بينما يبني طفلان قلعة من الرمل. تتحرك الكاميرا نحو اليمين فيظهر قارب خشبي أزرق مربوط "
     "بحبل طويل. في النهاية تغيب الشمس وراء المنارة وتعود الطيور إلى السطوح القديمة في المدينة.",
 }  # fmt: skip
-# How a model that has lost its way goes on.
+# Phrases that a looping model repeats.
 LOOPS = {
     "en": " and the man walks on", "de": " und der Mann geht weiter", "fr": " et l'homme continue de marcher",
     "ru": " и мужчина идёт дальше", "el": " και ο άντρας συνεχίζει", "zh": "男人继续走,", "ja": "男性は歩き続け、",
     "ko": " 그리고 남자가 계속 걷고", "th": "และชายคนนั้นเดินต่อไป",
     "hi": " और आदमी चलता रहता है", "ar": " ويستمر الرجل في المشي",
 }  # fmt: skip
-# What people say of clips in which much the same happens again and again: it repeats itself, and it is true.
-PEOPLE_TELL = (
+# Captions by people, of clips in which much the same happens several times. They repeat phrases and are correct.
+REPETITIVE_SCENES = (
     ("en", "The camera shows several people on a path from a first person perspective. The camera shows sliding "
      "down a slope from a first person perspective beside others. The camera shows sliding down a slope from "
      "a first person perspective looking back. The camera shows another slide down the slope from a first "
@@ -100,22 +100,22 @@ def clip(tmp_path_factory) -> Prepared:
     return prepare(path, VideoLimits(), Sampling(short_side=64))
 
 
-# What passes
+# Captions that pass
 
 
 @pytest.mark.parametrize("language", CAPTIONS)
-def test_an_honest_caption_passes_in_its_language(language):
+def test_a_good_caption_passes_in_its_language(language):
     check(CaptionDraft(CAPTIONS[language]), Gates(language=language))
 
 
-@pytest.mark.parametrize(("language", "text"), PEOPLE_TELL)
-def test_a_scene_that_repeats_itself_may_be_told_so(language, text):
+@pytest.mark.parametrize(("language", "text"), REPETITIVE_SCENES)
+def test_a_caption_of_a_repetitive_scene_passes(language, text):
     check(CaptionDraft(text), Gates(language=language))
 
 
 @pytest.mark.parametrize("language", ["en", "ru", "th", "hi", "zh"])
 def test_a_long_caption_passes_in_every_script(language):
-    """The letters of Thai and Hindi take three bytes each, so that any text of them packs well."""
+    """Check scripts of three bytes per letter, too, in which any text compresses well."""
     spaced = language not in ("th", "zh")
     words = CAPTIONS[language].split() if spaced else re.findall("..?.?.?", CAPTIONS[language])
     chance = random.Random(language)
@@ -123,16 +123,16 @@ def test_a_long_caption_passes_in_every_script(language):
     check(CaptionDraft(long), Gates(language=language))
 
 
-def test_a_few_foreign_words_on_a_sign_do_no_harm():
+def test_a_caption_with_a_few_foreign_words_passes():
     check(CaptionDraft(CAPTIONS["en"] + " The sign reads «Аптека», and below it 薬局 and صيدلية."), Gates())
 
 
-def test_any_language_passes_where_none_is_wanted():
+def test_any_language_passes_if_none_is_configured():
     for text in CAPTIONS.values():
         check(CaptionDraft(text), Gates(language=""))
 
 
-def test_a_short_caption_passes_an_engine_that_writes_short_ones():
+def test_a_short_caption_passes_if_the_minimum_is_low():
     check(CaptionDraft(TWO_SECONDS), Gates(min_words=4))
 
 
@@ -146,45 +146,45 @@ def test_a_short_caption_passes_an_engine_that_writes_short_ones():
         "It looks like there is a fair in the village. " + CAPTIONS["en"],
     ],
 )
-def test_a_caption_that_speaks_of_excuses_is_no_refusal(text):
+def test_a_caption_that_mentions_an_apology_passes(text):
     check(CaptionDraft(text), Gates())
 
 
-# What does not
+# Captions that are rejected
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t ", "\u200b \u00a0"])
-def test_nothing_is_refused_as_empty(text):
+def test_blank_text_is_rejected_as_empty(text):
     assert _refused(CaptionDraft(clean(text))) is Reason.CAPTION_EMPTY
 
 
 @pytest.mark.parametrize("language", CAPTIONS)
-def test_a_loop_of_a_phrase_is_refused_in_every_language(language):
+def test_a_loop_of_a_phrase_is_rejected_in_every_language(language):
     text = CAPTIONS[language] + 60 * LOOPS[language]
     assert _refused(CaptionDraft(text), Gates(language=language)) is Reason.CAPTION_LOOPING
 
 
 @pytest.mark.parametrize("language", CAPTIONS)
-def test_a_caption_told_three_times_over_is_refused(language):
+def test_a_caption_repeated_three_times_is_rejected(language):
     text = " ".join(3 * [CAPTIONS[language]])
     assert _refused(CaptionDraft(text), Gates(language=language)) is Reason.CAPTION_LOOPING
 
 
-def test_a_loop_at_the_end_of_a_long_caption_is_refused():
+def test_a_loop_at_the_end_of_a_long_caption_is_rejected():
     text = " ".join(CAPTIONS[code] for code in ("en", "de", "fr")) + 20 * LOOPS["en"]
     assert _refused(CaptionDraft(text)) is Reason.CAPTION_LOOPING
 
 
 @pytest.mark.parametrize("unit", ["na", "…!?", "ha ", "0"])
-def test_a_loop_inside_one_word_is_refused_by_how_small_it_packs(unit):
+def test_a_loop_inside_one_word_is_rejected_by_its_compression_ratio(unit):
     assert _refused(CaptionDraft(CAPTIONS["en"] + " " + unit * 3000)) is Reason.CAPTION_LOOPING
 
 
-def test_a_loop_that_runs_into_the_limit_is_told_as_a_loop():
+def test_a_loop_cut_off_by_the_token_limit_is_reported_as_a_loop():
     assert _refused(CaptionDraft(CAPTIONS["en"] + 60 * LOOPS["en"], finish_reason="length")) is Reason.CAPTION_LOOPING
 
 
-def test_a_caption_cut_off_by_the_limit_is_refused():
+def test_a_caption_cut_off_by_the_limit_is_rejected():
     assert _refused(CaptionDraft(CAPTIONS["en"], finish_reason="length")) is Reason.CAPTION_TRUNCATED
 
 
@@ -217,11 +217,11 @@ def test_a_caption_cut_off_by_the_limit_is_refused():
         "عذرًا، لا أستطيع مشاهدة الفيديو.",
     ],
 )
-def test_a_refusal_is_told_from_a_caption_however_much_follows(start):
+def test_a_refusal_is_detected_whatever_text_follows(start):
     assert _refused(CaptionDraft(f"{start} {CAPTIONS['en']}"), Gates(language="")) is Reason.CAPTION_REFUSED
 
 
-def test_a_text_that_only_repeats_the_question_is_refused():
+def test_a_text_that_only_repeats_the_prompt_is_rejected():
     prompt = "Describe the setting, the people, what they do in order, the camera and any text on the screen. " * 2
     with pytest.raises(ClipRejected) as refusal:
         check(CaptionDraft(prompt), Gates(min_words=4), prompt)
@@ -233,15 +233,15 @@ def test_a_text_that_only_repeats_the_question_is_refused():
     [("en", "ru"), ("en", "zh"), ("en", "th"), ("de", "ar"), ("ru", "en"), ("zh", "en"), ("ja", "ko"), ("ko", "ja"),
      ("hi", "en"), ("ar", "hi"), ("el", "ru"), ("th", "zh")],
 )  # fmt: skip
-def test_another_script_than_the_language_has_is_refused(wanted, written):
+def test_a_caption_in_the_script_of_another_language_is_rejected(wanted, written):
     assert _refused(CaptionDraft(CAPTIONS[written]), Gates(language=wanted)) is Reason.CAPTION_LANGUAGE
 
 
-def test_a_few_words_are_refused_as_too_short():
+def test_a_few_words_are_rejected_as_too_short():
     assert _refused(CaptionDraft("A street.")) is Reason.CAPTION_TOO_SHORT
 
 
-def test_a_refusal_of_a_gate_keeps_the_text_and_says_by_how_much():
+def test_a_rejection_by_a_gate_keeps_the_text_and_the_figures():
     with pytest.raises(ClipRejected) as refusal:
         check(CaptionDraft("A street with cars."), Gates(min_words=40))
     assert refusal.value.text == "A street with cars."
@@ -251,9 +251,9 @@ def test_a_refusal_of_a_gate_keeps_the_text_and_says_by_how_much():
 # The second attempt
 
 
-def test_a_second_attempt_with_other_sampling_saves_a_clip_and_both_are_paid(clip):
+def test_a_second_attempt_with_other_sampling_saves_a_clip_and_both_are_counted(clip):
     with StandIn("loop:1", words=80) as engine:
-        reply = _asked(engine, lambda captioner: caption_with_gates(captioner, clip))
+        reply = _with_captioner(engine, lambda captioner: caption_with_gates(captioner, clip))
     first, second = engine.chats
     assert reply.attempts == 2
     assert reply.completion_tokens == first.completion_tokens + second.completion_tokens
@@ -268,9 +268,9 @@ def test_a_second_attempt_with_other_sampling_saves_a_clip_and_both_are_paid(cli
      ("loop", Reason.CAPTION_LOOPING), ("echo", Reason.CAPTION_REFUSED), ("refusal", Reason.CAPTION_REFUSED),
      ("cyrillic", Reason.CAPTION_LANGUAGE)],
 )  # fmt: skip
-def test_two_bad_answers_are_enough_and_the_text_of_the_last_is_kept(clip, fault, reason):
+def test_two_bad_captions_reject_the_clip_and_the_last_text_is_kept(clip, fault, reason):
     with StandIn(f"{fault}:2", words=80) as engine, pytest.raises(ClipRejected) as refusal:
-        _asked(engine, lambda captioner: caption_with_gates(captioner, clip))
+        _with_captioner(engine, lambda captioner: caption_with_gates(captioner, clip))
     assert refusal.value.reason is reason
     assert len(engine.chats) == 2
     assert bool(refusal.value.text) is (fault != "empty")
@@ -289,10 +289,10 @@ def test_quarantine_keeps_the_reason_the_figures_and_the_text(tmp_path):
     assert "2 words" in outcome.detail
 
 
-# What is stored
+# Stored text
 
 
-def test_what_no_json_can_hold_is_taken_out_and_nothing_else():
+def test_cleaning_removes_only_characters_that_json_cannot_hold():
     assert (
         clean(" A\x00 man\ud83d walks\ud83d\ude00;\r\n\ttwo e\u0301toiles \x1b[0m ")
         == "A man walks😀;\n\ttwo étoiles [0m"
@@ -307,13 +307,13 @@ def _refused(reply: CaptionDraft, gates: Gates | None = None) -> Reason | None:
     return None
 
 
-def _asked(engine: StandIn, ask: Callable[[Captioner], "asyncio.Future[T]"]) -> T:
+def _with_captioner(engine: StandIn, call: Callable[[Captioner], "asyncio.Future[T]"]) -> T:
     settings = Settings.load(engine={"name": "sglang", "model": MODEL, "base_urls": [engine.url]})
 
     async def run() -> T:
         captioner = open_captioner(settings)
         try:
-            return await ask(captioner)
+            return await call(captioner)
         finally:
             await captioner.aclose()
 

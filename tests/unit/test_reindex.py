@@ -1,4 +1,4 @@
-"""Reindexing, over both backends: a collection made anew, and when searches read it."""
+"""Test reindexing over both backends: the new collection, and when searches read it."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def engine():
 
 @pytest.fixture(params=["edge", "server"])
 def index(request):
-    """Where the index lies, as settings."""
+    """Return the settings of the index."""
     if request.param == "edge":
         yield {}
         return
@@ -42,7 +42,7 @@ def index(request):
 
 @pytest.fixture
 def pipeline(tmp_path, engine, index):
-    """Three clips of one day and two of the next, indexed."""
+    """Index three clips of one day and two of the next."""
     pipeline = Pipeline(tmp_path, [engine.url], index=index)
     pipeline.put(3)
     pipeline.put(2, NEXT_DAY, first=3)
@@ -51,7 +51,7 @@ def pipeline(tmp_path, engine, index):
 
 
 def again(pipeline, **overrides):
-    """The same archive and store, under other settings."""
+    """Open the same archive and store with other settings."""
     index = {"url": pipeline.settings.index.url}
     return Pipeline(pipeline.home, pipeline.settings.engine.base_urls, index=index, **overrides)
 
@@ -67,35 +67,35 @@ def served(pipeline, days):
     return serve(pipeline.settings, open_embedder(pipeline.settings.embedding), days)
 
 
-def undisturbed(tmp_path, engine, **overrides):
-    """What an ingestion under these settings from the start would have left, but for the moment of the captions."""
+def ingested_from_scratch(tmp_path, engine, **overrides):
+    """Return the points of a new ingestion of the same clips with these settings."""
     other = Pipeline(tmp_path / "other", [engine.url], tmp_path / "clips", **overrides)
     other.run(days=(DAY, NEXT_DAY))
     return other.points()
 
 
-def test_reindexed_points_are_those_of_an_ingestion_from_the_start_and_no_engine_is_asked(pipeline, engine, tmp_path):
-    asked = len(engine.requests)
+def test_reindexed_points_equal_those_of_a_new_ingestion_and_no_engine_gets_a_request(pipeline, engine, tmp_path):
+    before = len(engine.requests)
     smaller = again(pipeline, chunking=SMALLER)
     served(smaller, reindexed(smaller))
-    assert len(engine.requests) == asked
-    assert smaller.points() == undisturbed(tmp_path, engine, chunking=SMALLER)
+    assert len(engine.requests) == before
+    assert smaller.points() == ingested_from_scratch(tmp_path, engine, chunking=SMALLER)
 
 
-def test_searches_read_the_former_collection_until_all_is_there_and_it_is_kept(pipeline):
+def test_searches_read_the_former_collection_until_the_new_one_is_complete(pipeline):
     former = pipeline.points()
     smaller = again(pipeline, chunking=SMALLER)
     days = reindexed(smaller)
     assert pipeline.points() == former
-    told = served(smaller, days)
+    serving = served(smaller, days)
     assert set(pipeline.points()) > set(former)
     with open_index(pipeline.settings) as index:
-        assert index.collection.name == told.collection
+        assert index.collection.name == serving.collection
     served(again(pipeline), reindexed(again(pipeline), "back"))
     assert pipeline.points() == former
 
 
-def test_collection_that_lost_points_is_not_served(pipeline):
+def test_collection_with_missing_points_is_not_served(pipeline):
     smaller = again(pipeline, chunking=SMALLER)
     days = reindexed(smaller)
     former = pipeline.points()
@@ -104,14 +104,14 @@ def test_collection_that_lost_points_is_not_served(pipeline):
     assert pipeline.points() == former
 
 
-def test_stopped_half_way_it_goes_on_and_embeds_nothing_twice(pipeline):
+def test_interrupted_reindexing_resumes_and_embeds_nothing_twice(pipeline):
     smaller = again(pipeline, chunking=SMALLER)
     embedder = open_embedder(smaller.settings.embedding)
     assert reindex_day(smaller.settings, smaller.store, embedder, DAY, "stopped").written == 3
     assert [(day.day, day.clips, day.written) for day in reindexed(smaller)] == [(DAY, 3, 0), (NEXT_DAY, 2, 2)]
 
 
-def test_lost_collection_is_made_again(pipeline):
+def test_emptied_collection_is_rebuilt(pipeline):
     former = pipeline.points()
     with open_index(pipeline.settings) as index:
         index.delete(list(former))
@@ -119,7 +119,7 @@ def test_lost_collection_is_made_again(pipeline):
     assert pipeline.points() == former
 
 
-def test_lost_folder_is_made_again(tmp_path, engine):
+def test_deleted_folder_is_rebuilt(tmp_path, engine):
     pipeline = Pipeline(tmp_path, [engine.url])
     pipeline.put(2)
     pipeline.run()
@@ -132,7 +132,7 @@ def test_lost_folder_is_made_again(tmp_path, engine):
     assert pipeline.points() == former
 
 
-def test_new_caption_takes_the_place_of_the_one_reindexed_before(pipeline):
+def test_new_caption_replaces_the_one_reindexed_before(pipeline):
     smaller = again(pipeline, chunking=SMALLER)
     reindexed(smaller)
     again(pipeline, engine={"max_tokens": 512}).run("r.2", days=(DAY,), recaption=True)
@@ -141,41 +141,41 @@ def test_new_caption_takes_the_place_of_the_one_reindexed_before(pipeline):
     assert {(point["clip_id"], point["caption_key"]) for point in smaller.points().values()} == set(keys.items())
 
 
-def test_what_is_reindexed_is_done_for_later_runs(pipeline):
+def test_reindexed_clips_are_not_planned_again(pipeline):
     smaller = again(pipeline, chunking=SMALLER)
     reindexed(smaller)
     assert smaller.plan("r.2", days=(DAY, NEXT_DAY)).to_do == 0
 
 
-def test_clip_of_which_nothing_was_kept_is_found_by_its_caption(pipeline):
+def test_clips_without_rebuild_data_are_reindexed_from_their_captions(pipeline):
     pipeline.store.delete(pipeline.store.list("rebuild"))
     smaller = again(pipeline, chunking=SMALLER)
     assert [day.clips for day in reindexed(smaller)] == [3, 2]
 
 
-def test_captions_that_are_gone_are_told_and_the_others_are_there(pipeline):
+def test_missing_captions_are_reported_and_the_other_clips_are_reindexed(pipeline):
     one, *_ = ledger(pipeline.store, DAY).values()
     pipeline.store.delete([*pipeline.store.list("rebuild"), f"captions/{one.caption_key[:2]}/{one.caption_key}.json"])
     smaller = again(pipeline, chunking=SMALLER)
     with pytest.raises(RunIncomplete, match=r"the captions of 1 clips are gone .*tiny-.*ingest the day"):
         reindexed(smaller)
     known = ledger(pipeline.store, DAY).values()
-    assert [said.uri for said in known if said.collection == one.collection] == [one.uri]
-    assert {said.outcome for said in known} == {Outcome.INDEXED}
+    assert [outcome.uri for outcome in known if outcome.collection == one.collection] == [one.uri]
+    assert {outcome.outcome for outcome in known} == {Outcome.INDEXED}
 
 
-def test_day_that_an_ingestion_works_on_waits(pipeline):
+def test_day_held_by_an_ingestion_is_not_reindexed(pipeline):
     leases.acquire(pipeline.store, DAY, "ingestion", 60)
     with pytest.raises(LeaseHeld, match="worked on by ingestion"):
         reindexed(pipeline)
 
 
-def test_empty_store_says_to_ingest_first(tmp_path):
+def test_reindexing_an_empty_store_raises_an_error_with_the_next_step(tmp_path):
     with pytest.raises(NothingIndexed, match="run an ingestion first"):
         days_to_reindex(Store.open(Settings.load(home=tmp_path)))
 
 
-def test_command_says_what_searches_read_now_and_what_is_kept(pipeline, monkeypatch, capsys):
+def test_command_prints_the_former_and_the_new_collection(pipeline, monkeypatch, capsys):
     with open_index(pipeline.settings) as index:
         former = index.collection.name
     for name, value in pipeline.environment().items():
@@ -184,6 +184,6 @@ def test_command_says_what_searches_read_now_and_what_is_kept(pipeline, monkeypa
     monkeypatch.setenv("CLIPDEX_CHUNKING__TOKENS", "40")
     monkeypatch.setenv("CLIPDEX_CHUNKING__OVERLAP", "8")
     assert main(["reindex", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["before"] == former != told["collection"]
-    assert told["points"] == len(pipeline.points()) == sum(day["chunks"] for day in told["days"])
+    output = json.loads(capsys.readouterr().out)
+    assert output["before"] == former != output["collection"]
+    assert output["points"] == len(pipeline.points()) == sum(day["chunks"] for day in output["days"])

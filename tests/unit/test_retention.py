@@ -1,4 +1,4 @@
-"""What is deleted when it is old enough, and what is never deleted."""
+"""Test which objects pruning deletes by age, and which it keeps."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -26,7 +26,7 @@ def later(days: float = DAYS + 1) -> datetime:
 
 
 def a_run(store: Store, run: str = "r.1", day: str = DAY, clip: str = "c1") -> None:
-    """What a run leaves that never came to its report."""
+    """Write the objects of a run without a report."""
     store.write_json(f"runs/{run}.json", Plan(run, (day,), {day: 1}, 0, 0, ()).to_json())
     store.write_lines(f"manifests/run={run}/b1.jsonl", [{"clip_id": clip}])
     journal = Journal(store, day, run, "b1", "index", 1)
@@ -34,7 +34,7 @@ def a_run(store: Store, run: str = "r.1", day: str = DAY, clip: str = "c1") -> N
     journal.flush()
 
 
-def test_an_old_run_goes_whole(store):
+def test_an_old_run_is_deleted_completely(store):
     a_run(store)
     report_run(store, "r.1")
     pruned = prune(store, DAYS, later())
@@ -52,7 +52,7 @@ def test_an_old_run_leaves_no_folder_behind(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["captions/ab", "posters/ab", "ledger/day=2026-11-03", "reports"])
-def test_half_written_files_go_after_a_day_wherever_they_are(tmp_path, folder):
+def test_half_written_files_are_deleted_after_a_day_in_every_folder(tmp_path, folder):
     store = Store.open(Settings.load(store={"url": str(tmp_path)}))
     store.write(f"{folder}/whole", b"stays")
     left = tmp_path / folder / ".tmp-0123"
@@ -63,22 +63,22 @@ def test_half_written_files_go_after_a_day_wherever_they_are(tmp_path, folder):
     assert [path.name for path in (tmp_path / folder).iterdir()] == ["whole"]
 
 
-def test_a_run_of_which_something_was_written_lately_stays_whole(store):
+def test_a_run_with_a_recent_write_stays_whole(store):
     a_run(store)
     before = store.list("")
     prune(store, DAYS, later(DAYS - 1))
     assert store.list("") == before
 
 
-def test_what_a_run_said_is_remembered_also_if_it_never_came_to_its_report(store):
+def test_outcomes_of_a_run_without_a_report_stay_in_the_ledger(store):
     a_run(store)
-    said = ledger(store, DAY)
+    recorded = ledger(store, DAY)
     prune(store, DAYS, later())
     assert store.list("outcomes") == []
-    assert ledger(store, DAY) == said and said["c1"].outcome is Outcome.INDEXED
+    assert ledger(store, DAY) == recorded and recorded["c1"].outcome is Outcome.INDEXED
 
 
-def test_captions_posters_ledger_and_what_an_index_is_rebuilt_from_stay(store):
+def test_captions_posters_ledger_and_rebuild_data_stay(store):
     a_run(store)
     report_run(store, "r.1")
     kept = ["captions/ab/abcd.json", "posters/ab/abcd.jpg", f"rebuild/day={DAY}/run=r.1/b1-001-00000.jsonl"]
@@ -89,7 +89,7 @@ def test_captions_posters_ledger_and_what_an_index_is_rebuilt_from_stay(store):
     assert store.list("") == sorted(kept)
 
 
-def test_old_leases_go_and_their_days_are_free(store):
+def test_old_leases_are_deleted_and_their_days_are_free(store):
     leases.acquire(store, DAY, "r.1", 60)
     leases.release(store, DAY, "r.1")
     assert prune(store, DAYS, later()).leases == 1
@@ -97,7 +97,7 @@ def test_old_leases_go_and_their_days_are_free(store):
     leases.acquire(store, DAY, "r.2", 60)
 
 
-def test_a_day_that_is_worked_on_keeps_what_it_has_until_the_next_time(store):
+def test_a_leased_day_keeps_its_files_until_the_next_pruning(store):
     a_run(store)
     a_run(store, "r.2", "2026-11-04", "c2")
     leases.acquire(store, DAY, "r.3", 3600)
@@ -109,7 +109,7 @@ def test_a_day_that_is_worked_on_keeps_what_it_has_until_the_next_time(store):
     assert store.list("runs") == []
 
 
-def test_a_second_time_there_is_nothing_to_do(store):
+def test_pruning_twice_deletes_nothing_more(store):
     a_run(store)
     prune(store, DAYS, later())
     assert prune(store, DAYS, later()).objects == 0

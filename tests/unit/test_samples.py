@@ -1,4 +1,4 @@
-"""The sample archive: what the demo promises about it, to the clip."""
+"""Test the sample archive of the demo, clip by clip."""
 
 import hashlib
 import re
@@ -35,7 +35,7 @@ def test_three_days_hold_at_least_sixteen_good_clips_and_one_of_each_broken_kind
     assert {sample.day for sample in samples} == set(DAYS)
 
 
-def test_each_file_is_accepted_or_refused_for_the_reason_that_is_foretold(samples):
+def test_each_file_is_accepted_or_rejected_for_the_expected_reason(samples):
     assert {s.path: _seen(s.path) for s in samples} == {s.path: s.expected for s in samples}
 
 
@@ -66,7 +66,7 @@ def test_one_file_is_an_exact_copy_under_another_name_on_another_day(samples):
 
 
 def test_six_clips_or_more_are_real_footage(samples):
-    """A drawn picture is mostly its background's one colour; a real one has no such colour."""
+    """Count clips without a dominant colour: drawn pictures are mostly of their background's colour."""
     assert sum(_commonest_colour(s.path) < 0.3 for s in samples if s.expected == CAPTIONED) >= 6
 
 
@@ -79,7 +79,7 @@ def test_six_clips_or_more_are_real_footage(samples):
         ("yellow", (-1, 0), "a yellow circle moves from right to left"),
     ],
 )
-def test_a_shape_goes_where_its_description_says(samples, colour, direction, shows):
+def test_a_shape_moves_as_described(samples, colour, direction, shows):
     pictures = _pictures(_showing(samples, shows).path)
     (x0, y0), (x1, y1) = _centre(pictures[0], colour), _centre(pictures[-1], colour)
     height, width = pictures[0].shape[:2]
@@ -94,17 +94,17 @@ def test_words_on_screen_can_be_read(samples, words, reader):
     assert words.replace(" ", "") in "".join(read or ()).replace(" ", "")
 
 
-def test_hard_cuts_part_the_shots(samples):
+def test_shots_are_separated_by_hard_cuts(samples):
     pictures = _pictures(_showing(samples, "three shots").path)
     changes = [np.abs(b.astype(int) - a).mean() for a, b in pairwise(pictures)]
     assert sum(change > 40 for change in changes) == 2
 
 
-def test_file_names_give_nothing_away(samples):
+def test_file_names_do_not_reveal_the_content(samples):
     assert all(re.fullmatch(r"cam-[a-z]-\d{4}\.\w+", sample.path.name) for sample in samples)
 
 
-def test_writing_again_leaves_what_exists_and_mends_what_is_missing(archive, samples):
+def test_writing_again_keeps_existing_clips_and_adds_missing_ones(archive, samples):
     missing, *kept = samples
     before = {s.path: s.path.stat().st_mtime_ns for s in kept}
     missing.path.unlink()
@@ -114,7 +114,7 @@ def test_writing_again_leaves_what_exists_and_mends_what_is_missing(archive, sam
 
 
 def test_an_interrupted_write_leaves_no_clip(tmp_path, samples):
-    """The part file of a killed writer is no clip to discovery, and the next writer replaces it."""
+    """Check that discovery ignores the part file of a killed writer, and that the next writer replaces it."""
     folder = tmp_path / "2026" / "11" / "02"
     folder.mkdir(parents=True)
     (folder / "cam-a-0001.mp4.part").write_bytes(b"half a clip")
@@ -158,7 +158,7 @@ def _pictures(path: Path) -> list[np.ndarray]:
 
 
 def _centre(picture: np.ndarray, colour: str) -> tuple[float, float]:
-    """Where the pixels of a colour lie: its channels high, the others low."""
+    """Return the centre of the pixels of a colour: its channels are high, the others low."""
     high = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0)}[colour]
     mask = np.all([(picture[:, :, c] > 140) == bool(high[c]) for c in range(3)], axis=0)
     y, x = np.nonzero(mask)
@@ -166,7 +166,7 @@ def _centre(picture: np.ndarray, colour: str) -> tuple[float, float]:
 
 
 def _commonest_colour(path: Path) -> float:
-    """The share of a clip's first picture that one colour takes, told to five bits."""
+    """Return the share of the most common colour in a clip's first picture, at 5 bits per channel."""
     with av.open(str(path)) as container:
         picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
     _, counts = np.unique(picture.reshape(-1, 3) // 8, axis=0, return_counts=True)

@@ -1,4 +1,4 @@
-"""Clips that hang, crash or eat memory, and the worker that goes on."""
+"""Test the decoder pool with clips that hang, crash or exhaust memory."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ def _run(use: Callable[[DecoderPool], Awaitable[None]], limits: VideoLimits | No
 
 
 def _children(of: int | None = None) -> list[int]:
-    """The processes that one process has started."""
+    """Return the child processes of a process."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -55,7 +55,7 @@ async def _until(true: Callable[[], bool], what: str) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_what_comes_back_is_what_decoding_here_gives(clip: Path) -> None:
+def test_the_result_equals_that_of_decoding_in_this_process(clip: Path) -> None:
     async def use(decoders: DecoderPool) -> None:
         assert await decoders.prepare(clip) == prepare(clip, VideoLimits(), Sampling())
 
@@ -73,7 +73,7 @@ def test_all_windows_of_a_long_clip_come_back(tmp_path: Path) -> None:
     _run(use)
 
 
-def test_a_refusal_keeps_its_reason_and_costs_no_process(clip: Path, tmp_path: Path) -> None:
+def test_a_rejection_keeps_its_reason_and_its_process(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes(b"no clip" * 1000)
 
     async def use(decoders: DecoderPool) -> None:
@@ -87,7 +87,7 @@ def test_a_refusal_keeps_its_reason_and_costs_no_process(clip: Path, tmp_path: P
     _run(use)
 
 
-def test_a_path_that_cannot_be_read_is_not_the_clips_fault(clip: Path) -> None:
+def test_an_unreadable_path_is_not_a_rejection(clip: Path) -> None:
     async def use(decoders: DecoderPool) -> None:
         with pytest.raises(OSError, match="Not a directory"):
             await decoders.prepare(clip / "below a file.mp4")
@@ -108,7 +108,7 @@ def test_many_callers_share_few_processes_and_get_their_own_clip(tmp_path: Path)
     _run(use, size=2)
 
 
-def test_a_stall_of_the_machine_condemns_no_clip(clip: Path) -> None:
+def test_a_stalled_process_rejects_no_clip(clip: Path) -> None:
     async def use(decoders: DecoderPool) -> None:
         await decoders.prepare(clip)
         (stalled,) = _children()
@@ -119,7 +119,7 @@ def test_a_stall_of_the_machine_condemns_no_clip(clip: Path) -> None:
     _run(use, VideoLimits(decode_timeout_s=3))
 
 
-def test_a_clip_that_hangs_twice_is_refused(clip: Path) -> None:
+def test_a_clip_that_hangs_twice_is_rejected(clip: Path) -> None:
     async def use(decoders: DecoderPool) -> None:
         with pytest.raises(ClipRejected) as caught:
             await decoders.prepare(clip)
@@ -143,7 +143,7 @@ def test_a_process_killed_at_work_is_replaced(clip: Path) -> None:
     _run(use)
 
 
-def test_a_clip_that_kills_every_process_is_refused(tmp_path: Path) -> None:
+def test_a_clip_that_kills_every_process_is_rejected(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", seconds=10, size=(640, 480))
 
     async def use(decoders: DecoderPool) -> None:
@@ -162,7 +162,7 @@ def test_a_clip_that_kills_every_process_is_refused(tmp_path: Path) -> None:
     _run(use)
 
 
-def test_a_clip_that_needs_too_much_memory_is_refused_and_the_next_one_is_not(tmp_path: Path, clip: Path) -> None:
+def test_a_clip_that_needs_too_much_memory_is_rejected_and_the_next_one_is_not(tmp_path: Path, clip: Path) -> None:
     large = write_clip(tmp_path / "large.mp4", seconds=1, size=(1920, 1080))
 
     async def use(decoders: DecoderPool) -> None:
@@ -174,7 +174,7 @@ def test_a_clip_that_needs_too_much_memory_is_refused_and_the_next_one_is_not(tm
     _run(use, VideoLimits(memory_bytes=16 * 2**20))
 
 
-def test_a_caller_that_gives_up_leaves_no_answer_behind(tmp_path: Path, clip: Path) -> None:
+def test_a_cancelled_call_leaves_no_answer_for_the_next(tmp_path: Path, clip: Path) -> None:
     other = write_clip(tmp_path / "other.mp4", seconds=1, size=(640, 480))
 
     async def use(decoders: DecoderPool) -> None:
@@ -247,7 +247,7 @@ def test_a_process_carries_no_secret_and_is_confined(clip: Path, monkeypatch: py
     _run(use)
 
 
-def test_a_hostile_file_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_file_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = write_clip(tmp_path / "a.mp4", seconds=2)
     data = bytearray(path.read_bytes())
     for spot in range(200, len(data) // 2, 97):

@@ -1,4 +1,4 @@
-"""Search: what a person who asks gets back, over both backends and the real embedding model."""
+"""Test the hits of a search, over both backends and with the real embedding model."""
 
 import pytest
 from qdrant_client import QdrantClient
@@ -49,7 +49,7 @@ def ids(hits):
     return [hit.clip_id for hit in hits]
 
 
-def test_clip_is_found_by_what_is_seen(index, model):
+def test_clip_is_found_by_its_content(index, model):
     fill(index, model, SCENES)
     hits = search(index, model, "cyclists on a street")
     assert hits[0].clip_id == "bikes"
@@ -62,7 +62,7 @@ def test_clip_is_found_by_words_on_screen(index, model):
     assert ids(search(index, model, "42B"))[0] == "sign"
 
 
-def test_best_comes_first_and_no_more_than_asked_for(index, model):
+def test_best_hit_comes_first_and_no_more_than_the_limit(index, model):
     fill(index, model, SCENES)
     hits = search(index, model, "a red car", limit=3)
     assert ids(hits)[0] == "car"
@@ -73,10 +73,10 @@ def test_best_comes_first_and_no_more_than_asked_for(index, model):
 def test_chunks_of_one_clip_come_as_one_hit_with_their_times(index, model):
     parts = [f"In part {n} a red car passes the house number {n}." for n in range(12)]
     segments = tuple(Segment(n, n + 1.0, part) for n, part in enumerate(parts))
-    told = caption(" ".join(parts), key="long", duration_s=12.0, segments=segments)
-    chunks = split(told, model, Chunking(tokens=32, overlap=0))
+    stored = caption(" ".join(parts), key="long", duration_s=12.0, segments=segments)
+    chunks = split(stored, model, Chunking(tokens=32, overlap=0))
     vectors = model.embed_documents([chunk.text for chunk in chunks])
-    replace(index, {"long": make_points("long", "long.mp4", "2026-11-03", told, chunks, vectors)})
+    replace(index, {"long": make_points("long", "long.mp4", "2026-11-03", stored, chunks, vectors)})
     fill(index, model, SCENES)
     hit = search(index, model, "house number 7", limit=2)[0]
     assert (hit.clip_id, hit.duration_s) == ("long", 12.0)
@@ -87,7 +87,7 @@ def test_chunks_of_one_clip_come_as_one_hit_with_their_times(index, model):
     assert hit.score == hit.hits[0].score
 
 
-def test_enough_clips_come_out_though_one_has_most_of_the_chunks(index, model):
+def test_enough_clips_are_returned_if_one_has_most_of_the_chunks(index, model):
     text = "A red car turns left."
     many = [Chunk(n, f"{text} Take {n}.", 0.0, 1.0) for n in range(150)]
     replace(index, {"many": clip_points(model, "many", text, many)})
@@ -100,13 +100,13 @@ def test_exact_copies_are_both_found(index, model):
     assert sorted(ids(search(index, model, "red car turning", limit=2))) == ["car", "copy"]
 
 
-def test_same_question_gets_the_same_answer(index, model):
+def test_same_query_gets_the_same_hits(index, model):
     fill(index, model, {f"c{n}": SCENES["car"] for n in range(8)})
     answers = [ids(search(index, model, "red car", limit=8)) for _ in range(3)]
     assert answers[0] == answers[1] == answers[2]
 
 
-def test_day_and_filters_leave_only_what_they_say(index, model):
+def test_day_and_filters_restrict_the_hits(index, model):
     fill(index, model, SCENES, day="2026-11-01")
     fill(index, model, {f"later-{name}": text for name, text in SCENES.items()}, day="2026-11-02")
     assert {hit.day for hit in search(index, model, "a red car", day="2026-11-02")} == {"2026-11-02"}
@@ -116,7 +116,7 @@ def test_day_and_filters_leave_only_what_they_say(index, model):
 
 
 @pytest.mark.parametrize("query", ["", "  \n"])
-def test_empty_query_is_refused(index, model, query):
+def test_empty_query_is_rejected(index, model, query):
     with pytest.raises(EmptyQuery, match="enter words"):
         search(index, model, query)
 
@@ -130,19 +130,19 @@ def test_empty_index_has_no_hit(index, model):
     assert search(index, model, "a red car") == []
 
 
-def test_index_of_another_model_is_not_asked(tmp_path, model):
+def test_index_of_another_model_is_not_searched(tmp_path, model):
     with edge_opener(tmp_path)(SMALL) as index:
         index.ensure()
         with pytest.raises(ConfigurationError, match=r"made by the embedding model small@1/8"):
             search(index, model, "a red car")
 
 
-def test_asking_before_anything_is_indexed_says_what_to_run(tmp_path):
+def test_search_before_the_first_ingestion_names_the_next_step(tmp_path):
     with pytest.raises(NothingIndexed, match="run an ingestion first"):
         search_once(Settings.load(home=tmp_path), "a red car")
 
 
-def test_asking_opens_all_it_needs(tmp_path, model):
+def test_search_needs_only_settings_and_a_query(tmp_path, model):
     settings = Settings.load(home=tmp_path)
     with edge_opener(tmp_path)(Collection.of(settings, model)) as index:
         index.ensure()

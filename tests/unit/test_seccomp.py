@@ -1,4 +1,4 @@
-"""What a decoder that a hostile file has taken over still cannot do."""
+"""Test what seccomp denies to a decoder that a malicious file controls."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ except PermissionError:
         "threading.Thread(target=socket.socket).run()",
     ],
 )
-def test_no_network_and_no_other_program(attempt):
+def test_decoder_cannot_use_the_network_or_start_a_program(attempt):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(attempt=attempt)], capture_output=True, text=True, check=False
     )

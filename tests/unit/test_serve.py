@@ -1,5 +1,5 @@
-"""A GPU node as docker/sglang/serve starts it. In place of SGLang stands a module of its name that says it is healthy,
-dies or hangs, as it is told.
+"""Test docker/sglang/serve, which starts a GPU node. A stand-in module replaces SGLang; ENGINE_MODE makes it
+healthy, die or hang.
 """
 
 import json
@@ -72,36 +72,36 @@ ThreadingHTTPServer((options.host, options.port), Pages).serve_forever()
 
 
 class Node:
-    """A node that was started. Its output, standard error too, is read as far as somebody waits for it."""
+    """A started node. `until` and `end` read its output, standard error included."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", port: int) -> None:
-        self.process, self.port, self.said = process, port, ""
+        self.process, self.port, self.output = process, port, ""
 
     def until(self, what: str) -> str:
         deadline = time.monotonic() + DEADLINE_S
-        while what not in self.said:
+        while what not in self.output:
             assert self.process.stdout
             ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
             more = os.read(self.process.stdout.fileno(), 65536).decode() if ready else ""
-            assert more, f"never said {what!r}, but:\n{self.said}"
-            self.said += more
-        return self.said
+            assert more, f"expected {what!r} in the output, found:\n{self.output}"
+            self.output += more
+        return self.output
 
     def end(self) -> int:
-        rest, _ = self.process.communicate(timeout=DEADLINE_S)
-        self.said += rest.decode()
+        remaining, _ = self.process.communicate(timeout=DEADLINE_S)
+        self.output += remaining.decode()
         return self.process.returncode
 
     @property
     def worker(self) -> int:
-        """The process id of what the engine started itself."""
+        """Return the process id of the engine's own child process."""
         [pid] = re.findall(r"^worker (\d+)$", self.until("worker "), re.MULTILINE)
         return int(pid)
 
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Node]]:
-    """Starts nodes; all end with the test."""
+    """Start nodes, and stop all at the end of the test."""
     (tmp_path / "sglang").mkdir()
     (tmp_path / "sglang" / "__init__.py").touch()
     (tmp_path / "sglang" / "launch_server.py").write_text(ENGINE)
@@ -134,7 +134,7 @@ def refused(*flags: str) -> str:
 
 
 def gone(pid: int) -> bool:
-    """Ended; it may wait for its parent to notice."""
+    """Return True if the process ended. A zombie counts as ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -148,15 +148,15 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def exported(said: str) -> dict[str, str]:
-    """What a shell has in its environment after the lines that were printed."""
-    lines = "\n".join(re.findall(r"^export .*$", said, re.MULTILINE))
+def exported(output: str) -> dict[str, str]:
+    """Return the CLIPDEX_ variables of a shell that ran the printed export lines."""
+    lines = "\n".join(re.findall(r"^export .*$", output, re.MULTILINE))
     shell = subprocess.run(["sh", "-c", f"{lines}\nenv"], env={}, capture_output=True, text=True, check=True)
     return dict(line.split("=", 1) for line in shell.stdout.splitlines() if line.startswith("CLIPDEX_"))
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
-def test_clipdex_accepts_the_lines_that_a_ready_node_prints(start, monkeypatch, profile):
+def test_clipdex_accepts_the_settings_that_a_ready_node_prints(start, monkeypatch, profile):
     node = start("healthy", "--profile", profile)
     for name, value in exported(node.until("SHORT_SIDE")).items():
         monkeypatch.setenv(name, value)
@@ -168,13 +168,13 @@ def test_clipdex_accepts_the_lines_that_a_ready_node_prints(start, monkeypatch, 
     assert settings.sampling == Sampling(**PROFILES[profile]["sampling"])
 
 
-def test_the_engine_loads_the_processor_with_the_clock_and_says_nothing_of_it(start):
-    said = start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
-    assert "SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE=clipdex_clock" in said
-    assert "warning" not in said
+def test_the_engine_loads_the_processor_with_the_clock_without_a_warning(start):
+    output = start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
+    assert "SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE=clipdex_clock" in output
+    assert "warning" not in output
 
 
-def test_a_node_that_loses_the_times_of_frames_is_a_warning(start, monkeypatch):
+def test_a_node_without_frame_times_is_a_warning(start, monkeypatch):
     monkeypatch.setenv("SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE", "")
     assert "qwen2_5_vl gets no frame times" in start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
 
@@ -185,22 +185,22 @@ def test_a_model_that_does_not_count_time_needs_no_clock(start, monkeypatch):
     assert "warning" not in start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
 
 
-def test_a_version_that_nobody_checked_is_a_warning(start, monkeypatch):
+def test_an_untested_version_is_a_warning(start, monkeypatch):
     monkeypatch.setenv("ENGINE_VERSION", "0.6.0")
-    said = start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
-    assert "checked with SGLang 0.5.10 to 0.5.23, this is 0.6.0" in said
+    output = start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
+    assert "checked with SGLang 0.5.10 to 0.5.23, this is 0.6.0" in output
 
 
-def test_a_ready_node_tells_model_version_and_sampling(start):
-    said = start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
-    [line] = [line for line in said.splitlines() if "ready" in line]
+def test_a_ready_node_prints_model_version_and_sampling(start):
+    output = start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
+    [line] = [line for line in output.splitlines() if line.startswith("serve: ready")]
     assert "Qwen/Qwen2.5-VL-3B-Instruct on SGLang 0.5.17" in line
     assert '{"fps": 2, "max_frames": 32}' in line
 
 
 def test_the_engine_gets_the_flags_of_the_profile(start):
-    said = start("healthy", "--profile", "rtx4090-24gb").until("ready")
-    [command] = [line for line in said.splitlines() if "sglang.launch_server" in line]
+    output = start("healthy", "--profile", "rtx4090-24gb").until("ready")
+    [command] = [line for line in output.splitlines() if "sglang.launch_server" in line]
     assert "--kv-cache-dtype fp8_e4m3" in command
     assert "--mem-fraction-static 0.8 " in command
     assert command.endswith("--enable-metrics")
@@ -210,22 +210,22 @@ def test_a_flag_on_the_command_line_overrules_the_profile(start):
     assert "quantization awq" in start("healthy", "--profile", "h100-h200", "--quantization", "awq").until("ready")
 
 
-def test_other_sampling_is_served_and_told(start):
-    said = start("healthy", "--profile", "small-3b", "--fps", "1", "--max-frames", "16").until("SHORT_SIDE")
-    told = exported(said)
-    assert json.loads(told["CLIPDEX_ENGINE__SERVER_SAMPLING"]) == {"fps": 1, "max_frames": 16}
-    assert (told["CLIPDEX_SAMPLING__FPS"], told["CLIPDEX_SAMPLING__MAX_FRAMES"]) == ("1", "16")
+def test_sampling_flags_change_the_printed_settings(start):
+    output = start("healthy", "--profile", "small-3b", "--fps", "1", "--max-frames", "16").until("SHORT_SIDE")
+    settings = exported(output)
+    assert json.loads(settings["CLIPDEX_ENGINE__SERVER_SAMPLING"]) == {"fps": 1, "max_frames": 16}
+    assert (settings["CLIPDEX_SAMPLING__FPS"], settings["CLIPDEX_SAMPLING__MAX_FRAMES"]) == ("1", "16")
 
 
 def test_only_this_machine_reaches_a_node_unless_a_host_is_given(start):
     assert "--host 127.0.0.1" in start("healthy", "--profile", "small-3b").until("ready")
 
 
-def test_an_engine_that_dies_while_it_starts_shows_its_last_words(start):
+def test_an_engine_that_dies_while_it_starts_shows_its_last_lines(start):
     node = start("dies", "--profile", "small-3b")
     assert node.end() == 3
-    assert "ended with exit code 3; its last lines:" in node.said
-    assert "  torch.OutOfMemoryError: CUDA out of memory" in node.said
+    assert "ended with exit code 3; its last lines:" in node.output
+    assert "  torch.OutOfMemoryError: CUDA out of memory" in node.output
 
 
 def test_an_engine_that_dies_at_work_ends_the_node(start):
@@ -235,7 +235,7 @@ def test_an_engine_that_dies_at_work_ends_the_node(start):
     with socket.create_connection(("127.0.0.1", node.port)) as wire:
         wire.sendall(b"GET /crash HTTP/1.0\r\n\r\n")
         assert node.end() == 9
-    assert "  CUDA error: an illegal memory access" in node.said
+    assert "  CUDA error: an illegal memory access" in node.output
     until(lambda: gone(worker))
 
 
@@ -243,41 +243,41 @@ def test_an_engine_that_hangs_while_it_starts_is_ended(start):
     node = start("hangs", "--profile", "small-3b", "--start-timeout-s", "2")
     worker = node.worker
     assert node.end() == 1
-    assert "was not healthy after 2 s" in node.said
+    assert "was not healthy after 2 s" in node.output
     until(lambda: gone(worker))
 
 
-@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
-def test_stopping_a_node_stops_the_engine_and_is_no_failure(start, asked):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_stopping_a_node_stops_the_engine_with_exit_code_0(start, signum):
     node = start("healthy", "--profile", "small-3b")
     worker = node.worker
     node.until("SHORT_SIDE")
-    node.process.send_signal(asked)
+    node.process.send_signal(signum)
     assert node.end() == 0
-    assert "last lines" not in node.said
+    assert "last lines" not in node.output
     until(lambda: gone(worker))
 
 
-@pytest.mark.parametrize(("flags", "says"), [([], "--profile"), (["--profile", "rtx5090"], "no profile 'rtx5090'")])
-def test_without_a_profile_that_exists_the_choice_is_told(flags, says):
-    told = refused(*flags)
-    assert says in told
-    assert [name for name in PROFILES if name not in told] == []
+@pytest.mark.parametrize(("flags", "message"), [([], "--profile"), (["--profile", "rtx5090"], "no profile 'rtx5090'")])
+def test_a_missing_or_unknown_profile_is_rejected_with_the_available_names(flags, message):
+    error = refused(*flags)
+    assert message in error
+    assert [name for name in PROFILES if name not in error] == []
 
 
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("model", "message"),
     [
         ("qwen", "neither a folder nor a Hugging Face name"),
         ("/no/such/folder", "neither a folder"),
         (".", "config.json"),
     ],
 )
-def test_a_model_that_cannot_be_one_is_refused_before_anything_starts(tmp_path, model, says):
-    assert says in refused("--profile", "small-3b", "--model", str(tmp_path) if model == "." else model)
+def test_an_invalid_model_is_rejected_before_anything_starts(tmp_path, model, message):
+    assert message in refused("--profile", "small-3b", "--model", str(tmp_path) if model == "." else model)
 
 
-def test_a_client_sends_what_a_node_runs_and_at_most_half_as_much_to_wait():
+def test_a_client_fills_a_node_and_queues_at_most_half_as_many_requests():
     assert len(PROFILES) == 3
     for profile in PROFILES.values():
         running = profile["flags"]["max-running-requests"]

@@ -1,4 +1,4 @@
-"""The judgement of a soak: what grows is caught, what only moves is not."""
+"""Test leak detection in a soak test: growth is detected, fluctuation is not."""
 
 import numpy as np
 import pytest
@@ -18,11 +18,11 @@ def test_a_leak_of_100_mb_an_hour_is_caught_under_noise(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_memory_that_only_moves_is_no_leak(seed):
+def test_memory_that_only_fluctuates_is_no_leak(seed):
     assert not slope(TIMES, noisy(0, 30, seed), 300).breaks(60)
 
 
-def test_what_grows_while_it_warms_up_is_no_leak():
+def test_growth_during_the_warm_up_is_no_leak():
     values = np.where(TIMES < 300, TIMES, 300)
     found = slope(TIMES, values, 300)
     assert (found.an_hour, found.first, found.last) == (0, 300, 300)
@@ -37,6 +37,6 @@ def test_a_peak_in_one_of_ten_samples_is_no_leak():
     assert not slope(TIMES, values, 300).breaks(60)
 
 
-def test_too_few_samples_are_refused():
+def test_too_few_samples_are_rejected():
     with pytest.raises(ValueError, match="expected at least ten"):
         slope(TIMES[:5], TIMES[:5], 0)

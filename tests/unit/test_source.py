@@ -1,4 +1,4 @@
-"""Which clips belong to a day, and who each of them is; on a folder and on S3."""
+"""Test which clips belong to a day, and their identity: in a folder and on S3."""
 
 import hashlib
 import os
@@ -69,13 +69,13 @@ def test_a_day_without_a_folder_has_no_clips(root):
         ("{year}{month}{day}", "20261103/a.mp4"),
     ],
 )
-def test_the_pattern_says_where_the_day_stands(root, pattern, path):
+def test_the_day_is_read_from_the_pattern(root, pattern, path):
     put(root, path)
     put(root, path.replace("03", "04"))
     assert paths(source(root, day_pattern=pattern).day("2026-11-03")) == [path]
 
 
-def test_without_a_pattern_the_day_is_the_files_own(root):
+def test_without_a_pattern_the_day_is_that_of_the_file(root):
     put(root, "a.mp4")
     (clip,) = source(root, day_pattern="").prefix("")
     assert paths(source(root, day_pattern="").day(clip.day)) == ["a.mp4"]
@@ -87,7 +87,7 @@ def test_a_pattern_without_a_day_is_a_configuration_error():
         source({"url": "/nowhere"}, day_pattern="{year}/{month}")
 
 
-def test_a_prefix_takes_what_lies_below_it(root):
+def test_a_prefix_selects_the_clips_below_it(root):
     put(root, "2026/11/03/cam-1/a.mp4")
     put(root, "2026/11/03/cam-2/b.mp4")
     (clip,) = source(root).prefix("2026/11/03/cam-1/")
@@ -133,7 +133,7 @@ def test_fetching_gives_the_bytes_and_their_digest(root, tmp_path):
     assert opened.version_now(clip) == clip.version, "discarding must not touch the source"
 
 
-def test_a_clip_that_has_gone_is_refused_as_missing(root, tmp_path):
+def test_a_clip_that_has_gone_is_rejected_as_missing(root, tmp_path):
     put(root, "2026/11/03/a.mp4")
     opened = source(root)
     (clip,) = opened.day("2026-11-03")
@@ -146,7 +146,7 @@ def test_a_clip_that_has_gone_is_refused_as_missing(root, tmp_path):
     assert opened.version_now(clip) is None
 
 
-def test_a_file_over_the_limit_is_refused_without_reading_it(root, tmp_path):
+def test_a_file_over_the_limit_is_rejected_without_reading_it(root, tmp_path):
     put(root, "2026/11/03/a.mp4", b"x" * 101)
     opened = source(root)
     (clip,) = opened.day("2026-11-03")
@@ -169,7 +169,7 @@ def test_links_are_followed_only_inside_the_source(tmp_path, caplog):
     assert "outside.mp4: a link that leaves" in caplog.text
 
 
-def test_odd_names_are_names(tmp_path):
+def test_clips_with_unusual_names_are_found(tmp_path):
     names = ["with space.mp4", "-dash.mp4", "quote'\".mp4", "ünï 名.mp4", "new\nline.mp4", os.fsdecode(b"bad\xff.mp4")]
     for name in names:
         put({"url": str(tmp_path)}, f"2026/11/03/{name}")
@@ -178,7 +178,7 @@ def test_odd_names_are_names(tmp_path):
     assert len({clip.clip_id for clip in clips}) == len(names)
 
 
-def test_a_folder_that_may_not_be_read_is_told_instead_of_left_out():
+def test_an_unreadable_folder_is_reported_instead_of_skipped():
     program = """
 import os, sys
 from clipdex.storage.source import Source

@@ -1,4 +1,4 @@
-"""How a clip becomes questions, and the answers one caption: whole, picture by picture, in windows, by preset."""
+"""Test how a clip becomes requests and the answers one caption: as a video, by frame, in windows, by preset."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ FRAMES = ["frames-concat", "frames-merge"]
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Prepared:
-    """Six seconds in which no two pictures are the same."""
+    """Prepare a clip of six seconds in which all pictures differ."""
     path = write_clip(tmp_path_factory.mktemp("clips") / "a.mp4", seconds=6, fps=10, size=SMALL, picture=film)
     return prepare(path, VideoLimits(), Sampling(**FOUR))
 
@@ -70,13 +70,13 @@ def caption(engine: StandIn, *clips: Prepared, gates: bool = False, **wanted: An
 
 
 def media(request: Request) -> str:
-    """ "video_url", "image_url" or "text": what a request shows."""
+    """Return the media type of a request: "video_url", "image_url" or "text"."""
     content = request.body["messages"][-1]["content"]
     return "text" if isinstance(content, str) else next(part["type"] for part in content if part["type"] != "text")
 
 
 def pictures(clip: Prepared) -> list[str]:
-    """sha256 of each picture as an engine gets it."""
+    """Return the sha256 of each picture as sent to an engine."""
     return [sha256(jpeg).hexdigest() for window in clip.windows for jpeg in stills(window.proxy)]
 
 
@@ -84,18 +84,18 @@ def spans(segments: tuple[Segment, ...]) -> list[tuple[float, float]]:
     return [(segment.start_s, segment.end_s) for segment in segments]
 
 
-# Picture by picture
+# Frame by frame
 
 
 @pytest.mark.parametrize("strategy", FRAMES)
-def test_each_frame_is_asked_for_by_itself_and_once(serve, clip, strategy):
+def test_each_frame_is_requested_once_and_alone(serve, clip, strategy):
     engine = serve()
     caption(engine, clip, strategy=strategy)
-    asked = [request for request in engine.chats if media(request) == "image_url"]
-    assert sorted(request.digest for request in asked) == sorted(pictures(clip))
+    requests = [request for request in engine.chats if media(request) == "image_url"]
+    assert sorted(request.digest for request in requests) == sorted(pictures(clip))
 
 
-def test_joined_frames_tell_their_times(serve, clip):
+def test_joined_frames_carry_their_times(serve, clip):
     [reply] = caption(serve(), clip, strategy="frames-concat")
     assert spans(reply.segments) == [(0, 1.5), (1.5, 3), (3, 4.5), (4.5, 6)]
     assert reply.text == "\n\n".join(segment.text for segment in reply.segments)
@@ -112,7 +112,7 @@ def test_a_caption_of_frames_costs_what_all_its_requests_cost(serve, clip):
     assert reply.attempts == len(engine.chats) == 5
 
 
-def test_frames_are_merged_by_a_question_of_words_alone(serve, clip):
+def test_frames_are_merged_by_a_request_of_text_alone(serve, clip):
     engine = serve()
     [reply] = caption(engine, clip, strategy="frames-merge")
     last = engine.chats[-1]
@@ -122,58 +122,58 @@ def test_frames_are_merged_by_a_question_of_words_alone(serve, clip):
     assert all(sign_of(digest) in reply.text for digest in pictures(clip))
 
 
-def test_a_merged_caption_keeps_what_was_said_of_the_frames(serve, clip):
+def test_a_merged_caption_keeps_the_notes_of_its_frames(serve, clip):
     [reply] = caption(serve(), clip, strategy="frames-merge")
     assert spans(reply.notes) == [(0, 1.5), (1.5, 3), (3, 4.5), (4.5, 6)]
     assert spans(reply.segments) == [(0, 3), (3, 6)]
     assert all(note.text not in reply.text for note in reply.notes)
 
 
-def test_frames_go_out_side_by_side_within_what_is_in_flight(serve, clip):
+def test_frames_are_requested_concurrently_within_the_limit(serve, clip):
     engine = serve(latency_s=0.05)
     caption(engine, *[clip] * 4, strategy="frames-concat", in_flight=3)
     assert engine.peak_running == 3
 
 
-def test_pictures_in_flight_bound_the_clips_that_are_begun():
+def test_the_limit_of_frame_requests_bounds_the_clips_in_flight():
     frames, video = ({"strategy": strategy, "in_flight": 32} for strategy in ("frames-merge", "video"))
     assert open_captioner(settings(**video)).in_flight == 32
     assert open_captioner(settings(**frames)).in_flight == 8
 
 
-def test_a_frame_without_an_answer_gives_up_the_others(serve, clip):
+def test_a_frame_without_an_answer_cancels_the_others(serve, clip):
     engine = serve(f"503:digest={pictures(clip)[1]},hang:1.0")
     with pytest.raises(EngineUnavailable):
         caption(engine, clip, strategy="frames-concat", tries=2)
 
 
-def test_a_frame_that_the_engine_refuses_refuses_the_clip(serve, clip):
+def test_a_frame_that_the_engine_rejects_rejects_the_clip(serve, clip):
     with pytest.raises(ClipRejected) as raised:
         caption(serve(f"400:digest={pictures(clip)[1]}"), clip, strategy="frames-concat")
     assert raised.value.reason is Reason.REJECTED_BY_ENGINE
 
 
 @pytest.mark.parametrize("fault", ["refusal", "empty"])
-def test_a_frame_of_which_nothing_is_said_costs_no_caption(serve, clip, fault):
+def test_a_clip_is_captioned_without_an_empty_or_refused_frame(serve, clip, fault):
     engine = serve(f"{fault}:digest={pictures(clip)[2]}")
     [reply] = caption(engine, clip, strategy="frames-concat", gates=True)
     assert spans(reply.segments) == [(0, 1.5), (1.5, 3), (4.5, 6)]
     assert reply.completion_tokens == sum(request.completion_tokens for request in engine.chats)
 
 
-def test_a_model_that_refuses_most_frames_refuses_the_clip(serve, clip):
+def test_a_clip_is_rejected_if_the_model_refuses_most_frames(serve, clip):
     with pytest.raises(ClipRejected) as raised:
         caption(serve("refusal:1.0"), clip, strategy="frames-concat", gates=True)
     assert raised.value.reason is Reason.CAPTION_REFUSED
 
 
-def test_a_frames_text_that_was_cut_ends_with_a_whole_sentence(serve, clip):
+def test_a_truncated_frame_ends_with_a_whole_sentence(serve, clip):
     [reply] = caption(serve(words=280), clip, strategy="frames-concat", frame_tokens=200, gates=True)
     assert reply.finish_reason == "stop"
     assert all(segment.text.endswith(".") for segment in reply.segments)
 
 
-def test_a_loop_in_one_frame_is_noticed_and_likeness_of_frames_is_not(serve, clip, tmp_path):
+def test_a_loop_in_one_frame_is_rejected_and_similar_frames_are_not(serve, clip, tmp_path):
     still = write_clip(
         tmp_path / "still.mp4", seconds=6, size=SMALL, picture=lambda _, size: film(0, size), options={"crf": "0"}
     )
@@ -184,7 +184,7 @@ def test_a_loop_in_one_frame_is_noticed_and_likeness_of_frames_is_not(serve, cli
     assert raised.value.reason is Reason.CAPTION_LOOPING
 
 
-def test_frames_of_which_the_same_is_said_are_one_segment(serve, tmp_path):
+def test_frames_with_the_same_text_are_one_segment(serve, tmp_path):
     path = write_clip(
         tmp_path / "a.mp4", seconds=6, size=(64, 64), picture=lambda _, size: np.full((size[1], size[0], 3), 90, "u1")
     )
@@ -204,7 +204,7 @@ def test_frames_of_which_the_same_is_said_are_one_segment(serve, tmp_path):
         ("5.0-2.0 s: A car.", []),
     ],
 )
-def test_a_text_is_timed_by_what_it_says_where_that_makes_sense(text, expected):
+def test_a_text_with_plausible_times_is_split_into_segments(text, expected):
     segments = timed(text, 6.0)
     assert spans(segments) == expected
     assert all(segment.text in text for segment in segments)
@@ -220,7 +220,7 @@ def test_a_clip_of_45_seconds_is_split_into_windows(long_clip):
     assert clip.proxy_fps >= Sampling().min_fps
 
 
-def test_windows_are_asked_for_side_by_side_and_joined_with_their_times(serve, long_clip):
+def test_windows_are_requested_concurrently_and_joined_with_their_times(serve, long_clip):
     clip = prepare(long_clip, VideoLimits(), Sampling())
     engine = serve(latency_s=0.2)
     [reply] = caption(engine, clip, gates=True)
@@ -231,15 +231,15 @@ def test_windows_are_asked_for_side_by_side_and_joined_with_their_times(serve, l
     assert reply.text_tokens == reply.completion_tokens == sum(one.completion_tokens for one in engine.chats)
 
 
-def test_what_differs_between_windows_stands_behind_the_video(serve, long_clip):
+def test_text_that_differs_between_windows_follows_the_video(serve, long_clip):
     engine = serve()
     caption(engine, prepare(long_clip, VideoLimits(), Sampling()))
     contents = [request.body["messages"][0]["content"] for request in engine.chats]
     assert [[part["type"] for part in content] for content in contents] == [["text", "video_url", "text"]] * 2
     assert len({content[0]["text"] for content in contents}) == 1
-    told = " ".join(content[2]["text"] for content in contents)
-    assert "part 1 of 2 of a clip of 45 s: seconds 0 to 22" in told
-    assert "part 2 of 2 of a clip of 45 s: seconds 22 to 45" in told
+    instructions = " ".join(content[2]["text"] for content in contents)
+    assert "part 1 of 2 of a clip of 45 s: seconds 0 to 22" in instructions
+    assert "part 2 of 2 of a clip of 45 s: seconds 22 to 45" in instructions
 
 
 def test_detectors_see_all_windows_as_one_clip(tmp_path):
@@ -268,7 +268,7 @@ def put(pipeline: Pipeline, name: str, seconds: float = 6) -> None:
     ],
     ids=["frames-concat", "frames-merge", "45 seconds"],
 )
-def test_points_carry_the_times_that_their_text_speaks_of(serve, tmp_path, wanted, seconds, expected):
+def test_points_carry_the_times_of_their_text(serve, tmp_path, wanted, seconds, expected):
     sampling = FOUR if "frames" in wanted["strategy"] else {}
     pipeline = Pipeline(
         tmp_path, [serve(words=150).url], engine=wanted, sampling=sampling, chunking={"tokens": 64, "overlap": 0}
@@ -281,27 +281,27 @@ def test_points_carry_the_times_that_their_text_speaks_of(serve, tmp_path, wante
     assert all(payload["end_s"] > payload["start_s"] for payload in payloads)
 
 
-def test_a_merged_caption_is_stored_with_its_notes_and_never_asked_for_again(serve, tmp_path):
+def test_a_merged_caption_is_stored_with_its_notes_and_never_requested_again(serve, tmp_path):
     engine = serve()
     pipeline = Pipeline(tmp_path, [engine.url], engine={"strategy": "frames-merge"}, sampling=FOUR)
     put(pipeline, "a.mp4")
     pipeline.run()
-    asked = len(engine.chats)
+    sent = len(engine.chats)
     (outcome,) = pipeline.outcomes().values()
     stored = pipeline.store.caption(outcome.caption_key)
     assert stored is not None and spans(stored.notes) == [(0, 1.5), (1.5, 3), (3, 4.5), (4.5, 6)]
     assert outcome.completion_tokens == sum(request.completion_tokens for request in engine.chats)
     put(pipeline, "copy.mp4")
     pipeline.run("r.2")
-    assert len(engine.chats) == asked
+    assert len(engine.chats) == sent
 
 
-# Each server in its own words
+# Differences between servers
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 @pytest.mark.parametrize("name", ["sglang", "vllm", "tensorrt-llm"])
-def test_every_strategy_is_spelled_as_each_server_reads_it(serve, clip, name, strategy):
+def test_every_strategy_works_with_each_server(serve, clip, name, strategy):
     engine = serve(dialect=name)
     [reply] = caption(engine, clip, name=name, strategy=strategy, gates=True)
     assert {request.status for request in engine.chats} == {200}
@@ -310,7 +310,7 @@ def test_every_strategy_is_spelled_as_each_server_reads_it(serve, clip, name, st
 
 
 @pytest.mark.parametrize("name", ["sglang", "vllm", "tensorrt-llm"])
-def test_a_second_attempt_says_nothing_that_a_server_does_not_know(serve, clip, name):
+def test_a_second_attempt_is_accepted_by_each_server(serve, clip, name):
     engine = serve("loop:1", dialect=name)
     [reply] = caption(engine, clip, name=name, gates=True)
     assert (reply.attempts, [request.status for request in engine.chats]) == (2, [200, 200])
@@ -327,30 +327,30 @@ def test_sglang_sees_every_frame_of_a_clip_of_any_length(serve, tmp_path):
     assert [request.frames for request in engine.chats] == [len(clip.times) for clip in clips]
 
 
-def test_vllm_is_told_to_take_every_frame(serve, long_clip):
+def test_vllm_sees_every_frame_of_a_clip(serve, long_clip):
     engine = serve(dialect="vllm")
     caption(engine, prepare(long_clip, VideoLimits(), Sampling(max_frames=48, min_fps=0.1)), name="vllm")
     assert [request.frames for request in engine.chats] == [48]
 
 
-# Bounds of length
+# Limits of length
 
 
-def test_a_caption_of_too_few_tokens_is_refused(serve, clip):
+def test_a_caption_of_too_few_tokens_is_rejected(serve, clip):
     with pytest.raises(ClipRejected) as raised:
         caption(serve(words=60), clip, min_tokens=300, gates=True)
     assert raised.value.reason is Reason.CAPTION_TOO_SHORT
     assert "fewer than 300" in raised.value.detail
 
 
-def test_an_engine_that_ignores_the_most_tokens_is_noticed(serve, clip):
+def test_a_caption_of_too_many_tokens_is_rejected(serve, clip):
     with pytest.raises(ClipRejected) as raised:
         caption(serve("endless:1.0", words=200), clip, max_tokens=100, gates=True)
     assert raised.value.reason is Reason.CAPTION_TOO_LONG
     assert "more than 100" in raised.value.detail
 
 
-def test_the_most_tokens_hold_for_each_window(serve, long_clip):
+def test_the_token_limit_applies_to_each_window(serve, long_clip):
     clip = prepare(long_clip, VideoLimits(), Sampling())
     [reply] = caption(serve(words=150), clip, max_tokens=220, gates=True)
     assert 220 < reply.text_tokens <= 440
@@ -366,7 +366,7 @@ def test_every_preset_is_ready_to_use(name):
     assert chosen.sampling.short_side == PRESETS[name]["sampling"]["short_side"]
 
 
-def test_what_is_set_by_hand_wins_over_a_preset(monkeypatch):
+def test_explicit_settings_override_a_preset(monkeypatch):
     monkeypatch.setenv("CLIPDEX_SAMPLING__MAX_FRAMES", "3")
     chosen = settings(preset="moondream", strategy="frames-merge", frame_tokens=99, sampling={"short_side": 224})
     assert (chosen.engine.strategy, chosen.engine.frame_tokens) == (Strategy.FRAMES_MERGE, 99)
@@ -380,12 +380,12 @@ def test_a_preset_can_come_from_the_environment(monkeypatch):
     assert Settings.load().sampling.short_side == 336
 
 
-def test_a_preset_that_is_not_known_is_told_with_those_that_are():
+def test_an_unknown_preset_is_rejected_with_the_known_names():
     with pytest.raises(ConfigurationError, match="moondream"):
         settings(preset="gpt")
 
 
-def test_frames_are_fewer_where_each_is_a_question():
+def test_fewer_frames_are_sampled_where_each_is_a_request():
     assert settings(strategy="frames-concat").sampling.max_frames < settings().sampling.max_frames
     assert settings(strategy="frames-concat").engine.prompt == "frame"
 
@@ -397,7 +397,7 @@ def fingerprint(**wanted: Any) -> str:
     return open_captioner(settings(**wanted)).fingerprint.digest()
 
 
-def test_what_decides_a_caption_decides_its_fingerprint():
+def test_every_setting_that_changes_a_caption_changes_its_fingerprint():
     variants: list[dict[str, Any]] = [
         {},
         *({"strategy": strategy} for strategy in FRAMES),
@@ -413,7 +413,7 @@ def test_what_decides_a_caption_decides_its_fingerprint():
     assert len({fingerprint(**variant) for variant in variants}) == len(variants)
 
 
-def test_the_name_of_a_preset_decides_nothing():
+def test_the_name_of_a_preset_does_not_change_the_fingerprint():
     row = PRESETS["qwen-vl"]
     assert fingerprint(preset="qwen-vl") == fingerprint(**row["engine"], sampling=row["sampling"])
 
@@ -434,7 +434,12 @@ def test_a_prompt_may_be_a_file_by_path_and_its_text_is_in_the_fingerprint(serve
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("Describe {everything}.", "write other braces twice"), (None, "cannot be read")]
+    ("text", "message"),
+    [
+        ("Describe {everything}.", "write other braces twice"),
+        ("Describe {language.x} in {fewest[0]}.", "write other braces twice"),
+        (None, "cannot be read"),
+    ],
 )
 def test_a_prompt_file_that_cannot_be_used_is_an_error_with_the_next_step(tmp_path, text, message):
     own = tmp_path / "own.txt"

@@ -1,4 +1,4 @@
-"""A task's folder in TMPDIR: gone with it, and if it was killed, gone with the next."""
+"""Test that the folder of a task in TMPDIR is deleted with the task, or after a kill by the next task."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def parent(tmp_path, monkeypatch):
 
 @pytest.fixture
 def holder():
-    """Another process with a folder of its own, an hour old."""
+    """Start another process with a folder that is an hour old."""
     with subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True) as process:
         folder = process.stdout.readline().strip()
         os.utime(folder, (AN_HOUR_AGO, AN_HOUR_AGO))
@@ -42,14 +42,14 @@ def names(parent) -> set[str]:
     return {path.name for path in parent.iterdir()}
 
 
-def test_it_goes_with_everything_in_it(parent):
+def test_the_folder_is_deleted_with_its_content(parent):
     with scratch() as folder:
         (folder / "clip.mp4").write_bytes(b"fetched")
         assert folder.parent == parent
     assert names(parent) == set()
 
 
-def test_what_a_killed_process_left_goes_with_the_next(parent, holder):
+def test_the_folder_of_a_killed_process_is_deleted_by_the_next(parent, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert len(names(parent)) == 1
@@ -57,14 +57,14 @@ def test_what_a_killed_process_left_goes_with_the_next(parent, holder):
         assert names(parent) == {folder.name}
 
 
-def test_what_a_living_process_uses_stays(parent, holder):
+def test_the_folder_of_a_running_process_stays(parent, holder):
     before = names(parent)
     with scratch():
         pass
     assert names(parent) == before
 
 
-def test_what_is_new_or_not_ours_stays(parent):
+def test_new_folders_and_those_of_other_programs_stay(parent):
     (parent / "clipdex-batch-new").mkdir()
     (parent / "clipdex-faults-old").mkdir()
     (parent / "elsewhere").mkdir()

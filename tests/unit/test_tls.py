@@ -1,4 +1,4 @@
-"""Engines and Qdrant over https: who they are is checked, and a person is told what to change."""
+"""Test engines and Qdrant over HTTPS: certificates are verified, and errors name the setting to change."""
 
 import json
 import threading
@@ -27,32 +27,32 @@ def another(tmp_path_factory) -> Authority:
 
 @pytest.fixture
 def pipeline(tmp_path, ours):
-    """A batch of two clips, asked of an engine behind TLS with a key."""
+    """Set up a batch of two clips and an engine behind TLS that requires a key."""
     with StandIn(words=80, api_key="the key") as engine, ours.before(engine.port) as url:
 
         def make(ca_file: str) -> Pipeline:
             given = Pipeline(tmp_path, [url], engine={"ca_file": ca_file, "api_key": "the key"})
             given.put(2)
-            given.engine = engine
+            given.stand_in = engine
             return given
 
         yield make
 
 
-def test_an_engine_that_the_named_authority_vouches_for_is_asked(pipeline, ours):
+def test_an_engine_with_a_trusted_certificate_captions(pipeline, ours):
     batch = (work := pipeline(str(ours.file))).plan().batches[0]
     assert work.caption(batch).new == 2
 
 
 @pytest.mark.parametrize("named", ["another", ""])
-def test_a_certificate_that_nobody_vouches_for_stops_the_task_before_the_key_is_sent(pipeline, another, named):
+def test_an_untrusted_certificate_stops_the_task_before_the_key_is_sent(pipeline, another, named):
     batch = (work := pipeline(str(another.file) if named else "")).plan().batches[0]
     with pytest.raises(ConfigurationError, match=r"its certificate is not trusted \(.+\).+CLIPDEX_ENGINE__CA_FILE"):
         work.caption(batch)
-    assert work.engine.requests == [] and work.outcomes() == {}
+    assert work.stand_in.requests == [] and work.outcomes() == {}
 
 
-def test_a_file_without_certificates_is_named(pipeline, tmp_path):
+def test_a_file_without_certificates_is_reported_by_name(pipeline, tmp_path):
     wrong = tmp_path / "ca.pem"
     wrong.write_text("no certificate")
     with pytest.raises(ConfigurationError, match=f"CLIPDEX_ENGINE__CA_FILE={wrong}: no certificates can be read"):
@@ -60,7 +60,7 @@ def test_a_file_without_certificates_is_named(pipeline, tmp_path):
 
 
 class Qdrant(BaseHTTPRequestHandler):
-    """A server without collections, that wants a key."""
+    """A server without collections that requires a key."""
 
     def do_GET(self) -> None:
         welcome = self.headers.get("api-key") == "the key"
@@ -85,11 +85,11 @@ def qdrant(ours) -> Iterator[str]:
     server.server_close()
 
 
-def test_qdrant_behind_tls_is_asked_with_the_key(qdrant, ours):
+def test_qdrant_behind_tls_gets_the_key(qdrant, ours):
     with pytest.raises(NothingIndexed):  # it answered: there is no alias yet
         ServerIndex(connect(config.Index(url=qdrant, api_key="the key", ca_file=str(ours.file))), "clips")
 
 
-def test_a_qdrant_that_nobody_vouches_for_is_a_persons_business(qdrant, another):
+def test_an_untrusted_qdrant_certificate_is_a_configuration_error(qdrant, another):
     with pytest.raises(ConfigurationError, match=r"Qdrant's certificate is not trusted \(.+CLIPDEX_INDEX__CA_FILE"):
         ServerIndex(connect(config.Index(url=qdrant, api_key="the key", ca_file=str(another.file))), "clips")

@@ -1,4 +1,4 @@
-"""Clips as they come, and what an engine gets to see of them."""
+"""Test the decoding of clips in many formats, and the frames an engine gets."""
 
 import io
 from fractions import Fraction
@@ -59,7 +59,7 @@ def _cut(path: Path, share: float) -> Path:
     return cut
 
 
-# What is sampled
+# Sampling
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_long_clip_is_sampled_to_its_end_at_a_lower_rate(tmp_path: Path) -> No
     assert _seen(clip) == [62 * k + k // 2 for k in range(8)]
 
 
-def test_a_group_of_pictures_that_nobody_samples_is_stepped_over(tmp_path: Path) -> None:
+def test_a_group_of_pictures_without_a_sample_is_skipped(tmp_path: Path) -> None:
     clip = _prepare(write_clip(tmp_path / "a.mp4", seconds=8, options={"g": "5"}), fps=0.5)
     assert _seen(clip) == [0, 50, 100, 150]
 
@@ -111,7 +111,7 @@ def test_a_clip_of_one_picture_is_shown_as_a_pair(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seconds", "count", "fps"), [(10, 20, 2), (7.3, 14, 1.918), (1.5, 4, 2.667), (1, 2, 2), (0.2, 2, 10), (16, 32, 2)]
 )
-def test_no_frame_is_left_without_a_partner(seconds: float, count: int, fps: float) -> None:
+def test_the_number_of_frames_is_even(seconds: float, count: int, fps: float) -> None:
     plan = schedule(seconds, (1280, 720), Sampling())
     assert (plan.count, plan.windows) == (count, 1)
     assert float(plan.fps) == pytest.approx(fps, abs=1e-3)
@@ -152,7 +152,7 @@ def test_with_a_variable_frame_rate_a_picture_stays_until_the_next(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("name", "start_s"), [("a.mkv", -0.5), ("a.mkv", 5.0), ("a.ts", 5.0)])
-def test_a_clip_starts_with_its_first_picture_whatever_its_clock_says(
+def test_a_clip_starts_with_its_first_picture_whatever_its_start_time(
     tmp_path: Path, name: str, start_s: float
 ) -> None:
     clip = _prepare(write_clip(tmp_path / name, times=[start_s + k / 25 for k in range(50)]))
@@ -167,7 +167,7 @@ def test_a_clip_cut_out_of_an_hour_is_as_long_as_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.ts", "libx264"), ("a.webm", "libvpx")])
-def test_pictures_follow_one_another_where_the_clock_starts_anew(tmp_path: Path, name: str, codec: str) -> None:
+def test_pictures_stay_in_order_where_the_clock_restarts(tmp_path: Path, name: str, codec: str) -> None:
     options = {"bf": "0"} if codec == "libx264" else {"deadline": "realtime"}
     data = write_clip(tmp_path / name, seconds=2, codec=codec, options=options).read_bytes()
     path = tmp_path / f"twice-{name}"
@@ -177,15 +177,15 @@ def test_pictures_follow_one_another_where_the_clock_starts_anew(tmp_path: Path,
     assert _seen(clip) == [0, 12, 25, 37] * 2
 
 
-def test_sound_that_goes_on_does_not_lengthen_the_clip(tmp_path: Path) -> None:
+def test_longer_sound_does_not_lengthen_the_clip(tmp_path: Path) -> None:
     clip = _prepare(write_clip(tmp_path / "a.mkv", seconds=2, audio_seconds=5))
     assert clip.info.duration_s == pytest.approx(2.0)
 
 
-# What is shown
+# Pictures
 
 
-def test_info_is_of_the_clip_as_a_player_shows_it(tmp_path: Path) -> None:
+def test_info_describes_the_clip_as_a_player_shows_it(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", size=(320, 240), pixel_aspect=Fraction(4, 3), turned=90)
     info = probe(path, LIMITS)
     assert (info.width, info.height, info.codec) == (240, 427, "h264")
@@ -236,7 +236,7 @@ def test_the_proxy_is_small_even_and_never_larger_than_the_clip(
     ("size", "expected"),
     [((1280, 720), (784, 448)), ((720, 1280), (448, 784)), ((320, 240), (308, 252)), ((16, 16), (28, 28))],
 )
-def test_the_proxy_comes_in_the_multiples_that_are_asked_for(
+def test_the_size_of_the_proxy_is_a_multiple_of_the_setting(
     tmp_path: Path, size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     clip = _prepare(write_clip(tmp_path / "a.mp4", seconds=0.2, size=size), multiple_of=28)
@@ -260,7 +260,7 @@ def test_the_proxy_comes_in_the_multiples_that_are_asked_for(
         ("ffv1", "bgr0", BT601, FULL, {}),
     ],
 )
-def test_a_colour_stays_what_it_is(
+def test_colours_are_preserved(
     tmp_path: Path, codec: str, pix_fmt: str, colorspace: int, color_range: int, tags: dict[str, int] | None
 ) -> None:
     path = write_clip(
@@ -278,7 +278,7 @@ def test_a_colour_stays_what_it_is(
         assert picture.mean(axis=(0, 1)) == pytest.approx(GREEN, abs=6)
 
 
-def test_a_high_definition_clip_without_a_word_on_its_colours_is_taken_for_bt709(tmp_path: Path) -> None:
+def test_a_high_definition_clip_without_colour_tags_is_read_as_bt709(tmp_path: Path) -> None:
     path = write_clip(
         tmp_path / "a.mp4", seconds=0.2, size=(1280, 720), picture=plain(GREEN), colorspace=BT709, tags={}
     )
@@ -309,7 +309,7 @@ def test_hdr_white_is_white(tmp_path: Path) -> None:
 # The proxy and the poster
 
 
-def test_each_picture_of_the_proxy_stands_at_its_own_time(tmp_path: Path) -> None:
+def test_each_picture_of_the_proxy_keeps_its_time(tmp_path: Path) -> None:
     clip = _prepare(write_clip(tmp_path / "a.mp4", seconds=20, size=(160, 120)), max_frames=6, min_fps=0.1)
     with av.open(io.BytesIO(_proxy(clip))) as container:
         frames = list(container.decode(video=0))
@@ -318,7 +318,7 @@ def test_each_picture_of_the_proxy_stands_at_its_own_time(tmp_path: Path) -> Non
     assert [frame.time for frame in frames] == pytest.approx(clip.times, abs=1e-3)
 
 
-def test_the_proxy_starts_with_its_index_and_says_its_colours(tmp_path: Path) -> None:
+def test_the_proxy_starts_with_its_index_and_has_colour_tags(tmp_path: Path) -> None:
     proxy = _proxy(_prepare(write_clip(tmp_path / "a.mp4")))
     assert proxy.index(b"moov") < proxy.index(b"mdat")
     with av.open(io.BytesIO(proxy)) as container:
@@ -364,7 +364,7 @@ def test_the_poster_shows_something_where_the_middle_is_black(tmp_path: Path) ->
     assert number_of(_still(poster)) == 50
 
 
-# What is refused
+# Rejections
 
 
 def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_a_folder_is_no_clip(tmp_path: Path) -> None:
     assert _refused(tmp_path).reason is Reason.UNDECODABLE
 
 
-def test_an_empty_file_is_refused_as_empty(tmp_path: Path) -> None:
+def test_an_empty_file_is_rejected_as_empty(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.touch()
     assert _refused(path).reason is Reason.EMPTY_FILE
@@ -411,7 +411,7 @@ def test_sound_with_a_cover_picture_is_no_video(tmp_path: Path) -> None:
         pytest.param(bytes(100_000), id="zeros"),
     ],
 )
-def test_what_is_no_clip_is_undecodable(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_clip_is_undecodable(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     assert _refused(path).reason is Reason.UNDECODABLE
@@ -501,29 +501,29 @@ def test_an_index_that_announces_gigabytes_is_damage_not_a_lack_of_memory(tmp_pa
     assert _refused(path).reason is Reason.TRUNCATED_FILE
 
 
-def test_too_long_is_refused_with_what_was_expected_and_found(tmp_path: Path) -> None:
+def test_a_clip_that_is_too_long_is_rejected_with_the_limit_and_the_duration(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", seconds=5, size=(64, 64))
     refusal = _refused(path, VideoLimits(max_duration_s=4))
     assert (refusal.reason, refusal.detail) == (Reason.TOO_LONG, "at most 4 s expected, found 5.0 s")
 
 
-def test_too_long_is_noticed_where_the_file_does_not_say(tmp_path: Path) -> None:
+def test_a_clip_that_is_too_long_is_rejected_if_its_header_has_no_duration(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", seconds=5, size=(64, 64), container_options={"live": "1"})
     assert _refused(path, VideoLimits(max_duration_s=4)).reason is Reason.TOO_LONG
 
 
-def test_too_many_pixels_are_refused(tmp_path: Path) -> None:
+def test_too_many_pixels_are_rejected(tmp_path: Path) -> None:
     refusal = _refused(write_clip(tmp_path / "a.mp4", seconds=0.2), VideoLimits(max_pixels=320 * 239))
     assert refusal.reason is Reason.TOO_LARGE
     assert "found 320x240" in refusal.detail
 
 
-def test_too_many_bytes_are_refused(tmp_path: Path) -> None:
+def test_too_many_bytes_are_rejected(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", seconds=0.2)
     assert _refused(path, VideoLimits(max_bytes=path.stat().st_size - 1)).reason is Reason.TOO_LARGE
 
 
-def test_a_clip_that_takes_too_much_time_is_refused(tmp_path: Path) -> None:
+def test_a_clip_that_takes_too_much_time_is_rejected(tmp_path: Path) -> None:
     refusal = _refused(write_clip(tmp_path / "a.mp4"), VideoLimits(decode_timeout_s=0.001))
     assert refusal.reason is Reason.DECODE_LIMIT
 

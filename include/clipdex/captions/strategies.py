@@ -141,7 +141,7 @@ def prompt_text(name: str, code: str, tokens: int) -> str:
     fewest = min(_FEWEST_WORDS, most // 2)
     try:
         text = _prompt_file(name).format(language=language(code).name, fewest=fewest, most=most)
-    except (LookupError, ValueError) as error:
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
         raise ConfigurationError(
             f"prompt {name!r}: {error!r}; expected no fields but {{language}}, {{fewest}}, {{most}}: write other "
             "braces twice"

@@ -61,19 +61,15 @@ class CompletionCriteria:
             earlier={one.digest(): flaw for flaw, one in fingerprint.earlier().items()},
         )
 
-    def accepts(self, fingerprint: str) -> bool:
-        """Return whether captions with this fingerprint count."""
-        flaw = self.earlier.get(fingerprint)
-        return fingerprint == self.fingerprint or (flaw is not None and flaw not in self.recaption_for)
-
     def done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
         """Return the final outcome of this clip version, or None if the clip must be processed."""
         if known is None or known.version != clip.version or self.recaption:
             return None
-        if not self.accepts(known.fingerprint):
+        if known.fingerprint != self.fingerprint and known.fingerprint not in self.earlier:
             return None
         if known.outcome is Outcome.INDEXED:
-            return Outcome.INDEXED if known.collection == self.collection else None
+            done = known.collection == self.collection and self.earlier.get(known.fingerprint) not in self.recaption_for
+            return Outcome.INDEXED if done else None
         if known.outcome is Outcome.QUARANTINED and not {"all", known.reason} & set(self.retry_quarantined):
             return Outcome.QUARANTINED
         return None
@@ -174,17 +170,18 @@ class DayCaptions:
         return asdict(self)
 
 
-def count_captions(store: Store, wanted: CompletionCriteria) -> Iterator[DayCaptions]:
+def count_captions(store: Store, criteria: CompletionCriteria) -> Iterator[DayCaptions]:
     """Yield the caption counts of each day in the ledger, in order."""
     for day in ledger_days(store):
-        made = [known.fingerprint for known in ledger(store, day).values() if known.caption_key]
-        flawed = Counter(wanted.earlier[one] for one in made if one in wanted.earlier)
-        current = made.count(wanted.fingerprint)
+        captioned = (Outcome.CAPTIONED, Outcome.INDEXED)
+        made = [known.fingerprint for known in ledger(store, day).values() if known.outcome in captioned]
+        flawed = Counter(criteria.earlier[one] for one in made if one in criteria.earlier)
+        current = made.count(criteria.fingerprint)
         yield DayCaptions(day, current, dict(flawed), len(made) - current - flawed.total())
 
 
 def survey(
-    store: Store, source: Source, days: Iterable[str], wanted: CompletionCriteria, prefix: str | None = None
+    store: Store, source: Source, days: Iterable[str], criteria: CompletionCriteria, prefix: str | None = None
 ) -> Survey:
     """List the clips of the days (or of one prefix) and skip those that are done. Writes nothing."""
     listed: dict[str, list[Clip]] = {day: [] for day in days}
@@ -197,7 +194,7 @@ def survey(
         known = ledger(store, day) if clips else {}
         after = max([after, *(outcome.at for outcome in known.values())])
         for clip in clips:
-            outcome = wanted.done(clip, known.get(clip.clip_id))
+            outcome = criteria.done(clip, known.get(clip.clip_id))
             if outcome is None:
                 to_do[day].append(_with_content(clip, known.get(clip.clip_id)))
             else:
@@ -207,16 +204,21 @@ def survey(
 
 
 def plan_run(
-    settings: Settings, store: Store, source: Source, run: str, found: Survey, wanted: CompletionCriteria | None = None
+    settings: Settings,
+    store: Store,
+    source: Source,
+    run: str,
+    found: Survey,
+    criteria: CompletionCriteria | None = None,
 ) -> Plan:
     """Write the manifests and the plan of a run. A run without clips has a plan, too.
 
     run: the label from run_label()
-    wanted: the source of recaption and recaption_for
+    criteria: the source of recaption and recaption_for
     """
     size = batch_size(settings.batches, [len(clips) for clips in found.to_do.values()])
     batches = tuple(
-        _write_batch(store, run, day, clips, wanted, found.after)
+        _write_batch(store, run, day, clips, criteria, found.after)
         for day in sorted(found.to_do)
         for clips in _cut(found.to_do[day], size)
     )
@@ -284,13 +286,13 @@ def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:
 
 
 def _write_batch(
-    store: Store, run: str, day: str, clips: list[Clip], wanted: CompletionCriteria | None, after: str
+    store: Store, run: str, day: str, clips: list[Clip], criteria: CompletionCriteria | None, after: str
 ) -> BatchRef:
     lines = [clip.to_json() for clip in clips]
     batch = hashlib.sha256(repr(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     key = f"manifests/run={run}/{batch}.jsonl"
     store.write_lines(key, lines)
-    recaption, recaption_for = (wanted.recaption, wanted.recaption_for) if wanted else (False, ())
+    recaption, recaption_for = (criteria.recaption, criteria.recaption_for) if criteria else (False, ())
     return BatchRef(run, day, batch, key, len(clips), clips[0].path, recaption, after, recaption_for)
 
 

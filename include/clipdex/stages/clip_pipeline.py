@@ -99,7 +99,7 @@ class ClipPipeline:
     async def reject_failed(self, clip: Clip) -> None:
         """Reject a clip that failed again while others succeeded."""
         if failure := self.failures.of(clip):
-            detail = f"no answer while others got theirs: {failure.error}"
+            detail = f"no answer while other clips got one: {failure.error}"
             await self._reject(clip, ClipRejected(failure.reason, detail))
 
     def end_round(self) -> None:

@@ -27,18 +27,19 @@ def sglang_clock(server: Mapping[str, Any], model: Mapping[str, Any]) -> ClockFi
     model_type = model.get("model_type")
     if model_type and model_type not in _COUNTS_TIME:
         return None
-    if (server.get("mm_process_config") or {}).get("clock") == {"positions": "frames"}:
+    config = server.get("mm_process_config")
+    if isinstance(config, Mapping) and config.get("clock") == {"positions": "frames"}:
         return None
     version = str(server.get("version") or "of unknown version")
     if not model_type:
         return ClockFinding(f"SGLang {version} does not report its model type: the clock is unchecked", certain=False)
-    if _numbers(version) and _numbers(version) <= _SGLANG_CHECKED:
+    if _SGLANG_WRONG[0] <= _release(version) <= _SGLANG_WRONG[1]:
         text = f"SGLang {version} gives {model_type} no frame times: captions lose order, direction and speed"
         return ClockFinding(f"{text}; start the node with docker/sglang/serve of this release", certain=True)
+    old = _RELEASES < _release(version) < _SGLANG_WRONG[0]
+    text = "assumes 2 frames per second for" if old else "was not checked for the frame times of"
     return ClockFinding(
-        f"SGLang {version} was not checked for the times it gives {model_type}; start the node with "
-        "docker/sglang/serve of this release",
-        certain=False,
+        f"SGLang {version} {text} {model_type}; start the node with docker/sglang/serve of this release", certain=False
     )
 
 
@@ -48,14 +49,15 @@ def vllm_clock(server: Mapping[str, Any], model: Mapping[str, Any]) -> ClockFind
     server: GET /version; model: its card at GET /v1/models, where "root" is a Hub name or a folder.
     """
     version = str(server.get("version") or "of unknown version")
-    if _numbers(version) >= _VLLM_RIGHT:
+    if _release(version) >= _VLLM_RIGHT:
         return None
     root = str(model.get("root") or "")
+    name = root.rstrip("/").rpartition("/")[2]
     right = ".".join(map(str, _VLLM_RIGHT))
-    if _QWEN2_5_VL.search(root):
+    if _QWEN2_5_VL.search(name) and _release(version) > _RELEASES:
         text = f"vLLM {version} gives {root} no frame times: captions lose order, direction and speed"
         return ClockFinding(f"{text}; use vLLM {right} or newer", certain=True)
-    if re.search(r"qwen-?3|internvl|minicpm|gemma|smolvlm|llava|phi|moondream", root, re.IGNORECASE):
+    if _OTHERS.search(name):
         return None
     return ClockFinding(
         f"vLLM {version} gives Qwen2.5-VL no frame times, vLLM {right} does: if {root or 'the model'} is one, captions "
@@ -67,14 +69,21 @@ def vllm_clock(server: Mapping[str, Any], model: Mapping[str, Any]) -> ClockFind
 _COUNTS_TIME = ("qwen2_5_vl",)
 """Model types whose token positions encode time."""
 
-_SGLANG_CHECKED = [0, 5, 23]
-"""The newest reviewed version: it passes no frame times to these models by default."""
+_SGLANG_WRONG = [0, 5, 10], [0, 5, 23]
+"""The first and last reviewed versions that assume 24 frames per second for these models."""
+
+_RELEASES = [0, 2]
+"""Lower versions are builds from source without a release number, such as 0.1.dev12345."""
 
 _VLLM_RIGHT = [0, 31, 0]
 """The first release with pull request 47736."""
 
 _QWEN2_5_VL = re.compile(r"qwen-?_?2[._-]?5[-_]?vl", re.IGNORECASE)
+_OTHERS = re.compile(
+    r"^(qwen-?2-vl|qwen-?3[._-]?(5|vl|omni)|internvl|minicpm|gemma|smolvlm|llava|phi-?[34]|moondream)", re.IGNORECASE
+)
+"""Names of models without time positions; other names may be anything."""
 
 
-def _numbers(version: str) -> list[int]:
+def _release(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)[:3]]

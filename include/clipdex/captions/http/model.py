@@ -34,7 +34,8 @@ class ServerModel:
         self._engine, self._dialect = engine, DIALECTS[engine.name]
         self._nodes = Nodes(engine, self.in_flight, backoff_s)
         self._slots = asyncio.Semaphore(self.in_flight)
-        self._sampling_unseen = self._clock_unseen = False
+        self._sampling_unseen = False
+        self._clock_findings: set[str] = set()
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -136,9 +137,9 @@ class ServerModel:
             raise ConfigurationError(f"{node.url}{_MODELS}: no such page: check that base_urls name the engine")
         match models:
             case {"data": [*cards]}:
-                served = [str(card["id"]) for card in cards if isinstance(card, dict) and "id" in card]
+                served = {str(card["id"]): card for card in cards if isinstance(card, dict) and "id" in card}
             case _:
-                served = []
+                served = {}
         if not served:
             raise EngineUnavailable(f"{node.url}{_MODELS}: serves no model yet")
         if self._engine.model not in served:
@@ -149,8 +150,7 @@ class ServerModel:
         if self._dialect.server_info:
             await self._check_sampling(node)
         if self._clock_matters:
-            cards = models["data"]
-            await self._check_clock(node, next(card for card in cards if card.get("id") == self._engine.model))
+            await self._check_clock(node, served[self._engine.model])
 
     async def _check_sampling(self, node: Node) -> None:
         info = await self._nodes.get(node, self._dialect.server_info, _CHECK_S)
@@ -185,12 +185,12 @@ class ServerModel:
             finding = self._dialect.clock(server or {}, model or {})
         if finding is None:
             return
-        workaround = "or set CLIPDEX_ENGINE__CLOCK=engine to caption without (docs/gpu.md, The clock)"
+        workaround = "or set CLIPDEX_ENGINE__CLOCK=engine for captions without frame times (docs/gpu.md, The clock)"
         if finding.certain:
             raise ConfigurationError(f"{node.url}: {finding.text}, {workaround}")
-        if not self._clock_unseen:
+        if finding.text not in self._clock_findings:
             log.warning("%s: %s; captions are stored as if the model had the frame times", node.url, finding.text)
-        self._clock_unseen = True
+        self._clock_findings.add(finding.text)
 
 
 class _Request:
