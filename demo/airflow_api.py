@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+
+T = TypeVar("T")
 
 
 class ApiError(Exception):
@@ -67,27 +69,29 @@ class AirflowApi:
             "dag_id": dag, "from_date": f"{first}T00:00:00Z", "to_date": f"{last}T00:00:00Z",
             "reprocess_behavior": reprocess, "max_active_runs": runs, "dag_run_conf": conf or {},
         }  # fmt: skip
-        return int(self.call("POST", "/backfills", json=body)["id"])
+
+        tried = False
+
+        def create() -> int:
+            nonlocal tried
+            if tried and (started := self._open_backfills(dag)):
+                return int(started[0]["id"])  # created before the error
+            tried = True
+            return int(self.call("POST", "/backfills", json=body)["id"])
+
+        return _while_locked(create)
 
     def close_backfills(self, dag: str) -> None:
         """Cancel open backfills of earlier sessions: Airflow allows one backfill per DAG at a time."""
-        for backfill in self.pages("/backfills", "backfills", dag_id=dag):
-            if backfill["completed_at"] is None:
-                self.call("PUT", f"/backfills/{backfill['id']}/cancel")
+        for backfill in self._open_backfills(dag):
+            self.call("PUT", f"/backfills/{backfill['id']}/cancel")
 
     def trigger(self, dag: str, day: str | None = None, conf: dict[str, Any] | None = None) -> str:
         """Trigger a run; return its id."""
         body: dict[str, Any] = {"logical_date": None, "conf": conf or {}}
         if day:
             body["partition_key"] = day
-        for _ in range(4):
-            try:
-                return str(self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
-            except ApiError as error:
-                if "Database error" not in str(error):  # SQLite is briefly locked; nothing was written
-                    raise
-                time.sleep(1.0)
-        return str(self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
+        return _while_locked(lambda: str(self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"]))
 
     def runs(self, dag: str) -> list[dict[str, Any]]:
         return list(self.pages(f"/dags/{dag}/dagRuns", "dag_runs"))
@@ -124,6 +128,10 @@ class AirflowApi:
                 raise TimeoutError(f"{dag} after {seconds:.0f} s: {states}")
             time.sleep(0.5)
 
+    def _open_backfills(self, dag: str) -> list[dict[str, Any]]:
+        backfills = self.pages("/backfills", "backfills", dag_id=dag)
+        return [backfill for backfill in backfills if backfill["completed_at"] is None]
+
     def _request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         if not self._token:
             answer = self._client.post("/auth/token", json={"username": self._user, "password": self._password})
@@ -131,6 +139,18 @@ class AirflowApi:
                 raise ApiError(f"login as {self._user}: {answer.status_code} {answer.text[:300]}")
             self._token = answer.json()["access_token"]
         return self._client.request(method, path, headers={"Authorization": f"Bearer {self._token}"}, **arguments)
+
+
+def _while_locked(write: Callable[[], T]) -> T:
+    """Write, again while SQLite is briefly locked, at most five times."""
+    for _ in range(4):
+        try:
+            return write()
+        except ApiError as error:
+            if "Database error" not in str(error):
+                raise
+            time.sleep(1.0)
+    return write()
 
 
 def _format_event(line: dict[str, Any]) -> str:
