@@ -71,6 +71,7 @@ async def _judge(one: Specimen, decoders: DecoderPool, player: Player, clips: Cl
     watch.cancel()
     memory = max(_most_resident(), await watch)
     if prepared:
+        assert memory, "no decoder process was found: its memory is not measured"
         wrong = _wrong_clip(prepared, one)
     elif result not in one.right:
         wrong = f"expected {', '.join(sorted(map(str, one.right)))}"
@@ -149,7 +150,7 @@ async def _peak_memory() -> int:
 def _decoders() -> list[Path]:
     children = (task / "children" for task in Path("/proc/self/task").iterdir())
     pids = [pid for file in children for pid in file.read_text().split()]
-    return [Path(f"/proc/{pid}") for pid in pids if b"decoder_process" in _text(Path(f"/proc/{pid}/cmdline"))]
+    return [Path(f"/proc/{pid}") for pid in pids if b"clipdex.video.sandbox.worker" in _text(Path(f"/proc/{pid}/cmdline"))]
 
 
 def _most_resident() -> int:
