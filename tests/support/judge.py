@@ -150,7 +150,9 @@ async def _peak_memory() -> int:
 def _decoders() -> list[Path]:
     children = (task / "children" for task in Path("/proc/self/task").iterdir())
     pids = [pid for file in children for pid in file.read_text().split()]
-    return [Path(f"/proc/{pid}") for pid in pids if b"clipdex.video.sandbox.worker" in _text(Path(f"/proc/{pid}/cmdline"))]
+    return [
+        Path(f"/proc/{pid}") for pid in pids if b"clipdex.video.sandbox.worker" in _text(Path(f"/proc/{pid}/cmdline"))
+    ]
 
 
 def _most_resident() -> int:
