@@ -141,8 +141,9 @@ def _run(coroutine: Any) -> Any:
 
 
 def _wheel() -> Path:
-    (wheel,) = WHEELS.glob("sglang-*.whl")
-    return wheel
+    if found := sorted(WHEELS.glob("sglang-*.whl")):
+        return found[0]
+    raise FileNotFoundError(f"no sglang-*.whl in {WHEELS}: run make test once, which downloads it")
 
 
 class _Finder(MetaPathFinder, Loader):
