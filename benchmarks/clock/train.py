@@ -1,9 +1,10 @@
 """Train a small Qwen2.5-VL (12.7 million parameters) on drawn clips, at several rates, and save it as a checkpoint.
 
-    python -m benchmarks.clock.train OUT --seconds 150 [--device cuda] [--batch 64] [--steps N]
+    python -m benchmarks.clock.train OUT --seconds 950 [--device cuda] [--batch 64] [--steps N] [--sides 224 336]
 
-The model has its own vocabulary and answers clipdex's prompt. Every block of its vision tower attends to the whole
-frame, which avoids a loop over windows. Needs the transformers that SGLang 0.5.17 pins (5.12.1) or newer.
+The model has its own vocabulary and answers clipdex's prompt. The frames have one side length after the other, since
+most is learned faster from small frames. Every block of its vision tower attends to the whole frame, which avoids a
+loop over windows. Needs the transformers that SGLang 0.5.17 pins (5.12.1) or newer.
 """
 
 import argparse
@@ -50,16 +51,15 @@ _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seconds", type=float, default=150.0)
+    parser.add_argument("--seconds", type=float, default=950.0)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=100_000)
-    parser.add_argument("--side", type=int, default=SIDE)
+    parser.add_argument("--sides", type=int, nargs="+", default=(224, SIDE), metavar="PIXELS")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(args.out)
     model = _model(tokenizer).to(args.device)
-    _attend_to_whole_frames(args.side)
     _lay_out_frames_once()
     _train(model, tokenizer, args)
     model.to(torch.bfloat16).save_pretrained(args.out)
@@ -137,7 +137,7 @@ def _lay_out_frames_once() -> None:
         results: dict[tuple[int, ...], Any] = {}
 
         def call(grid: torch.Tensor, *given: Any, **more: Any) -> Any:
-            key = tuple(grid.shape)
+            key = (len(grid), *grid[0].tolist())
             if key not in results:
                 results[key] = original(grid, *given, **more)
             return results[key]
@@ -152,24 +152,11 @@ def _lay_out_frames_once() -> None:
 def _train(model: Any, tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) -> None:
     """Predict the caption from the prompt and the video, with positions for a random rate."""
     device, number = args.device, tokenizer.convert_tokens_to_ids
-    grid = (FRAMES // DEPTH, args.side // PATCH, args.side // PATCH)
-    video = "<|video_pad|>" * (math.prod(grid) // MERGE**2)
-    head = tokenizer(
-        f"<|im_start|>system\n{_SYSTEM}<|im_end|>\n<|im_start|>user\n{PROMPT}<|vision_start|>{video}<|vision_end|>"
-        "<|im_end|>\n<|im_start|>assistant\n",
-        add_special_tokens=False,
-    )["input_ids"]
     answers = {
         scene: tokenizer(scene.caption + "<|im_end|>", add_special_tokens=False)["input_ids"] for scene in SCENES
     }
     longest, pad = max(map(len, answers.values())), number("<|endoftext|>")
-    row = torch.tensor([head + [pad] * longest], device=device)
-    kinds = 2 * (row == number("<|video_pad|>")).int()
-    place = rope_index(MERGE, TOKENS_PER_SECOND)
-    positions = [
-        place(row, kinds, video_grid_thw=torch.tensor([grid]), second_per_grid_ts=torch.tensor([DEPTH / rate]))[0]
-        for rate in RATES
-    ]
+    side = 0
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05)
     generator, chance = torch.Generator(device=device).manual_seed(1), random.Random(2)
     began, step = time.monotonic(), 0
@@ -177,6 +164,9 @@ def _train(model: Any, tokenizer: PreTrainedTokenizerFast, args: argparse.Namesp
         done = max(spent / args.seconds, step / args.steps)
         for group in optimizer.param_groups:
             group["lr"] = 7e-4 * min(1, step / 150) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
+        if side != (side := args.sides[min(int(done * len(args.sides)), len(args.sides) - 1)]):
+            grid, head, positions = _layout(tokenizer, side, longest, device)
+            _attend_to_whole_frames(side)
         scenes = chance.choices(SCENES, k=args.batch)
         rows = [head + answers[scene] + [pad] * (longest - len(answers[scene])) for scene in scenes]
         wanted = [[-100] * len(head) + answers[scene] + [-100] * (longest - len(answers[scene])) for scene in scenes]
@@ -186,7 +176,7 @@ def _train(model: Any, tokenizer: PreTrainedTokenizerFast, args: argparse.Namesp
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 position_ids=torch.cat(chance.choices(positions, k=args.batch), dim=1),
-                pixel_values_videos=_patches(draw(scenes, device, generator, args.side)),
+                pixel_values_videos=_patches(draw(scenes, device, generator, side)),
                 video_grid_thw=torch.tensor([grid] * args.batch, device=device),
                 mm_token_type_ids=2 * (ids == number("<|video_pad|>")).int(),
                 labels=labels,
@@ -200,7 +190,29 @@ def _train(model: Any, tokenizer: PreTrainedTokenizerFast, args: argparse.Namesp
         if step % 200 == 0 or step == 1:
             likeliest, right = output.logits[:, :-1].argmax(dim=-1), labels[:, 1:]
             whole = ((likeliest == right) | (right < 0)).all(dim=1).float().mean().item()
-            print(f"{spent:.0f} s, step {step}: loss {output.loss.item():.4f}, captions right {whole:.2f}", flush=True)
+            print(f"{spent:.0f} s, step {step}, {side} px: loss {output.loss.item():.4f}, captions right {whole:.2f}", flush=True)
+
+
+def _layout(
+    tokenizer: PreTrainedTokenizerFast, side: int, longest: int, device: str
+) -> tuple[tuple[int, int, int], list[int], list[torch.Tensor]]:
+    """Return the patch grid, the prompt's token ids, and the positions of prompt and answer for each of RATES."""
+    grid = (FRAMES // DEPTH, side // PATCH, side // PATCH)
+    video = "<|video_pad|>" * (math.prod(grid) // MERGE**2)
+    head = tokenizer(
+        f"<|im_start|>system\n{_SYSTEM}<|im_end|>\n<|im_start|>user\n{PROMPT}<|vision_start|>{video}<|vision_end|>"
+        "<|im_end|>\n<|im_start|>assistant\n",
+        add_special_tokens=False,
+    )["input_ids"]
+    number: Any = tokenizer.convert_tokens_to_ids
+    row = torch.tensor([head + [number("<|endoftext|>")] * longest], device=device)
+    kinds = 2 * (row == number("<|video_pad|>")).int()
+    place = rope_index(MERGE, TOKENS_PER_SECOND)
+    positions = [
+        place(row, kinds, video_grid_thw=torch.tensor([grid]), second_per_grid_ts=torch.tensor([DEPTH / rate]))[0]
+        for rate in RATES
+    ]
+    return grid, head, positions
 
 
 def _patches(frames: torch.Tensor) -> torch.Tensor:
