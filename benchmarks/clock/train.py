@@ -190,7 +190,8 @@ def _train(model: Any, tokenizer: PreTrainedTokenizerFast, args: argparse.Namesp
         if step % 200 == 0 or step == 1:
             likeliest, right = output.logits[:, :-1].argmax(dim=-1), labels[:, 1:]
             whole = ((likeliest == right) | (right < 0)).all(dim=1).float().mean().item()
-            print(f"{spent:.0f} s, step {step}, {side} px: loss {output.loss.item():.4f}, captions right {whole:.2f}", flush=True)
+            loss = output.loss.item()
+            print(f"{spent:.0f} s, step {step}, {side} px: loss {loss:.4f}, captions right {whole:.2f}", flush=True)
 
 
 def _layout(

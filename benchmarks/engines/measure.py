@@ -157,14 +157,12 @@ def _run_point(lane: Lane, server: Server, about: dict[str, Any], point: dict[st
         return
     for node in nodes:
         _flush(node)
-    began, cpu_s = time.time(), server.cpu_s()
+    cpu_s = server.cpu_s()
     try:
         found = _POINTS[point.get("kind", "load")](lane, server, point, about)
     except Exception:  # a failed point must not stop the others
         found = {"failed": traceback.format_exc()[-3000:]}
-    log_lines = _log_of(server, began) if server.engine in _SGLANG else []
-    lane.write({**about, "point": point, **found, "server_cpu_s": round(server.cpu_s() - cpu_s, 1),
-                "load_of_log": log_lines})  # fmt: skip
+    lane.write({**about, "point": point, **found, "server_cpu_s": round(server.cpu_s() - cpu_s, 1)})
 
 
 def _wait_for_clips(lane: Lane) -> None:
@@ -337,13 +335,6 @@ def _flush(server: Server) -> None:
             urllib.request.urlopen(request, timeout=10).close()
         except OSError as error:
             print(f"flush_cache: {error}", flush=True)
-
-
-def _log_of(server: Server, since: float) -> list[str]:
-    """Return every twentieth line of SGLang's log about its batches."""
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
-    lines = [line for line in server.log.read_text(errors="replace").splitlines() if "#running-req" in line]
-    return [line[:300] for line in lines if line[1:20] >= stamp][::20][:60]
 
 
 def make_proxies(work: Path, kinds: dict[str, int]) -> None:

@@ -14,6 +14,7 @@ class Flaw(StrEnum):
     """A known defect of an earlier release's captions: a reason to recaption those clips."""
 
     CLOCK = "clock"  # no clock in the fingerprint: Qwen2.5-VL may have had no frame times (docs/gpu.md, The clock)
+    SHAPES = "shapes"  # the embedded detectors described evenly coloured areas as shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Fingerprint:
 
         Their captions stay valid until recaption is requested for the flaw.
         """
+        if self.engine == "detectors":
+            return {Flaw.SHAPES: replace(self, model=self.model.replace("detectors-3-", "detectors-2-"))}
         if "clock" not in self.sampling:
             return {}
         sampling = {name: value for name, value in self.sampling.items() if name != "clock"}

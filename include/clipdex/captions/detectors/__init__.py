@@ -1,6 +1,6 @@
 """The embedded engine: small CPU detectors with weights from installed packages; nothing is downloaded.
 
-Detects objects, shapes, on-screen text, shots, camera motion and colours, and writes them as plain sentences. Enough to
+Detects objects, on-screen text, shots, camera motion and colours, and writes them as plain sentences. Enough to
 try clipdex and to search by objects, colours, movements and text. Scene understanding requires a video model on a GPU.
 """
 
@@ -14,7 +14,7 @@ from clipdex.captions.detectors import weights
 from clipdex.config import Settings
 from clipdex.video import Prepared, read_proxy
 
-VERSION = 2  # increase it with every change that may change a caption
+VERSION = 3  # increase it with every change that may change a caption
 _MOST_THREADS = 8  # each loads its own models
 
 

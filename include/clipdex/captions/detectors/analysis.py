@@ -8,12 +8,11 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from clipdex.captions.detectors import colours, motion, shapes, shots, text
+from clipdex.captions.detectors import colours, motion, shots, text
 from clipdex.captions.detectors.colours import Palette
 from clipdex.captions.detectors.motion import Camera, Step
-from clipdex.captions.detectors.objects import DetectedObject, Finder, Sighting, inside, judge, overlap
+from clipdex.captions.detectors.objects import DetectedObject, Finder, Sighting, judge
 from clipdex.captions.detectors.samples import Sample, spread
-from clipdex.captions.detectors.shapes import Region, Shape
 from clipdex.captions.detectors.text import Line, Reader, Words
 
 # Samples for the slow detectors: most per clip, fewest per shot.
@@ -36,7 +35,6 @@ class Shot:
     palette: Palette
     has_motion: bool | None
     things: tuple[DetectedObject, ...]
-    shapes: tuple[Shape, ...]
     words: tuple[Words, ...]
 
 
@@ -64,9 +62,8 @@ def analyze(models: Models, samples: Sequence[Sample], duration_s: float) -> lis
     cuts = shots.find(samples, steps)
     sightings = {n: models.finder.find(samples[n].full) for n in spread(cuts, _OBJECTS, _OBJECTS_A_SHOT)}
     lines = {n: models.reader.read(samples[n].full) for n in spread(cuts, _TEXTS, _TEXTS_A_SHOT)}
-    regions = [shapes.find(sample.full) for sample in samples]
     ends = [samples[cut.start].time_s for cut in cuts[1:]] + [duration_s]
-    return [_shot(samples, steps, cut, end_s, sightings, lines, regions) for cut, end_s in zip(cuts, ends, strict=True)]
+    return [_shot(samples, steps, cut, end_s, sightings, lines) for cut, end_s in zip(cuts, ends, strict=True)]
 
 
 def _shot(
@@ -76,44 +73,20 @@ def _shot(
     end_s: float,
     sightings: dict[int, list[Sighting]],
     lines: dict[int, list[Line]],
-    regions: Sequence[list[Region]],
 ) -> Shot:
     mine = samples[cut.start : cut.stop]
-    moves = steps[cut.start : cut.stop - 1]
-    camera = motion.camera(moves)
+    camera = motion.camera(steps[cut.start : cut.stop - 1])
     read = {n - cut.start: lines[n] for n in cut if n in lines}
     seen = {n - cut.start: sightings[n] for n in cut if n in sightings}
-    things = judge(mine, seen, _LEAST.get(camera))
-    found = shapes.notable(shapes.follow(mine, moves, regions[cut.start : cut.stop]), mine)
-    found = [shape for shape in found if not _is_letter(shape, read)]
-    things = [thing for thing in things if not any(_is_drawn(thing, shape) for shape in found)]
     return Shot(
         start_s=mine[0].time_s,
         end_s=end_s,
         camera=camera,
         palette=colours.palette([sample.small for sample in mine]),
         has_motion=_has_motion(mine),
-        things=tuple(things),
-        shapes=tuple(shape for shape in found if not any(_is_part(shape, thing) for thing in things)),
+        things=tuple(judge(mine, seen, _LEAST.get(camera))),
         words=tuple(text.gather([mine[n] for n in read], list(read.values()))),
     )
-
-
-def _is_letter(shape: Shape, read: dict[int, list[Line]]) -> bool:
-    places = [line.box for lines in read.values() for line in lines if len(line.text) > 1]
-    return all(any(inside(region.box, place) > 0.5 for place in places) for region in shape.regions.values())
-
-
-def _is_drawn(thing: DetectedObject, shape: Shape) -> bool:
-    """Return whether the detector mistook an evenly coloured shape for an object."""
-    pairs = [(box, shape.regions[n].box) for n, boxes in thing.boxes.items() if n in shape.regions for box in boxes]
-    return bool(pairs) and sum(overlap(box, region) > 0.4 for box, region in pairs) >= 0.5 * len(pairs)
-
-
-def _is_part(shape: Shape, thing: DetectedObject) -> bool:
-    """Return whether the shape is part of a reported object, such as a car window or a shirt."""
-    shared = shape.regions.keys() & thing.boxes.keys()
-    return any(inside(shape.regions[n].box, box) > 0.7 for n in shared for box in thing.boxes[n])
 
 
 def _has_motion(samples: Sequence[Sample]) -> bool | None:

@@ -215,8 +215,7 @@ def _moved(boxes: Mapping[int, Sequence[Box]], samples: Sequence[Sample], least:
     if all(box[0] < 0.03 or box[2] > 0.97 for box in track):
         return None
     points: list[Point] = [(samples[n].time_s, x[k], y[k]) for k, n in enumerate(numbers)]
-    moved = movement(points, least)
-    return moved if moved and moved.straight else None
+    return movement(points, least)
 
 
 def _has_changed(first: Sample, last: Sample, start: Box, end: Box) -> bool:

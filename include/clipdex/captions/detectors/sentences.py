@@ -6,7 +6,6 @@ from clipdex.captions.detectors.analysis import Shot
 from clipdex.captions.detectors.motion import Camera
 from clipdex.captions.detectors.objects import RIDDEN, WORN, DetectedObject, rides
 from clipdex.captions.detectors.paths import Movement
-from clipdex.captions.detectors.shapes import Shape
 from clipdex.captions.detectors.text import Words
 
 _COUNTS = ("no", "one", "two", "three")
@@ -22,7 +21,7 @@ _SHORTLY = 0.6  # tolerance at either end of a shot below which no time is given
 def write(shot: Shot, number: int) -> str:
     """Return a shot's description. number: of the shot in its clip; it varies the wording."""
     opening = [_opening(shot), *_camera(shot, number)]
-    rest = [*_thing_movements(shot), *_other_shapes(shot), *_texts(shot, number), *_look(shot, number)]
+    rest = [*_thing_movements(shot), *_texts(shot, number), *_look(shot, number)]
     sentences = ["; ".join(opening), *(part[0].upper() + part[1:] for part in rest)]
     return f"{shot.start_s:.1f}-{shot.end_s:.1f} s: {'. '.join(sentences)}."
 
@@ -31,10 +30,8 @@ def _opening(shot: Shot) -> str:
     """Return the most important finding."""
     if shot.things:
         return _listed(_nouns(shot.things))
-    ground = f"; the background is {shot.palette.background}" if shot.palette.background else ""
-    if shot.shapes:
-        return _shape(shot.shapes[0], shot) + ground
     if shot.words:
+        ground = f"; the background is {shot.palette.background}" if shot.palette.background else ""
         return f"the text {_quotes(shot.words)} can be read{ground}"
     if shot.palette.plain:
         colour = f"{shot.palette.background} " if shot.palette.background else ""
@@ -123,20 +120,6 @@ def _thing_movements(shot: Shot) -> list[str]:
     return sentences
 
 
-def _other_shapes(shot: Shot) -> list[str]:
-    return [_shape(shape, shot) for shape in (shot.shapes if shot.things else shot.shapes[1:])]
-
-
-def _shape(shape: Shape, shot: Shot) -> str:
-    size = "small " if shape.area < 0.008 else "large " if shape.area > 0.09 else ""
-    kind = shape.kind if shape.sure >= 0.6 else ""
-    noun = f"{size}{shape.colour} {kind or 'shape'}"
-    growth = " and grows" if shape.growth > 1.7 else " and shrinks" if shape.growth < 0.6 else ""
-    if shape.moved is None:
-        return f"{_article(noun)} stays in its place{growth}"
-    return f"{_article(noun)} {_moves(shape.moved, shot)}{growth}"
-
-
 def _moves(moved: Movement, shot: Shot) -> str:
     verb = {"upwards": "rises, moving", "downwards": "sinks, moving"}.get(moved.words, "moves")
     speed = f" {moved.speed}" if moved.speed else ""
@@ -146,7 +129,7 @@ def _moves(moved: Movement, shot: Shot) -> str:
 
 def _texts(shot: Shot, number: int) -> list[str]:
     sentences = []
-    if shot.words and (shot.things or shot.shapes):
+    if shot.words and shot.things:
         sentences.append(
             (f"text on screen: {_quotes(shot.words)}", f"the text reads {_quotes(shot.words)}")[number % 2]
         )
@@ -165,7 +148,7 @@ def _look(shot: Shot, number: int) -> list[str]:
     palette = shot.palette
     sentences = []
     fixed = shot.camera in (Camera.STILL, Camera.UNKNOWN)
-    named = palette.plain or (palette.background and not shot.things and (shot.shapes or shot.words))
+    named = palette.plain or (palette.background and shot.words and not shot.things)
     if not named and palette.names:
         colours = " and ".join(palette.names[:2])
         sentences.append((f"the picture is mostly {colours}", f"mostly {colours} in colour")[number % 2])
