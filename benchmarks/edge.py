@@ -30,11 +30,11 @@ import psutil
 import qdrant_edge
 
 from benchmarks.cheap import Embedder
-from clipdex.captions.caption import Caption
 from clipdex.config import Settings
 from clipdex.index import Collection, Point, Query, edge, make_points, open_index, point_id, replace, sparse_query
 from clipdex.index.chunking import Chunk
 from clipdex.index.search import search
+from clipdex.storage.caption import Caption
 
 STEPS = (10_000, 100_000, 300_000, 1_000_000)
 CLIPS_AT_ONCE, CHUNKS, BATCHES = 128, 3, 5

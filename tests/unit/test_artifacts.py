@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from clipdex.captions.caption import Caption, Segment
 from clipdex.config import Settings
 from clipdex.storage.artifacts import Store, caption_path, run_name
+from clipdex.storage.caption import Caption, Segment
 
 
 @pytest.fixture

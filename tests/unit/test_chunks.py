@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from clipdex.captions.caption import Segment
 from clipdex.config import Chunking, Embedding
 from clipdex.index.chunking import split
 from clipdex.index.embeddings import open_embedder
+from clipdex.storage.caption import Segment
 from tests.support.indexes import caption
 
 WORDS = ["a", "the", "red", "car", "rider", "turns", "slowly", "left", "towards", "street", "camera", "bicycles"]

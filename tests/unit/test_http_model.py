@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from clipdex.captions.caption import CaptionDraft
+from clipdex.captions.captioner import CaptionDraft
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.http.model import ServerModel
 from clipdex.captions.strategies import ModelCaptioner

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from clipdex.captions.caption import CaptionDraft
+from clipdex.captions.captioner import CaptionDraft
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.local.model import TransformersModel, identity
 from clipdex.captions.local.processors import open_processor

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clipdex import cli
-from clipdex.captions.caption import Flaw
+from clipdex.captions.captioner import Flaw
 from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, compact, ledger, outcomes_path, run_outcomes

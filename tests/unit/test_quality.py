@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from clipdex.captions.caption import CaptionDraft, Captioner, Gates
+from clipdex.captions.captioner import CaptionDraft, Captioner, Gates
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.quality import caption_with_gates, check, clean
 from clipdex.config import Sampling, Settings, VideoLimits

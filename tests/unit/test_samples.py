@@ -65,26 +65,9 @@ def test_one_file_is_an_exact_copy_under_another_name_on_another_day(samples):
     assert one.day != two.day
 
 
-def test_six_clips_or_more_are_real_footage(samples):
-    """Count clips without a dominant colour: drawn pictures are mostly of their background's colour."""
-    assert sum(_commonest_colour(s.path) < 0.3 for s in samples if s.expected == CAPTIONED) >= 6
-
-
-@pytest.mark.parametrize(
-    ("colour", "direction", "shows"),
-    [
-        ("red", (1, 0), "a red circle moves from left to right"),
-        ("blue", (0, -1), "a blue square rises"),
-        ("green", (0, 1), "a green triangle falls"),
-        ("yellow", (-1, 0), "a yellow circle moves from right to left"),
-    ],
-)
-def test_a_shape_moves_as_described(samples, colour, direction, shows):
-    pictures = _pictures(_showing(samples, shows).path)
-    (x0, y0), (x1, y1) = _centre(pictures[0], colour), _centre(pictures[-1], colour)
-    height, width = pictures[0].shape[:2]
-    moved = (round((x1 - x0) / width), round((y1 - y0) / height))
-    assert moved == direction
+def test_most_clips_are_real_footage(samples):
+    """Count clips without a dominant colour: title cards are mostly of their background's colour."""
+    assert sum(_commonest_colour(s.path) < 0.3 for s in samples if s.expected == CAPTIONED) >= 14
 
 
 @pytest.mark.parametrize("words", ["EXIT", "PLATFORM 9", "SALE 50%", "OPEN", "STOP"])
@@ -155,14 +138,6 @@ def _showing(samples: list[Sample], words: str) -> Sample:
 def _pictures(path: Path) -> list[np.ndarray]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-
-
-def _centre(picture: np.ndarray, colour: str) -> tuple[float, float]:
-    """Return the centre of the pixels of a colour: its channels are high, the others low."""
-    high = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0)}[colour]
-    mask = np.all([(picture[:, :, c] > 140) == bool(high[c]) for c in range(3)], axis=0)
-    y, x = np.nonzero(mask)
-    return float(x.mean()), float(y.mean())
 
 
 def _commonest_colour(path: Path) -> float:

@@ -3,13 +3,13 @@
 import pytest
 from qdrant_client import QdrantClient
 
-from clipdex.captions.caption import Segment
 from clipdex.config import Chunking, Embedding, Settings
 from clipdex.errors import ConfigurationError, NothingIndexed
 from clipdex.index import Collection, Range, make_points, replace
 from clipdex.index.chunking import Chunk, split
 from clipdex.index.embeddings import open_embedder
 from clipdex.index.search import EmptyQuery, search, search_once
+from clipdex.storage.caption import Segment
 from tests.support.indexes import SMALL, caption, clip_points, edge_opener, server_opener
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")

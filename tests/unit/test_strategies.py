@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipdex.captions.caption import CaptionDraft, Segment
+from clipdex.captions.captioner import CaptionDraft
 from clipdex.captions.detectors import describe
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.http.model import ServerModel
@@ -20,6 +20,7 @@ from clipdex.captions.strategies import ModelCaptioner, timed
 from clipdex.config import Sampling, Settings, Strategy, VideoLimits
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 from clipdex.presets import PRESETS
+from clipdex.storage.caption import Segment
 from clipdex.video import Prepared, prepare, stills
 from tests.support.clips import film, write_clip
 from tests.support.engine import MODEL, Request, StandIn

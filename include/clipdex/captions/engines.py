@@ -1,6 +1,6 @@
 """Engine selection. The dependencies of an engine are imported only if it is selected."""
 
-from clipdex.captions.caption import Captioner
+from clipdex.captions.captioner import Captioner
 from clipdex.captions.model import Model
 from clipdex.config import EngineName, Settings
 

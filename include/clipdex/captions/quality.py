@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 
-from clipdex.captions.caption import CaptionDraft, Captioner, Gates
+from clipdex.captions.captioner import CaptionDraft, Captioner, Gates
 from clipdex.captions.languages import language
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared

@@ -15,12 +15,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from clipdex.captions.caption import CaptionDraft, Fingerprint, Gates, Segment
+from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.languages import language
 from clipdex.captions.model import Completion, Generation, Image, Model, ModelRequest, Video
 from clipdex.captions.quality import refusal
 from clipdex.config import Clock, Settings, Strategy
 from clipdex.errors import ConfigurationError
+from clipdex.storage.caption import Segment
 from clipdex.video import Prepared, stills
 
 

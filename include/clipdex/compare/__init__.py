@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from clipdex.captions.caption import CaptionDraft, Captioner
+from clipdex.captions.captioner import CaptionDraft, Captioner
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.quality import GATES, caption_with_gates, cleaned, verdicts
 from clipdex.compare.comparison import Column, Comparison, Subject, Written

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from clipdex.captions.caption import Segment
 from clipdex.captions.quality import words_of
+from clipdex.storage.caption import Segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
-from clipdex.captions.caption import Caption
 from clipdex.config import Chunking
+from clipdex.storage.caption import Caption
 
 
 @dataclass(frozen=True, slots=True)

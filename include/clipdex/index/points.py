@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipdex.captions.caption import Caption
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError
 from clipdex.index.chunking import Chunk
 from clipdex.index.embeddings import Embedder
+from clipdex.storage.caption import Caption
 
 if TYPE_CHECKING:
     from qdrant_edge import Bm25

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from clipdex.captions.caption import Flaw
+from clipdex.captions.captioner import Flaw
 from clipdex.captions.engines import open_captioner
 from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError

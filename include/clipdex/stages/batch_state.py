@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from clipdex import metrics
-from clipdex.captions.caption import Caption
 from clipdex.config import Settings
 from clipdex.errors import BatchRejected, ClipRejected, Reason
 from clipdex.runs import leases
@@ -21,6 +20,7 @@ from clipdex.runs.planning import BatchRef
 from clipdex.runs.throughput import Throughput, throughput
 from clipdex.stages.rejection_policy import PolicyViolation, all_rejected, over_share
 from clipdex.storage.artifacts import Store
+from clipdex.storage.caption import Caption
 from clipdex.storage.source import Clip, Source
 
 log = logging.getLogger(__name__)

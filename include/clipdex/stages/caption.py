@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from clipdex.captions.caption import Captioner
+from clipdex.captions.captioner import Captioner
 from clipdex.config import Settings
 from clipdex.runs.outcomes import Journal
 from clipdex.runs.planning import BatchRef, manifest

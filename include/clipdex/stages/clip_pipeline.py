@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clipdex import metrics
-from clipdex.captions.caption import Caption, CaptionDraft, Captioner
+from clipdex.captions.captioner import CaptionDraft, Captioner
 from clipdex.captions.quality import caption_with_gates
 from clipdex.errors import ClipRejected, EngineUnavailable, Reason, Unavailable
 from clipdex.runs.outcomes import Origin
 from clipdex.stages.batch_state import BatchContext, BatchState
 from clipdex.stages.failures import BatchStopped, Failures
 from clipdex.storage.artifacts import poster_path
+from clipdex.storage.caption import Caption
 from clipdex.storage.source import Clip
 from clipdex.video import Prepared
 

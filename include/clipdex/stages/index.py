@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from clipdex import metrics
-from clipdex.captions.caption import Caption
 from clipdex.config import Settings
 from clipdex.index import Collection, open_index
 from clipdex.index import replace as replace_points
@@ -20,6 +19,7 @@ from clipdex.index.points import Point, make_points
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
 from clipdex.runs.planning import BatchRef
 from clipdex.storage.artifacts import Store
+from clipdex.storage.caption import Caption
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from clipdex.captions.caption import Caption
 from clipdex.config import Settings
+from clipdex.storage.caption import Caption
 from clipdex.storage.filesystem import files_below, is_local, modified, open_root
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,10 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from clipdex.captions.caption import CaptionDraft, Fingerprint, Gates, Segment
+from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.detectors import weights
 from clipdex.config import Settings
+from clipdex.storage.caption import Segment
 from clipdex.video import Prepared, read_proxy
 
 VERSION = 3  # increase it with every change that may change a caption

@@ -1,0 +1,55 @@
+"""Caption: the stored record of one description."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The part of a caption that describes start_s to end_s [s from the clip's start]."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One description of one content, stored as captions/KEY[:2]/KEY.json.
+
+    run, clip_id: the run and clip that produced it; exact copies share it
+    duration_s [s]; width, height: as displayed, with rotation and pixel aspect applied [pixels]
+    poster: store key of a JPEG, or ""
+    notes: frame descriptions that text was merged from
+    """
+
+    key: str
+    content: str
+    text: str
+    segments: tuple[Segment, ...]
+    fingerprint: str
+    engine: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    attempts: int
+    finish_reason: str
+    created_at: str
+    run: str
+    duration_s: float
+    width: int
+    height: int
+    poster: str = ""
+    clip_id: str = ""
+    gpu_s: float = 0.0
+    notes: tuple[Segment, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        present = [name for name in ("segments", "notes") if name in record]
+        parts: dict[str, Any] = {name: tuple(Segment(**part) for part in record[name]) for name in present}
+        return cls(**{**record, **parts})
