@@ -30,8 +30,8 @@ import psutil
 import qdrant_edge
 
 from benchmarks.cheap import Embedder
-from clipdex.config import Settings
-from clipdex.index import Collection, Point, Query, edge, make_points, open_index, point_id, replace, sparse_query
+from clipdex import Pipeline, Settings
+from clipdex.index import Collection, Point, Query, edge, make_points, point_id, replace, sparse_query
 from clipdex.index.chunking import Chunk
 from clipdex.index.search import search
 from clipdex.storage.caption import Caption
@@ -90,14 +90,15 @@ class Filling:
     """Fill the index, and record the time of each write."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings, self.vectors = here(folder), folder / "dense.f32"
-        self.collection, self.clips = collection(self.settings), 0
+        settings = here(folder)
+        self.pipeline, self.vectors = Pipeline(settings), folder / "dense.f32"
+        self.collection, self.clips = collection(settings), 0
 
     def up_to(self, points: int, until: float) -> dict[str, Any]:
         """Write in bulk with one opening. longest: the longest write of a batch, during which others wait [s]."""
         first, spent = self.clips, []
         while self.clips * CHUNKS < points and time.monotonic() < until:
-            with open_index(self.settings, self.collection) as index:
+            with self.pipeline.open_index(self.collection) as index:
                 index.ensure()
                 for _ in range(100):
                     if self.clips * CHUNKS >= points or time.monotonic() >= until:
@@ -113,7 +114,7 @@ class Filling:
         """Write as tasks do. held_s: time a batch holds the index, with opening; stale_s: the same for new captions."""
 
         def write(clips: dict[str, list[Point]]) -> None:
-            with open_index(self.settings, self.collection) as index:
+            with self.pipeline.open_index(self.collection) as index:
                 index.ensure()
                 replace(index, clips)
 
@@ -140,7 +141,7 @@ def measure_search(folder: Path) -> dict[str, Any]:
     """
     embedder, settings = Topics(), here(folder)
     started = time.perf_counter()
-    with open_index(settings) as index:
+    with Pipeline(settings).open_index() as index:
         index.count({"clip_id": "none"})
         opened = time.perf_counter() - started
         found: list[int] = []

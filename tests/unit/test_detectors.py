@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from clipdex.captions.captioner import CaptionDraft
+from clipdex.captions.captioner import CaptionDraft, Flaw
 from clipdex.captions.detectors import Detectors, describe
 from clipdex.captions.detectors.objects import COCO
 from clipdex.captions.quality import caption_with_gates
@@ -126,6 +126,11 @@ def test_captions_of_different_clips_differ(archive):
         by_text.setdefault(reply.text, set()).add(sample.shows if "copy" not in sample.shows else "copy of " + name)
     twins = [names for names in by_text.values() if len(names) > 1]
     assert len(twins) == 1 and any("copy" in name for name in twins[0])
+
+
+def test_captions_of_release_0_1_stay_valid(tmp_path):
+    fingerprint = Detectors(Settings.load(home=tmp_path)).fingerprint
+    assert fingerprint.earlier()[Flaw.SHAPES].digest() == "017e746a581041c9e2788fbfda8db0f7"  # as 0.1.0 computed it
 
 
 def test_every_caption_passes_the_gates_of_the_engine(archive, tmp_path):
