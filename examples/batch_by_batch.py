@@ -9,8 +9,7 @@ import clipdex
 
 day = sys.argv[1]
 pipeline = clipdex.Pipeline.open()
-criteria = pipeline.criteria()
-plan = pipeline.plan("by-hand.1", pipeline.survey([day], criteria), criteria)
+plan = pipeline.plan("by-hand.1", pipeline.survey([day], pipeline.criteria()))
 for batch in plan.batches:
     try:
         print(batch.label, pipeline.caption(batch).to_json())

@@ -104,7 +104,7 @@ def discover() -> list[dict[str, Any]]:
         found = pipeline.survey(held, criteria, prefix=None if day else params["prefix"])
         for one in found.to_do:
             _hold(pipeline.store, one, tries, seconds, held)
-        plan = pipeline.plan(run, found, criteria)
+        plan = pipeline.plan(run, found)
     except BaseException:
         for one in held:
             leases.release(pipeline.store, one, run)

@@ -129,11 +129,11 @@ class Pipeline:
 
         return survey(self.store, self.source, days, criteria, prefix)
 
-    def plan(self, run: str, found: Survey, criteria: CompletionCriteria | None = None) -> Plan:
+    def plan(self, run: str, found: Survey) -> Plan:
         """Write the plan of a run and the manifests of its batches."""
         from clipdex.runs.planning import plan_run
 
-        return plan_run(self.settings, self.store, self.source, run, found, criteria)
+        return plan_run(self.settings, self.store, self.source, run, found)
 
     async def acaption(self, batch: BatchRef, try_number: int = 1) -> CaptionTotals:
         """Caption one batch. See clipdex.stages.caption.caption_batch for the errors."""
@@ -281,7 +281,7 @@ class Pipeline:
         found = self.survey([], criteria, prefix)
         stopped: ClipdexError | None = None
         with self._leased(run, list(found.to_do)):
-            plan = self.plan(run, found, criteria)
+            plan = self.plan(run, found)
             on_progress(plan)
             for batch in plan.batches:
                 try:

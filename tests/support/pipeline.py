@@ -52,8 +52,7 @@ class Pipeline(clipdex.Pipeline):
         return write_tiny_clips(self.clips, count, day, first)
 
     def plan(self, run: str = "r.1", days: Sequence[str] = (DAY,), **wishes: Any) -> Plan:
-        criteria = self.criteria(**wishes)
-        return super().plan(run, self.survey(days, criteria), criteria)
+        return super().plan(run, self.survey(days, self.criteria(**wishes)))
 
     def run(self, run: str = "r.1", **wishes: Any) -> RunReport:
         """Run all steps without faults and return the report."""

@@ -143,13 +143,15 @@ class Survey:
     to_do: clips to process, by day
     done, quarantined: number of clips skipped because of their latest outcome
     after: time of the latest outcome of these clips
+    criteria: by which clips were skipped
     """
 
     discovered: dict[str, int]
     to_do: dict[str, list[Clip]]
     done: int
     quarantined: int
-    after: str = ""
+    after: str
+    criteria: CompletionCriteria
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,25 +202,14 @@ def survey(
             else:
                 counts[outcome] += 1
     discovered = {day: len(clips) for day, clips in listed.items()}
-    return Survey(discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after)
+    return Survey(discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after, criteria)
 
 
-def plan_run(
-    settings: Settings,
-    store: Store,
-    source: Source,
-    run: str,
-    found: Survey,
-    criteria: CompletionCriteria | None = None,
-) -> Plan:
-    """Write the manifests and the plan of a run. A run without clips has a plan, too.
-
-    run: the label from run_label()
-    criteria: the source of recaption and recaption_for
-    """
+def plan_run(settings: Settings, store: Store, source: Source, run: str, found: Survey) -> Plan:
+    """Write the manifests and the plan of a run (a label from run_label()). A run without clips has a plan, too."""
     size = batch_size(settings.batches, [len(clips) for clips in found.to_do.values()])
     batches = tuple(
-        _write_batch(store, run, day, clips, criteria, found.after)
+        _write_batch(store, run, day, clips, found)
         for day in sorted(found.to_do)
         for clips in _cut(found.to_do[day], size)
     )
@@ -285,15 +276,15 @@ def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:
         yield ordered[start : start + size]
 
 
-def _write_batch(
-    store: Store, run: str, day: str, clips: list[Clip], criteria: CompletionCriteria | None, after: str
-) -> BatchRef:
+def _write_batch(store: Store, run: str, day: str, clips: list[Clip], found: Survey) -> BatchRef:
     lines = [clip.to_json() for clip in clips]
     batch = hashlib.sha256(repr(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
     key = f"manifests/run={run}/{batch}.jsonl"
     store.write_lines(key, lines)
-    recaption, recaption_for = (criteria.recaption, criteria.recaption_for) if criteria else (False, ())
-    return BatchRef(run, day, batch, key, len(clips), clips[0].path, recaption, after, recaption_for)
+    wanted = found.criteria
+    return BatchRef(
+        run, day, batch, key, len(clips), clips[0].path, wanted.recaption, found.after, wanted.recaption_for
+    )
 
 
 def _plan_key(run: str) -> str:
