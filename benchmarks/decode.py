@@ -32,7 +32,7 @@ import numpy as np
 from av.video.frame import PictureType, VideoFrame
 
 from clipdex.config import Sampling, VideoLimits
-from clipdex.video import prepare, schedule
+from clipdex.video import ClipFile, prepare, schedule
 from clipdex.video.decoding import opened
 from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy
 
@@ -92,7 +92,7 @@ def plain(path: Path, times: Sequence[float]) -> list[VideoFrame]:
 
 
 def ours(path: Path, times: Sequence[float]) -> list[VideoFrame]:
-    with opened(path, LIMITS) as reader:
+    with ClipFile.open(path) as file, opened(file, LIMITS) as reader:
         return list(reader.pictures(times))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clipdex.config import VideoLimits
+from clipdex.video import ClipFile
 from clipdex.video.decoding import opened
 from tests.support.clips import film, write_clip
 
@@ -21,7 +22,7 @@ def _decoded_in_full(path: Path, times: Sequence[float]) -> list[np.ndarray]:
 
 
 def _selected(path: Path, times: Sequence[float]) -> list[np.ndarray]:
-    with opened(path, VideoLimits()) as footage:
+    with ClipFile.open(path) as file, opened(file, VideoLimits()) as footage:
         return [frame.to_ndarray(format="yuv420p") for frame in footage.pictures(times)]
 
 

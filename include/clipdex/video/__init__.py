@@ -1,6 +1,7 @@
 """Video: clip metadata, sampled frames as a proxy, and a poster.
 
 sampling      probe a clip, choose frame times, prepare the engine's input
+clip_file     a clip opened for reading
 decoding      frames at given times
 packets       time stamps, without decoding
 truncation    detection of a missing end of file
@@ -8,12 +9,14 @@ encoding      proxies, posters, stills
 sandbox/      the same in limited processes, for untrusted files
 """
 
+from clipdex.video.clip_file import ClipFile
 from clipdex.video.sampling import (
     Prepared,
     Schedule,
     VideoInfo,
     Window,
     prepare,
+    prepare_file,
     probe,
     read_proxy,
     schedule,
@@ -22,11 +25,13 @@ from clipdex.video.sampling import (
 )
 
 __all__ = [
+    "ClipFile",
     "Prepared",
     "Schedule",
     "VideoInfo",
     "Window",
     "prepare",
+    "prepare_file",
     "probe",
     "read_proxy",
     "schedule",

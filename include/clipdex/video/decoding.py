@@ -1,4 +1,4 @@
-"""VideoReader: open an untrusted file and decode the frames that are on screen at given times.
+"""VideoReader: decode the frames of an untrusted file that are on screen at given times.
 
 Only the required packets are decoded (packets.py). At a high bit rate the loop filter runs on keyframes only. At a low
 bit rate it stays on: without it, artifacts accumulate from frame to frame, and decoding is cheap anyway.
@@ -7,11 +7,9 @@ bit rate it stays on: without it, artifacts accumulate from frame to frame, and 
 from __future__ import annotations
 
 import contextlib
-import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import av
 from av.container import InputContainer
@@ -23,13 +21,14 @@ from av.video.stream import VideoStream
 
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
+from clipdex.video.clip_file import ClipFile
 from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, first_stamp, packets
 from clipdex.video.truncation import missing_end
 
 # Self-contained formats only: a playlist or a concat script would open other files.
 _OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif",
-    "protocol_whitelist": "file",
+    "protocol_whitelist": "",  # no protocol: FFmpeg opens nothing, it reads through ClipReader
     "max_streams": "64",
 }
 # Decoders that can skip non-reference frames.
@@ -47,9 +46,9 @@ class VideoReader:
     bytes: file size
     """
 
-    def __init__(self, path: Path, container: InputContainer, stream: VideoStream, limits: VideoLimits) -> None:
-        self.bytes = path.stat().st_size
-        self._path = path
+    def __init__(self, file: ClipFile, container: InputContainer, stream: VideoStream, limits: VideoLimits) -> None:
+        self.bytes = file.bytes
+        self._file = file
         self.codec = stream.codec_context.codec.canonical_name
         self.pixel_aspect = _pixel_aspect(stream)
         self.size = max(1.0, stream.codec_context.width * self.pixel_aspect), max(1.0, stream.codec_context.height)
@@ -148,7 +147,7 @@ class VideoReader:
         yield from self._packets_anew()
 
     def _packets_anew(self) -> Iterator[Packet[Stream]]:
-        with _container(self._path) as container:
+        with _container(self._file) as container:
             yield from packets(container, container.streams[self._stream.index])
 
     def _open_decoder(self, context: VideoCodecContext) -> None:
@@ -180,41 +179,28 @@ class VideoReader:
 
 
 @contextlib.contextmanager
-def opened(path: Path, limits: VideoLimits) -> Iterator[VideoReader]:
-    """Open the clip at path. Raises ClipRejected if it is no clip or exceeds the limits."""
-    size = _readable_bytes(path)
-    if size == 0:
+def opened(file: ClipFile, limits: VideoLimits) -> Iterator[VideoReader]:
+    """Read the clip's packets. Raises ClipRejected if it is no clip or exceeds the limits, OSError for a disk error."""
+    if file.bytes == 0:
         raise ClipRejected(Reason.EMPTY_FILE, "a clip expected, found 0 bytes")
-    if size > limits.max_bytes:
-        raise ClipRejected(Reason.TOO_LARGE, f"at most {limits.max_bytes} bytes expected, found {size}")
+    if file.bytes > limits.max_bytes:
+        raise ClipRejected(Reason.TOO_LARGE, f"at most {limits.max_bytes} bytes expected, found {file.bytes}")
     try:
-        with _container(path) as container:
+        with _container(file) as container:
             stream = _video_stream(container)
             stream.codec_context.thread_count = 1
             stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-            yield VideoReader(path, container, stream, limits)
+            yield VideoReader(file, container, stream, limits)
     except ClipRejected as refusal:
-        cut = missing_end(path) if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO) else None
+        cut = missing_end(file) if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO) else None
         if cut:
             raise ClipRejected(Reason.TRUNCATED_FILE, cut) from refusal
         raise
 
 
-def _readable_bytes(path: Path) -> int:
-    """Return the file size. Raises ClipRejected for a missing or irregular file, OSError for a disk error."""
+def _container(file: ClipFile) -> InputContainer:
     try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise ClipRejected(Reason.MISSING, "a file expected, found none at its path") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise ClipRejected(Reason.UNDECODABLE, "a file expected, found a folder or a device")
-    path.open("rb").close()
-    return status.st_size
-
-
-def _container(path: Path) -> InputContainer:
-    try:
-        return av.open(f"file:{path}", "r", options=_OPTIONS, metadata_errors="replace")
+        return av.open(file.reader(), "r", options=_OPTIONS, metadata_errors="replace")
     except MemoryError:
         raise
     except av.FFmpegError as error:

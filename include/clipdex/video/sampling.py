@@ -12,6 +12,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from clipdex.config import Sampling, VideoLimits
+from clipdex.video.clip_file import ClipFile
 from clipdex.video.decoding import VideoReader, opened
 from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy, encode_stills, fitted
 
@@ -79,15 +80,21 @@ class Schedule:
 
 
 def probe(path: str | Path, limits: VideoLimits) -> VideoInfo:
-    """Return the clip's metadata; decodes its first frame. Raises ClipRejected."""
-    with opened(Path(path), limits) as reader:
+    """Return the clip's metadata; decodes its first frame. Raises ClipRejected, or OSError for a disk error."""
+    with ClipFile.open(Path(path)) as file, opened(file, limits) as reader:
         first = next(reader.pictures([0.0]))
         return _info(reader, FrameConverter(first, reader.pixel_aspect, 2))
 
 
 def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling) -> Prepared:
-    """Sample the clip and encode its proxies and poster. Raises ClipRejected."""
-    with opened(Path(path), limits) as reader:
+    """Sample the clip and encode its proxies and poster. Raises ClipRejected, or OSError for a disk error."""
+    with ClipFile.open(Path(path)) as file:
+        return prepare_file(file, limits, sampling)
+
+
+def prepare_file(file: ClipFile, limits: VideoLimits, sampling: Sampling) -> Prepared:
+    """Do the same for a file that is open already."""
+    with opened(file, limits) as reader:
         plan = schedule(reader.duration_s, reader.size, sampling)
         length_s = reader.duration_s / plan.windows
         times = tuple(
@@ -152,12 +159,14 @@ def stills(proxy: bytes) -> list[bytes]:
     return encode_stills(_frames(proxy))
 
 
+# A decoder that a hostile file controls chooses the bytes of its proxy: only what encode_proxy() writes is read.
+_PROXY_OPTIONS = {"codec_whitelist": "h264", "protocol_whitelist": ""}
 _SQUARE = 28
 _FEW = 4  # frames: below it an odd count is rounded up, else down
 
 
 def _frames(proxy: bytes) -> Iterator[VideoFrame]:
-    with av.open(io.BytesIO(proxy), "r") as container:
+    with av.open(io.BytesIO(proxy), "r", format="mp4", options=_PROXY_OPTIONS) as container:
         yield from container.decode(video=0)
 
 

@@ -4,29 +4,27 @@ Declared sizes are compared with the file size: boxes in MP4 and MOV, the segmen
 in AVI. Transport streams declare no size.
 """
 
-from pathlib import Path
-from typing import BinaryIO
+from clipdex.video.clip_file import ClipFile, ClipReader
 
 _FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot"})
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _MOST_BOXES = 100_000
 
 
-def missing_end(path: Path) -> str | None:
-    """Return the evidence that the file's end is missing, or None."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-        if head[4:8] in _FIRST_BOXES:
-            return _boxes(file, size)
-        if head[:4] == _EBML:
-            return _matroska(file, size)
-        if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-            return _short("RIFF", 8 + int.from_bytes(head[4:8], "little"), size)
+def missing_end(clip: ClipFile) -> str | None:
+    """Return the evidence that the file's end is missing, or None. Raises OSError for a disk error."""
+    file, size = clip.reader(), clip.bytes
+    head = file.read(12)
+    if head[4:8] in _FIRST_BOXES:
+        return _boxes(file, size)
+    if head[:4] == _EBML:
+        return _matroska(file, size)
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return _short("RIFF", 8 + int.from_bytes(head[4:8], "little"), size)
     return None
 
 
-def _boxes(file: BinaryIO, size: int) -> str | None:
+def _boxes(file: ClipReader, size: int) -> str | None:
     position, kinds = 0, set[bytes]()
     for _ in range(_MOST_BOXES):
         if position >= size:
@@ -45,7 +43,7 @@ def _boxes(file: BinaryIO, size: int) -> str | None:
     return None if b"moov" in kinds else "no moov box: the recording was not finalized"
 
 
-def _matroska(file: BinaryIO, size: int) -> str | None:
+def _matroska(file: ClipReader, size: int) -> str | None:
     position = 4
     for name in ("EBML header", "segment"):
         file.seek(position)

@@ -1,8 +1,10 @@
 """The decoder process: python -m clipdex.video.sandbox.worker, started only by pool.py.
 
-Reads requests from stdin and writes answers to stdout, each a length, a JSON header, and bytes. Exits when stdin closes
-or its parent dies. Limits apply before the first clip: memory, CPU time per clip, no core dump, no file writes, few
-open files, no new privileges, no network, no other program (seccomp.py). The OOM killer selects it first.
+Reads requests from a socket at stdin and writes answers to stdout, each a length, a JSON header, and bytes. A request
+carries the file descriptor of its clip: the process opens no file. Exits when the socket closes or its parent dies.
+Limits apply before the first clip: memory, no core dump, no file writes, few open files, no new privileges, and only
+system calls that decoding needs (seccomp.py). Its memory and environment are closed to its user (not dumpable). The
+OOM killer selects it first. The parent limits the CPU time per clip (pool.py).
 """
 
 from __future__ import annotations
@@ -14,97 +16,114 @@ import math
 import os
 import resource
 import signal
+import socket
 import sys
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
+import numpy as np
+from av.video.frame import VideoFrame
 
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.video import Prepared, VideoInfo, Window, prepare
+from clipdex.video import ClipFile, prepare_file
+from clipdex.video.encoding import encode_proxy
 from clipdex.video.sandbox import seccomp
+from clipdex.video.sandbox.messages import framed
 
-MOST_HEADER_BYTES = 2**20
 _OPEN_FILES = 32
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
 def main() -> None:
-    requests, answers = _pipes()
+    requests, answers = _channels()
     settings = _read_request(requests)
     if settings is None:
         return
     limits, sampling = VideoLimits(**settings["limits"]), Sampling(**settings["sampling"])
     av.logging.set_level(None)
-    _confine(limits, settings["parent"])
+    memory = confine(limits, settings["parent"])
     _write(answers, {})
     while request := _read_request(requests):
-        _allow_cpu(limits.decode_timeout_s)
-        _write(answers, *_answer(Path(request["path"]), limits, sampling))
+        if sys.platform != "linux":
+            _allow_cpu(limits.decode_timeout_s)
+        with ClipFile(request["descriptor"], request["name"]) as file:
+            _write(answers, *_answer(file, limits, sampling, memory))
 
 
-def framed(header: dict[str, Any], *blobs: bytes) -> bytes:
-    """Encode one message: the header's length in four bytes, the header, the blobs."""
-    text = json.dumps({**header, "blobs": [len(blob) for blob in blobs]}).encode()
-    return b"".join((len(text).to_bytes(4, "big"), text, *blobs))
+def confine(limits: VideoLimits, parent: int) -> Memory:
+    """Limit this process for good; return the meter of its memory. Exit if the parent has died.
+
+    Decodes a clip before and after, so that all files of libraries are loaded, and a filter that refuses what this
+    machine needs stops the process instead of rejecting clips. Raises OSError or RuntimeError on such a machine.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent kills this process
+    samples = _samples() if sys.platform == "linux" else []
+    _rehearse(samples)
+    memory = Memory(limits.memory_bytes)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+        libc = ctypes.CDLL(None, use_errno=True)
+        for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_DUMPABLE, 0), (_PR_SET_NO_NEW_PRIVS, 1)):
+            if libc.prctl(option, value, 0, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), f"prctl({option}) refused")
+    if os.getppid() != parent:  # the parent died before prctl
+        sys.exit(1)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    seccomp.install()
+    _rehearse(samples)
+    for sample in samples:
+        sample.close()
+    os.dup2(1, 2)  # drop stderr: a hostile file controls library messages
+    return memory
 
 
-def parsed(text: bytes) -> dict[str, Any]:
-    header = json.loads(text)
-    if not isinstance(header, dict):
-        raise ValueError(f"an object expected, found {type(header).__name__}")
-    return header
+class Memory:
+    """The address space of this process, its limit and its peak."""
+
+    def __init__(self, spare_bytes: int) -> None:
+        """Limit the address space to what is in use and spare_bytes [bytes]. Without /proc, there is no limit."""
+        self._status: int | None = None
+        if sys.platform == "linux":
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            _limit(resource.RLIMIT_AS, used + spare_bytes)
+            self._limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+            self._status = os.open("/proc/self/status", os.O_RDONLY)  # for later: a confined process opens no file
+
+    def spare_bytes(self) -> float:
+        """Return the limit minus the peak usage [bytes]."""
+        if self._status is None:
+            return math.inf
+        text = os.pread(self._status, resource.getpagesize(), 0).decode()
+        (peak,) = (line.split()[1] for line in text.splitlines() if line.startswith("VmPeak:"))
+        return self._limit - 1024 * int(peak)
 
 
-def prepared_from(header: dict[str, Any], blobs: list[bytes]) -> Prepared:
-    """Decode a Prepared from an answer, converting each field to its declared type."""
-    info, (poster, *proxies) = header["info"], blobs
-    return Prepared(
-        info=VideoInfo(
-            duration_s=float(info["duration_s"]),
-            width=int(info["width"]),
-            height=int(info["height"]),
-            fps=float(info["fps"]),
-            codec=str(info["codec"]),
-            bytes=int(info["bytes"]),
-        ),
-        windows=tuple(
-            Window(
-                start_s=float(window["start_s"]),
-                end_s=float(window["end_s"]),
-                times=tuple(float(time_s) for time_s in window["times"]),
-                proxy=proxy,
-            )
-            for window, proxy in zip(header["windows"], proxies, strict=True)
-        ),
-        proxy_fps=float(header["proxy_fps"]),
-        width=int(header["width"]),
-        height=int(header["height"]),
-        poster=poster,
-    )
-
-
-def _answer(path: Path, limits: VideoLimits, sampling: Sampling) -> tuple[Any, ...]:
+def _answer(file: ClipFile, limits: VideoLimits, sampling: Sampling, memory: Memory) -> tuple[Any, ...]:
     try:
-        clip = prepare(path, limits, sampling)
+        clip = prepare_file(file, limits, sampling)
     except ClipRejected as refusal:
-        return (_refusal(refusal.reason, refusal.detail, limits),)
+        return (_refusal(refusal.reason, refusal.detail, limits, memory),)
     except MemoryError:
         return (_out_of_memory(limits),)
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
             return ({"failed": str(error)},)  # a disk error, not a bad clip
-        return (_refusal(Reason.UNDECODABLE, f"{type(error).__name__}: {error}", limits),)
+        return (_refusal(Reason.UNDECODABLE, f"{type(error).__name__}: {error}", limits, memory),)
     windows = [{"start_s": one.start_s, "end_s": one.end_s, "times": one.times} for one in clip.windows]
     header = {"info": asdict(clip.info), "proxy_fps": clip.proxy_fps, "width": clip.width, "height": clip.height}
-    return {**header, "windows": windows}, clip.poster, *(window.proxy for window in clip.windows)
+    return {"clip": {**header, "windows": windows}}, clip.poster, *(window.proxy for window in clip.windows)
 
 
-def _refusal(reason: Reason, detail: str, limits: VideoLimits) -> dict[str, Any]:
+def _refusal(reason: Reason, detail: str, limits: VideoLimits, memory: Memory) -> dict[str, Any]:
     """Build a rejection. Decoders report failed allocations as broken data, so low memory counts as DECODE_LIMIT."""
-    if reason in (Reason.UNDECODABLE, Reason.TRUNCATED_FILE) and _spare_bytes() < limits.memory_bytes / 4:
+    if reason in (Reason.UNDECODABLE, Reason.TRUNCATED_FILE) and memory.spare_bytes() < limits.memory_bytes / 4:
         return _out_of_memory(limits)
     return {"rejected": reason, "detail": detail}
 
@@ -113,27 +132,22 @@ def _out_of_memory(limits: VideoLimits) -> dict[str, Any]:
     return {"rejected": Reason.DECODE_LIMIT, "detail": f"more than {limits.memory_bytes} bytes of memory to decode"}
 
 
-def _spare_bytes() -> float:
-    """Return the memory limit minus the peak usage [bytes]."""
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return math.inf
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return limit - 1024 * int(fields["VmPeak"].split()[0])
-
-
-def _pipes() -> tuple[BinaryIO, BinaryIO]:
+def _channels() -> tuple[socket.socket, BinaryIO]:
     """Duplicate stdin and stdout for messages and redirect the originals to /dev/null, so library output is dropped."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests, answers = socket.socket(fileno=os.dup(0)), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
     return requests, answers
 
 
-def _read_request(requests: BinaryIO) -> dict[str, Any] | None:
-    head = requests.read(4)
-    return parsed(requests.read(int.from_bytes(head, "big"))) if len(head) == 4 else None
+def _read_request(requests: socket.socket) -> dict[str, Any] | None:
+    """Return the next header, with the descriptor that came with it, or None at the end."""
+    head, descriptors, *_ = socket.recv_fds(requests, 4, 1, socket.MSG_WAITALL)
+    if len(head) < 4:
+        return None
+    text, *_ = requests.recvmsg(int.from_bytes(head, "big"), 0, socket.MSG_WAITALL)
+    return {**json.loads(text), "descriptor": descriptors[0] if descriptors else None}
 
 
 def _write(answers: BinaryIO, header: dict[str, Any], *blobs: bytes) -> None:
@@ -141,28 +155,30 @@ def _write(answers: BinaryIO, header: dict[str, Any], *blobs: bytes) -> None:
     answers.flush()
 
 
-def _confine(limits: VideoLimits, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent kills this process
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_NO_NEW_PRIVS, 1)):
-            if libc.prctl(option, value, 0, 0, 0) != 0:
-                raise OSError(ctypes.get_errno(), f"prctl({option}) refused")
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text("1000")
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        _limit(resource.RLIMIT_AS, used + limits.memory_bytes)
-    if os.getppid() != parent:  # the parent died before prctl
-        sys.exit(1)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, 0)
-    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
-    seccomp.refuse()
-    os.dup2(1, 2)  # drop stderr: a hostile file controls library messages
+def _samples() -> list[ClipFile]:
+    """Return a clip of two pictures, and a file that is no clip, in memory."""
+    pictures = [VideoFrame.from_ndarray(np.full((96, 64), 128, np.uint8), format="yuv420p") for _ in range(2)]
+    return [_in_memory(encode_proxy(pictures, Fraction(1))), _in_memory(b"no clip" * 1000)]
+
+
+def _in_memory(data: bytes) -> ClipFile:
+    descriptor = os.memfd_create("sample.mp4")
+    os.write(descriptor, data)
+    return ClipFile(descriptor, "sample.mp4")
+
+
+def _rehearse(samples: list[ClipFile]) -> None:
+    """Decode the samples. Raises RuntimeError if the first one, a good clip, is rejected."""
+    for sample in samples:
+        try:
+            prepare_file(sample, VideoLimits(), Sampling())
+        except ClipRejected as refusal:
+            if sample is samples[0]:
+                raise RuntimeError("this process cannot decode under its limits") from refusal
 
 
 def _allow_cpu(seconds: float) -> None:
-    """Set the CPU time limit of one clip. The parent's timeout is shorter, unless the parent is stopped."""
+    """Set the CPU time limit of one clip."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     soft = math.ceil(usage.ru_utime + usage.ru_stime + seconds) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))

@@ -1,0 +1,107 @@
+"""Messages between the pool and its decoder processes: a length, a JSON header, and bytes.
+
+An answer comes from a process that a hostile file may control, so every field is checked.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from clipdex.errors import ClipRejected, Reason
+from clipdex.video import Prepared, VideoInfo, Window
+
+MOST_HEADER_BYTES = 2**20
+MOST_BYTES = 64 * 2**20
+_MOST_TEXT = 300  # characters
+
+
+def framed(header: dict[str, Any], *blobs: bytes) -> bytes:
+    """Encode one message: the header's length in four bytes, the header, the blobs."""
+    text = json.dumps({**header, "blobs": [len(blob) for blob in blobs]}).encode()
+    return b"".join((len(text).to_bytes(4, "big"), text, *blobs))
+
+
+def _found_by_decoder(reason: Reason) -> Reason:
+    if not reason.seen_by_decoder:
+        raise ValueError("a reason that a decoder finds is expected")
+    return reason
+
+
+_Pixels = Annotated[int, Field(gt=0, lt=2**31)]
+_Seconds = Annotated[float, Field(ge=0)]
+_Positive = Annotated[float, Field(gt=0)]
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Info(_Checked):
+    duration_s: _Positive
+    width: _Pixels
+    height: _Pixels
+    fps: _Positive
+    codec: Annotated[str, Field(max_length=_MOST_TEXT)]
+    bytes: Annotated[int, Field(gt=0, lt=2**63)]
+
+
+class _Window(_Checked):
+    start_s: _Seconds
+    end_s: _Positive
+    times: Annotated[tuple[_Seconds, ...], Field(min_length=1)]
+
+
+class _Clip(_Checked):
+    info: _Info
+    windows: Annotated[tuple[_Window, ...], Field(min_length=1)]
+    proxy_fps: _Positive
+    width: _Pixels
+    height: _Pixels
+
+
+class Answer(_Checked):
+    """A decoder's answer. Empty after its start; else one of clip, rejected and failed.
+
+    blobs: sizes of the poster and of each window's proxy [bytes]
+    rejected: the reason, with its detail
+    failed: a disk error
+    """
+
+    blobs: tuple[Annotated[int, Field(ge=0, le=MOST_BYTES)], ...]
+    clip: _Clip | None = None
+    rejected: Annotated[Reason, AfterValidator(_found_by_decoder)] | None = None
+    detail: str = ""
+    failed: str | None = None
+
+    @classmethod
+    def parsed(cls, header: bytes) -> Answer:
+        """Parse the header. Raises ValueError for an invalid one."""
+        answer = cls.model_validate_json(header)
+        if sum(answer.blobs) > MOST_BYTES:
+            raise ValueError(f"at most {MOST_BYTES} bytes expected, found {sum(answer.blobs)}")
+        return answer
+
+    def prepared(self, blobs: list[bytes]) -> Prepared:
+        """Return the clip. Raises ClipRejected, OSError for a disk error, ValueError for an invalid answer."""
+        if self.rejected:
+            raise ClipRejected(self.rejected, self.detail[:_MOST_TEXT])
+        if self.failed is not None:
+            raise OSError(self.failed[:_MOST_TEXT])
+        if self.clip is None:
+            raise ValueError("a clip expected, found an empty answer")
+        if len(blobs) != 1 + len(self.clip.windows):
+            raise ValueError(f"a poster and {len(self.clip.windows)} proxies expected, found {len(blobs)} files")
+        poster, *proxies = blobs
+        return Prepared(
+            info=VideoInfo(**dict(self.clip.info)),
+            windows=tuple(
+                Window(**dict(window), proxy=proxy) for window, proxy in zip(self.clip.windows, proxies, strict=True)
+            ),
+            proxy_fps=self.clip.proxy_fps,
+            width=self.clip.width,
+            height=self.clip.height,
+            poster=poster,
+        )
