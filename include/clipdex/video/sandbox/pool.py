@@ -163,11 +163,14 @@ class _Decoder:
     def _limit_cpu(self) -> None:
         """Limit the CPU time of the next clip, from here: the process cannot change its limits.
 
-        Wall time ends before, unless this process is stopped meanwhile.
+        Wall time ends before, unless this process is stopped meanwhile. Raises ProcessLookupError if the process died.
         """
         if sys.platform == "linux":
             pid = self._process.pid
-            used_s = time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
+            try:
+                used_s = time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
+            except OSError as error:
+                raise ProcessLookupError from error
             _, most = resource.prlimit(pid, resource.RLIMIT_CPU)
             resource.prlimit(pid, resource.RLIMIT_CPU, (math.ceil(used_s + self._timeout_s) + 2, most))
 
