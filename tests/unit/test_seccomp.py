@@ -72,7 +72,7 @@ os.write(out, json.dumps(answers).encode() + b"\\n")
 os.read(0, 1)
 """
 
-# (x86_64 number, aarch64 number, arguments) of each call
+# call(x86_64 number, aarch64 number, arguments). Where one is allowed, it changes nothing.
 ATTEMPTS = {
     # signals
     "kill": "call(62, 129, victim, 0)",
@@ -99,15 +99,15 @@ ATTEMPTS = {
     "openat": "call(257, 56, -100, b'/etc/passwd', 0, 0)",
     "openat2": "call(437, 437, -100, b'/etc/passwd', buffer, 24)",
     "open": "call(2, 56, *(() if not arm else (-100,)), b'/etc/passwd', 0, 0)",
-    "creat": "os.open('/tmp/new', os.O_CREAT | os.O_WRONLY)",
+    "creat": "os.open('/none/new', os.O_CREAT | os.O_WRONLY)",
     "open_by_handle_at": "call(304, 265, 0, buffer, 0)",
     "stat": "os.stat('/etc/passwd')",
     "readlink": "os.readlink('/proc/self/exe')",
     "list a folder": "os.listdir('/')",
-    "unlink": "os.unlink('/tmp/none')",
-    "rename": "os.rename('/tmp/none', '/tmp/some')",
+    "unlink": "os.unlink('/none/file')",
+    "rename": "os.rename('/none/file', '/none/other')",
     "memfd_create": "os.memfd_create('program')",
-    "shmget": "call(29, 194, 0, 4096, 0o1600)",
+    "shmget": "call(29, 194, 0, 0, 0)",
     "flock": "call(73, 32, 0, 1)",
     # network, and descriptors for others
     "socket": "socket.socket()",
@@ -119,13 +119,13 @@ ATTEMPTS = {
     "sendmsg": "held[0].sendmsg([b'data'])",
     "sendto": "held[0].send(b'data')",
     # programs, processes
-    "execve": "call(59, 221, b'/bin/true', 0, 0)",
-    "execveat": "call(322, 281, -100, b'/bin/true', 0, 0, 0)",
+    "execve": "call(59, 221, b'/none', 0, 0)",
+    "execveat": "call(322, 281, -100, b'/none', 0, 0, 0)",
     "run a program": "subprocess.run(['true'])",
-    "fork": "os.fork()",
-    "vfork": "call(58, 220, *(() if not arm else (0x4111, 0, 0, 0, 0)))",
-    "clone: a process": "call(56, 220, 17, 0, 0, 0, 0)",
-    "clone: a new namespace": "call(56, 220, 0x10000000 | 17, 0, 0, 0, 0)",
+    "fork": "os.fork() or os._exit(0)",
+    "clone: vfork": "call(56, 220, 0x4000 | 17, 0, 0, 0, 0) or os._exit(0)",
+    "clone: a process": "call(56, 220, 17, 0, 0, 0, 0) or os._exit(0)",
+    "clone: a new namespace": "call(56, 220, 0x10000000 | 17, 0, 0, 0, 0) or os._exit(0)",
     "unshare": "call(272, 97, 0x10000000)",
     "setns": "call(308, 268, 0, 0)",
     # limits and privileges
@@ -144,12 +144,12 @@ ATTEMPTS = {
     "bpf": "call(321, 280, 0, buffer, 128)",
     "keyctl": "call(250, 219, 0, 0, 0)",
     "userfaultfd": "call(323, 282, 0)",
-    "mount": "call(165, 40, b'none', b'/tmp', b'tmpfs', 0, 0)",
+    "mount": "call(165, 40, b'none', b'/none', b'none', 0, 0)",
     "a call that no kernel has": "call(4000, 4000)",
 }
 OF_X86_64 = {
-    "fork by number": "call(57, 0)",
-    "creat by number": "call(85, 0, b'/tmp/new', 0o600)",
+    "fork by number": "call(57, 0) or os._exit(0)",
+    "creat by number": "call(85, 0, b'/none/new', 0o600)",
     "x32: getpid": "call(0x40000000 | 39, 0)",
     "x32: openat": "call(0x40000000 | 257, 0, -100, b'/etc/passwd', 0, 0)",
 }
