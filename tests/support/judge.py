@@ -22,6 +22,7 @@ from clipdex.video import Prepared, read_proxy
 from clipdex.video.sandbox.pool import DecoderPool
 from tests.support.odd import PREPARED, Clips, Specimen
 from tests.support.player import Player, Shown
+from tests.support.processes import children, text
 
 LIMITS, SAMPLING = VideoLimits(), Sampling()
 _SLACK_S = 15.0  # for two processes to start on a busy machine
@@ -148,26 +149,16 @@ async def _peak_memory() -> int:
 
 
 def _decoders() -> list[Path]:
-    children = (task / "children" for task in Path("/proc/self/task").iterdir())
-    pids = [pid for file in children for pid in file.read_text().split()]
-    return [
-        Path(f"/proc/{pid}") for pid in pids if b"clipdex.video.sandbox.worker" in _text(Path(f"/proc/{pid}/cmdline"))
-    ]
+    processes = (Path(f"/proc/{pid}") for pid in children())
+    return [process for process in processes if "clipdex.video.sandbox.worker" in text(process / "cmdline")]
 
 
 def _most_resident() -> int:
-    fields = (line.split() for one in _decoders() for line in _text(one / "status").splitlines())
-    return max((1024 * int(field[1]) for field in fields if field[0] == b"VmHWM:"), default=0)
+    fields = (line.split() for one in _decoders() for line in text(one / "status").splitlines())
+    return max((1024 * int(field[1]) for field in fields if field[0] == "VmHWM:"), default=0)
 
 
 def _reset_peaks() -> None:
     for one in _decoders():
-        with suppress(OSError):
+        with suppress(OSError):  # it has ended, or belongs to root alone: then the peak is that of its life
             (one / "clear_refs").write_text("5")
-
-
-def _text(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""  # the process has ended

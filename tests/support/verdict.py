@@ -139,7 +139,7 @@ def repeated(chats: Iterable[Request]) -> list[str]:
 def left_behind() -> list[str]:
     """Return decoders that outlived their task."""
     return [
-        f"process {child.pid}: {child.name()}"
+        f"process {child.pid}: {child.info['name']}"
         for child in psutil.process_iter(["pid", "name", "cmdline"])
         if "clipdex.video.sandbox.worker" in (child.info["cmdline"] or []) and _orphaned(child)
     ]

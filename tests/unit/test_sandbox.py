@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import prepare, read_proxy
+from clipdex.video.sandbox.messages import framed
 from clipdex.video.sandbox.pool import DecoderPool
 from tests.support.clips import number_of, numbered, write_clip
+from tests.support.processes import children, limits_of
 
 
 @pytest.fixture
@@ -29,19 +32,6 @@ def _run(use: Callable[[DecoderPool], Awaitable[None]], limits: VideoLimits | No
             await use(decoders)
 
     asyncio.run(main())
-
-
-def _children(of: int | None = None) -> list[int]:
-    """Return the child processes of a process."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue  # gone meanwhile
-        if int(parent) == (of or os.getpid()) and state != "Z":
-            found.append(int(stat.parent.name))
-    return found
 
 
 def _open_files() -> int:
@@ -78,11 +68,11 @@ def test_a_rejection_keeps_its_reason_and_its_process(clip: Path, tmp_path: Path
 
     async def use(decoders: DecoderPool) -> None:
         await decoders.prepare(clip)
-        before = _children()
+        before = children()
         with pytest.raises(ClipRejected) as caught:
             await decoders.prepare(tmp_path / "b.mp4")
         await decoders.prepare(clip)
-        assert (caught.value.reason, _children()) == (Reason.UNDECODABLE, before)
+        assert (caught.value.reason, children()) == (Reason.UNDECODABLE, before)
 
     _run(use)
 
@@ -103,7 +93,7 @@ def test_many_callers_share_few_processes_and_get_their_own_clip(tmp_path: Path)
     async def use(decoders: DecoderPool) -> None:
         clips = await asyncio.gather(*(decoders.prepare(path) for path in paths))
         assert [number_of(next(read_proxy(clip.windows[0].proxy))) for clip in clips] == list(range(8))
-        assert len(_children()) == 2
+        assert len(children()) == 2
 
     _run(use, size=2)
 
@@ -111,10 +101,10 @@ def test_many_callers_share_few_processes_and_get_their_own_clip(tmp_path: Path)
 def test_a_stalled_process_rejects_no_clip(clip: Path) -> None:
     async def use(decoders: DecoderPool) -> None:
         await decoders.prepare(clip)
-        (stalled,) = _children()
+        (stalled,) = children()
         os.kill(stalled, signal.SIGSTOP)
         await decoders.prepare(clip)
-        assert stalled not in _children()
+        assert stalled not in children()
 
     _run(use, VideoLimits(decode_timeout_s=3))
 
@@ -132,13 +122,13 @@ def test_a_clip_that_hangs_twice_is_rejected(clip: Path) -> None:
 def test_a_process_killed_at_work_is_replaced(clip: Path) -> None:
     async def use(decoders: DecoderPool) -> None:
         await decoders.prepare(clip)
-        (killed,) = _children()
+        (killed,) = children()
         os.kill(killed, signal.SIGSTOP)  # so that it cannot answer first
         work = asyncio.create_task(decoders.prepare(clip))
         await asyncio.sleep(0)
         os.kill(killed, signal.SIGKILL)
         await work
-        assert killed not in _children()
+        assert killed not in children()
 
     _run(use)
 
@@ -150,8 +140,8 @@ def test_a_clip_that_kills_every_process_is_rejected(tmp_path: Path) -> None:
         work = asyncio.create_task(decoders.prepare(clip))
         killed: set[int] = set()
         while not work.done():
-            for child in set(_children()) - killed:
-                if _reads(child, clip):
+            for child in set(children()) - killed:
+                if _decodes(child):
                     os.kill(child, signal.SIGSEGV)
                     killed.add(child)
             await asyncio.sleep(0)
@@ -196,7 +186,7 @@ def test_nothing_is_left_when_the_pool_is_closed(clip: Path) -> None:
     _run(use, size=2)
     before = _open_files()
     _run(use, size=2)
-    assert (_children(), _open_files()) == ([], before)
+    assert (children(), _open_files()) == ([], before)
 
 
 def test_a_closed_pool_starts_nothing(clip: Path) -> None:
@@ -222,12 +212,12 @@ def test_no_process_outlives_a_killed_parent(clip: Path) -> None:
     )
     with subprocess.Popen([sys.executable, "-c", script, clip], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
-        children = _children(parent.pid)
-        for child in children:
+        decoders = children(parent.pid)
+        for child in decoders:
             os.kill(child, signal.SIGSTOP)  # busy: not reading its stdin
         parent.kill()
-    assert len(children) == 2
-    asyncio.run(_until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), "both gone"))
+    assert len(decoders) == 2
+    asyncio.run(_until(lambda: not any(Path(f"/proc/{child}").exists() for child in decoders), "both gone"))
 
 
 def test_a_process_carries_no_secret_and_is_confined(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,15 +226,113 @@ def test_a_process_carries_no_secret_and_is_confined(clip: Path, monkeypatch: py
 
     async def use(decoders: DecoderPool) -> None:
         await decoders.prepare(clip)
-        (child,) = _children()
+        (child,) = children()
         proc = Path(f"/proc/{child}")
-        assert b"hunter2" not in (proc / "environ").read_bytes()
+        if os.geteuid() == 0:  # closed to all others
+            assert b"hunter2" not in (proc / "environ").read_bytes()
         assert {"NoNewPrivs:\t1", "Seccomp:\t2"} <= set((proc / "status").read_text().splitlines())
-        limits = {line[:26].strip(): line[26:46].strip() for line in (proc / "limits").read_text().splitlines()}
+        limits = limits_of(child)
         assert (limits["Max core file size"], limits["Max file size"], limits["Max open files"]) == ("0", "0", "32")
         assert int(limits["Max address space"]) < 2**30 + VideoLimits().memory_bytes
+        assert VideoLimits().decode_timeout_s < int(limits["Max cpu time"]) < VideoLimits().decode_timeout_s + 30
 
     _run(use)
+
+
+HEADER = {
+    "info": {"duration_s": 1.0, "width": 64, "height": 64, "fps": 1.0, "codec": "h264", "bytes": 1},
+    "windows": [{"start_s": 0.0, "end_s": 1.0, "times": [0.0]}],
+    "proxy_fps": 1.0,
+    "width": 64,
+    "height": 64,
+}
+
+
+def _changed(**fields: Any) -> bytes:
+    return framed({"clip": {**HEADER, **fields}}, b"poster", b"proxy")
+
+
+def _message(header: bytes) -> bytes:
+    return len(header).to_bytes(4, "big") + header
+
+
+@pytest.mark.parametrize(
+    "answer",
+    {
+        "no JSON": _message(b"{"),
+        "no UTF-8": _message(b"\xff\xfe"),
+        "no object": _message(b"[1]"),
+        "nested too deep": _message(b"[" * 50_000),
+        "no sizes": _message(b"{}"),
+        "sizes of another type": _message(b'{"blobs": {"a": "b"}}'),
+        "a negative size": _message(b'{"blobs": [-1]}'),
+        "too many bytes": _message(b'{"blobs": [40000000, 40000000]}'),
+        "a huge number of bytes": _message(b'{"blobs": [' + b"9" * 5000 + b"]}"),
+        "an oversized header": b"\xff" * 8,
+        "nothing found": framed({}),
+        "an unknown reason": framed({"rejected": "boring", "detail": ""}),
+        "a reason of the engine": framed({"rejected": "engine_failed", "detail": ""}),
+        "no files": framed({"clip": HEADER}),
+        "too few proxies": framed({"clip": HEADER}, b"poster"),
+        "too many proxies": framed({"clip": HEADER}, b"poster", b"proxy", b"proxy"),
+        "no windows": _changed(windows=[]),
+        "no width": _changed(width=0),
+        "infinite": _changed(proxy_fps=float("inf")),
+        "not a number": _changed(info={**HEADER["info"], "duration_s": float("nan")}),
+        "text for a number": _changed(height="64"),
+        "an unknown field": _changed(more=1),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_an_invalid_answer_is_a_rejection(clip, tmp_path, monkeypatch, answer):
+    with pytest.raises(ClipRejected, match=r"invalid answer.*fresh process") as caught:
+        _run(_hostile(f"os.write(1, {answer[1]}); time.sleep(60)", clip, tmp_path, monkeypatch))
+    assert caught.value.reason is Reason.DECODE_LIMIT
+
+
+def test_after_an_invalid_answer_the_next_clip_gets_another_process(clip, tmp_path, monkeypatch):
+    hostile = _hostile("os.write(1, b'no answer'); time.sleep(60)", clip, tmp_path, monkeypatch)
+
+    async def use(decoders: DecoderPool) -> None:
+        with pytest.raises(ClipRejected):
+            await hostile(decoders)
+        assert children() == []
+        assert (await decoders.prepare(clip)).info.width == 320
+
+    _run(use)
+
+
+@pytest.mark.parametrize("end", ["os.close(1); time.sleep(60)", "os.write(1, b'ha'); os._exit(3)"])
+def test_a_process_that_ends_its_answer_early_is_a_rejection(clip, tmp_path, monkeypatch, end):
+    with pytest.raises(ClipRejected, match=r"process died.*fresh process") as caught:
+        _run(_hostile(end, clip, tmp_path, monkeypatch))
+    assert caught.value.reason is Reason.DECODE_LIMIT
+
+
+def test_a_long_detail_is_cut(clip, tmp_path, monkeypatch):
+    rejected = framed({"rejected": "undecodable", "detail": "x" * 10_000})
+    with pytest.raises(ClipRejected) as caught:
+        _run(_hostile(f"os.write(1, {rejected})", clip, tmp_path, monkeypatch))
+    assert (caught.value.reason, len(caught.value.detail)) == (Reason.UNDECODABLE, 300)
+
+
+def _hostile(
+    attack: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[DecoderPool], Awaitable[None]]:
+    """Return a use of decoders that the clip has taken over: they run the attack, Python code, for each clip."""
+    program = tmp_path / "hostile"
+    start = framed({})
+    program.write_text(
+        f"#!{sys.executable}\nimport os, time\nos.read(0, 2**16)\nos.write(1, {start})\nos.read(0, 2**16)\n{attack}\n"
+    )
+    program.chmod(0o755)
+
+    async def use(decoders: DecoderPool) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", str(program))
+            await decoders.prepare(clip)
+
+    return use
 
 
 def test_a_damaged_file_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -261,8 +349,6 @@ def test_a_damaged_file_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixt
     assert capfd.readouterr() == ("", "")
 
 
-def _reads(child: int, clip: Path) -> bool:
-    try:
-        return clip in [file.readlink() for file in Path(f"/proc/{child}/fd").iterdir()]
-    except OSError:
-        return False  # gone, or a file closed meanwhile
+def _decodes(child: int) -> bool:
+    """Return whether the process got a clip: its CPU time is limited."""
+    return limits_of(child).get("Max cpu time", "unlimited") != "unlimited"

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from clipdex.config import Sampling, Settings
+from tests.support.processes import ended
 
 SERVE = Path(__file__).resolve().parents[2] / "docker" / "sglang" / "serve"
 PROFILES = {path.stem: tomllib.loads(path.read_text()) for path in (SERVE.parent / "profiles").glob("*.toml")}
@@ -133,14 +134,6 @@ def refused(*flags: str) -> str:
     return done.stderr
 
 
-def gone(pid: int) -> bool:
-    """Return True if the process ended. A zombie counts as ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
 def until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE_S
     while not true():
@@ -236,7 +229,7 @@ def test_an_engine_that_dies_at_work_ends_the_node(start):
         wire.sendall(b"GET /crash HTTP/1.0\r\n\r\n")
         assert node.end() == 9
     assert "  CUDA error: an illegal memory access" in node.output
-    until(lambda: gone(worker))
+    until(lambda: ended(worker))
 
 
 def test_an_engine_that_hangs_while_it_starts_is_ended(start):
@@ -244,7 +237,7 @@ def test_an_engine_that_hangs_while_it_starts_is_ended(start):
     worker = node.worker
     assert node.end() == 1
     assert "was not healthy after 2 s" in node.output
-    until(lambda: gone(worker))
+    until(lambda: ended(worker))
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -255,7 +248,7 @@ def test_stopping_a_node_stops_the_engine_with_exit_code_0(start, signum):
     node.process.send_signal(signum)
     assert node.end() == 0
     assert "last lines" not in node.output
-    until(lambda: gone(worker))
+    until(lambda: ended(worker))
 
 
 @pytest.mark.parametrize(("flags", "message"), [([], "--profile"), (["--profile", "rtx5090"], "no profile 'rtx5090'")])

@@ -30,6 +30,7 @@ from clipdex.video import ClipFile, Prepared
 from clipdex.video.sandbox.messages import MOST_HEADER_BYTES, Answer, framed
 
 _START_S = 60.0
+_EXIT_S = 5.0
 _MOST_DETAIL = 300  # characters
 _INHERITED = ("PATH", "LD_LIBRARY_PATH")
 
@@ -145,7 +146,7 @@ class _Decoder:
         except TimeoutError:
             raise ClipRejected(Reason.DECODE_LIMIT, f"not decoded within {self._timeout_s:g} s") from None
         except (EOFError, ProcessLookupError, ConnectionError):
-            await self._kill()  # it may have closed its pipe only
+            await self._await_exit()
             raise ClipRejected(Reason.DECODE_LIMIT, f"the decoder process died: {self._exit_status()}") from None
         except ValueError as error:
             detail = str(error)[:_MOST_DETAIL]
@@ -153,12 +154,17 @@ class _Decoder:
 
     async def end(self) -> None:
         self._requests.close()
-        await self._kill()
-
-    async def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
+
+    async def _await_exit(self) -> None:
+        """Wait for the exit status; kill a process that has closed its pipe and goes on."""
+        try:
+            async with asyncio.timeout(_EXIT_S):
+                await self._process.wait()
+        except TimeoutError:
+            await self.end()
 
     def _limit_cpu(self) -> None:
         """Limit the CPU time of the next clip, from here: the process cannot change its limits.
