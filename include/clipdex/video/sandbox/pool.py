@@ -30,7 +30,7 @@ from clipdex.video import ClipFile, Prepared
 from clipdex.video.sandbox.messages import MOST_HEADER_BYTES, Answer, framed
 
 _START_S = 60.0
-_EXIT_S = 5.0
+_EXIT_S = 2.0
 _MOST_DETAIL = 300  # characters
 _INHERITED = ("PATH", "LD_LIBRARY_PATH")
 
@@ -110,17 +110,21 @@ class _Decoder:
     @classmethod
     async def start(cls, limits: VideoLimits, sampling: Sampling) -> _Decoder:
         requests, end = socket.socketpair()
-        with end:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "clipdex.video.sandbox.worker",
-                stdin=end.fileno(),
-                stdout=asyncio.subprocess.PIPE,
-                env=_environment(),
-                cwd="/",
-            )
         requests.setblocking(False)
+        with end:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "clipdex.video.sandbox.worker",
+                    stdin=end.fileno(),
+                    stdout=asyncio.subprocess.PIPE,
+                    env=_environment(),
+                    cwd="/",
+                )
+            except BaseException:
+                requests.close()
+                raise
         decoder = cls(process, requests, limits.decode_timeout_s)
         settings = {"limits": limits.model_dump(), "sampling": sampling.model_dump(), "parent": os.getpid()}
         try:
