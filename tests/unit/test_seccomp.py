@@ -7,6 +7,7 @@ as the parent of a decoder is.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the filter is for Linux")
 
-INCLUDE = Path(__file__).parents[2] / "include"
+ROOT = Path(__file__).parents[2]
+INCLUDE = ROOT / "include"
 USERS = [os.geteuid(), *([65534] if os.geteuid() == 0 else [])]  # root can also become an unprivileged user
 
 PROGRAM = """
@@ -87,7 +89,7 @@ ATTEMPTS = {
     "fcntl: signals of a socket": "call(72, 25, held[0].fileno(), 8, victim)",
     "ioctl: signals of a socket": "call(16, 29, held[0].fileno(), 0x8901, buffer)",
     "timer_create": "call(222, 107, 0, 0, buffer)",
-    # tracing, memory of other processes, files
+    # tracing, memory of other processes
     "ptrace": "call(101, 117, 16, victim, 0, 0)",
     "process_vm_readv": "call(310, 270, victim, 0, 0, 0, 0, 0)",
     "process_vm_writev": "call(311, 271, victim, 0, 0, 0, 0, 0)",
@@ -96,6 +98,7 @@ ATTEMPTS = {
     "perf_event_open": "call(298, 241, buffer, victim, -1, -1, 0)",
     "environ of another process": "open(f'/proc/{victim}/environ').read()",
     "memory of another process": "open(f'/proc/{victim}/mem', 'rb')",
+    # files
     "openat": "call(257, 56, -100, b'/etc/passwd', 0, 0)",
     "openat2": "call(437, 437, -100, b'/etc/passwd', buffer, 24)",
     "open": "call(2, 56, *(() if not arm else (-100,)), b'/etc/passwd', 0, 0)",
@@ -169,6 +172,11 @@ def answers(request: pytest.FixtureRequest) -> dict[str, list[str]]:
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 def test_a_confined_decoder_is_refused_in_every_thread(answers, attempt):
     assert answers[attempt] == ["refused"] * 3
+
+
+def test_the_documentation_names_each_attempt():
+    section = (ROOT / "docs" / "security.md").read_text().partition("| Attempt | Refused |")[2].partition("\n\n")[0]
+    assert re.findall("`(.+?)`", section) == [name for name in ATTEMPTS if name not in OF_X86_64]
 
 
 @pytest.mark.parametrize("file", ["environ", "maps", "fd"])
