@@ -192,7 +192,7 @@ class Pipeline:
         """
         from clipdex.index.search import search_once
 
-        return search_once(self.settings, query, limit=limit, day=day, filters=where)
+        return search_once(self.settings, self.embedder, query, limit=limit, day=day, filters=where)
 
     async def asearch(
         self, query: str, *, limit: int = 10, day: str | None = None, where: Filters | None = None

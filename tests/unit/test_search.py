@@ -7,6 +7,7 @@ from clipdex.config import Chunking, Embedding, Settings
 from clipdex.errors import ConfigurationError, NothingIndexed
 from clipdex.index import Collection, Range, make_points, replace
 from clipdex.index.chunking import Chunk, split
+from clipdex.index.edge import locked
 from clipdex.index.embeddings import open_embedder
 from clipdex.index.search import EmptyQuery, search, search_once
 from clipdex.storage.caption import Segment
@@ -137,9 +138,9 @@ def test_index_of_another_model_is_not_searched(tmp_path, model):
             search(index, model, "a red car")
 
 
-def test_search_before_the_first_ingestion_names_the_next_step(tmp_path):
+def test_search_before_the_first_ingestion_names_the_next_step(tmp_path, model):
     with pytest.raises(NothingIndexed, match="run an ingestion first"):
-        search_once(Settings.load(home=tmp_path), "a red car")
+        search_once(Settings.load(home=tmp_path), model, "a red car")
 
 
 def test_search_needs_only_settings_and_a_query(tmp_path, model):
@@ -147,4 +148,26 @@ def test_search_needs_only_settings_and_a_query(tmp_path, model):
     with edge_opener(tmp_path)(Collection.of(settings, model)) as index:
         index.ensure()
         fill(index, model, SCENES)
-    assert ids(search_once(settings, "a red car", limit=1, day="2026-11-03")) == ["car"]
+    assert ids(search_once(settings, model, "a red car", limit=1, day="2026-11-03")) == ["car"]
+
+
+class LockWatcher:
+    """An embedder that another process's write accompanies: each use of it takes the lock of the embedded index."""
+
+    def __init__(self, model, folder):
+        self._model, self._folder, self.uses = model, folder, 0
+
+    def __getattr__(self, name):
+        with locked(self._folder, 0):
+            self.uses += 1
+        return getattr(self._model, name)
+
+
+def test_a_search_does_not_lock_the_index_while_the_model_works(tmp_path, model):
+    settings = Settings.load(home=tmp_path)
+    with edge_opener(tmp_path)(Collection.of(settings, model)) as index:
+        index.ensure()
+        fill(index, model, SCENES)
+    watcher = LockWatcher(model, settings.edge_path)
+    assert ids(search_once(settings, watcher, "a red car", limit=1)) == ["car"]
+    assert watcher.uses

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from clipdex.config import Settings
 from clipdex.errors import ClipdexError
-from clipdex.index import Filters, Hit, Index, Query, open_index, sparse_query
-from clipdex.index.embeddings import Embedder, open_embedder
+from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse_query
+from clipdex.index.embeddings import Embedder
 
 _DEPTH = 100
 _CHUNKS_PER_CLIP = 4
@@ -67,33 +67,52 @@ def search(
     filters: by any payload field, see clipdex.index.points.Filters
     Raises EmptyQuery, ConfigurationError if the index was made by another embedding model, IndexUnavailable.
     """
-    _require_words(query)
-    index.collection.check(embedder.identity, embedder.dimension)
-    dense, sparse = embedder.embed_query(query).tolist(), sparse_query(query)
+    return _find(index, _vectors(embedder, query), limit, day, filters)
+
+
+def search_once(
+    settings: Settings,
+    embedder: Embedder,
+    query: str,
+    *,
+    limit: int = 10,
+    day: str | None = None,
+    filters: Filters | None = None,
+) -> list[ClipHit]:
+    """Embed the query, then open the index and search once. Raises NothingIndexed if the alias is unset.
+
+    Nothing of the embedding model is loaded or computed while the embedded index is locked.
+    """
+    vectors = _vectors(embedder, query)
+    with open_index(settings) as index:
+        return _find(index, vectors, limit, day, filters)
+
+
+@dataclass(frozen=True, slots=True)
+class _Vectors:
+    """Hold the vectors of a query, and the embedding model that made the dense one."""
+
+    dense: Sequence[float]
+    sparse: Sparse
+    embedder: str
+
+
+def _vectors(embedder: Embedder, query: str) -> _Vectors:
+    if not query.strip():
+        raise EmptyQuery("the query is empty; enter words, such as: a red car turns left")
+    return _Vectors(embedder.embed_query(query).tolist(), sparse_query(query), embedder.identity)
+
+
+def _find(index: Index, vectors: _Vectors, limit: int, day: str | None, filters: Filters | None) -> list[ClipHit]:
+    index.collection.check(vectors.embedder, len(vectors.dense))
     kept = {**(filters or {}), **({"day": day} if day else {})}
     wanted = limit * _CHUNKS_PER_CLIP
     while True:
-        hits = index.query(Query(dense, sparse, limit=wanted, depth=max(wanted, _DEPTH), filters=kept))
+        hits = index.query(Query(vectors.dense, vectors.sparse, wanted, max(wanted, _DEPTH), kept))
         clips = _by_clip(hits)
         if len(clips) >= limit or len(hits) < wanted:
             return clips[:limit]
         wanted *= 4
-
-
-def search_once(
-    settings: Settings, query: str, *, limit: int = 10, day: str | None = None, filters: Filters | None = None
-) -> list[ClipHit]:
-    """Open the index and the embedder, and search once. Raises NothingIndexed if the alias is unset."""
-    _require_words(query)
-    embedder = open_embedder(settings.embedding)
-    embedder.embed_query(query)  # load the model before locking the embedded index
-    with open_index(settings) as index:
-        return search(index, embedder, query, limit=limit, day=day, filters=filters)
-
-
-def _require_words(query: str) -> None:
-    if not query.strip():
-        raise EmptyQuery("the query is empty; enter words, such as: a red car turns left")
 
 
 def _by_clip(hits: Sequence[Hit]) -> list[ClipHit]:
