@@ -130,9 +130,16 @@ class Pipeline:
         return survey(self.store, self.source, days, criteria, prefix)
 
     def plan(self, run: str, found: Survey) -> Plan:
-        """Write the plan of a run and the manifests of its batches."""
+        """Write the plan of a run and the manifests of its batches.
+
+        Raises ConfigurationError for an index that can never be reached, before anything is captioned.
+        """
         from clipdex.runs.planning import plan_run
 
+        if self.settings.index.url:
+            from clipdex.index.server import connect
+
+            connect(self.settings.index).close()
         return plan_run(self.settings, self.store, self.source, run, found)
 
     async def acaption(self, batch: BatchRef, try_number: int = 1) -> CaptionTotals:

@@ -1,14 +1,15 @@
 """The index on a Qdrant server or cluster, 1.16 or later (RRF constant, collection metadata)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from clipdex import config, tls
+from clipdex import config, proxies, tls
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range, Sparse
 
@@ -18,14 +19,17 @@ _BUSY = (408, 425, 429)
 
 
 def connect(settings: config.Index) -> QdrantClient:
-    """Return a client. The first call connects."""
-    return QdrantClient(
+    """Return a client. The first call connects. Raises ConfigurationError if the settings or a proxy are invalid."""
+    proxies.check_proxies()
+    client = QdrantClient(
         url=settings.url,
         api_key=settings.api_key.get_secret_value() or None,
         timeout=int(max(1, settings.timeout_s)),
         check_compatibility=False,
         verify=tls.certificates(settings.ca_file, _CA_FILE),
     )
+    client.http.client.add_middleware(_checked_proxy)
+    return client
 
 
 class ServerIndex:
@@ -160,7 +164,10 @@ def _errors(collection: str = "") -> Iterator[None]:
                 f"Qdrant's certificate is not trusted ({why}): if a private authority signed it, set "
                 f"{_CA_FILE} to that authority's PEM file"
             ) from None
-        raise IndexUnavailable(f"Qdrant does not answer: {error.source}") from error
+        if isinstance(error.source, httpx.ProxyError) and str(error.source).startswith("407"):
+            raise _proxy_refused(error.source.request, str(error.source)) from None
+        where = _address(error.source.request) if isinstance(error.source, httpx.RequestError) else ""
+        raise IndexUnavailable(f"Qdrant does not answer{where}: {error.source}") from error
     except UnexpectedResponse as error:
         status = error.status_code or 0
         if status in (401, 403):  # the body may repeat the key
@@ -174,6 +181,26 @@ def _errors(collection: str = "") -> Iterator[None]:
         if status == 404 and collection:
             raise NothingIndexed(f"collection {collection} does not exist; run an ingestion first") from error
         raise ConfigurationError(f"Qdrant refused the request: {message}") from error
+
+
+def _checked_proxy(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
+    response = send(request)
+    if response.status_code == 407:
+        raise _proxy_refused(request, f"407 {response.reason_phrase}")
+    return response
+
+
+def _proxy_refused(request: httpx.Request, answer: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Qdrant{_address(request)}: {answer}; give the proxy's user and password in its variable, or name "
+        "Qdrant's host in NO_PROXY"
+    )
+
+
+def _address(request: httpx.Request) -> str:
+    """Return " at ADDRESS", with the proxy on the way to it."""
+    url = request.url
+    return f" at {url.scheme}://{url.netloc.decode()}{proxies.through_proxy(str(url))}"
 
 
 def _collection(name: str, info: models.CollectionInfo) -> Collection:

@@ -5,7 +5,7 @@ EngineUnavailable   connect, reset, timeout, 408 409 425 429 5xx, 2xx without a 
                     from a gateway that served the model before
 Refused             400 413 422 to a POST; one response alone does not prove a bad clip
 Absent              404 405 501 to a GET; a ConfigurationError
-ConfigurationError  all others, such as 401 403 404, redirects and untrusted certificates
+ConfigurationError  all others, such as 401 403 404 407, redirects and untrusted certificates
 """
 
 import logging
@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from clipdex import tls
+from clipdex import proxies, tls
 from clipdex.config import Engine
 from clipdex.errors import ConfigurationError, EngineUnavailable
 from clipdex.sanitize import escape_line
@@ -37,7 +37,11 @@ class Absent(ConfigurationError):
 
 
 def endpoints(engine: Engine) -> list["Endpoint"]:
-    """Return one endpoint per base URL. Raises ConfigurationError if a URL, the key or the CA file is invalid."""
+    """Return one endpoint per base URL.
+
+    Raises ConfigurationError if a URL, the key, the CA file or a proxy variable is invalid.
+    """
+    proxies.check_proxies()
     key, certificates = _checked_key(engine.api_key), tls.certificates(engine.ca_file, _CA_FILE)
     return [Endpoint(url, engine, key, certificates) for url in dict.fromkeys(map(_base_url, engine.base_urls))]
 
@@ -50,6 +54,7 @@ class Endpoint:
 
     def __init__(self, url: str, engine: Engine, key: SecretStr, certificates: ssl.SSLContext) -> None:
         self.url, self.model_seen, self._key = url, False, key
+        self._through_proxy = proxies.through_proxy(url)
         self._client = httpx.AsyncClient(
             auth=_Bearer(key),
             verify=certificates,
@@ -87,7 +92,9 @@ class Endpoint:
                     f"{self.url}: its certificate is not trusted ({why}): if a private authority signed it, set "
                     f"{_CA_FILE} to that authority's file"
                 ) from None
-            text = f"{self.url}: {type(error).__name__} {self._redacted(str(error))}".rstrip()
+            text = f"{self.url}{self._through_proxy}: {type(error).__name__} {self._redacted(str(error))}".rstrip()
+            if isinstance(error, httpx.ProxyError) and str(error).startswith("407"):
+                raise ConfigurationError(f"{text}; {_PROXY_ADVICE}") from None
             raise EngineUnavailable(text) from None
 
     def _read(self, path: str, response: httpx.Response) -> Document:
@@ -109,7 +116,8 @@ class Endpoint:
         raise ConfigurationError(f"{message}; {_advice(response)}")
 
     def _error_line(self, path: str, response: httpx.Response) -> str:
-        return f"{self.url}{path}: {response.status_code} {self._redacted(_message(response))}".rstrip()
+        via = self._through_proxy if response.status_code in _FROM_A_PROXY else ""
+        return f"{self.url}{path}{via}: {response.status_code} {self._redacted(_message(response))}".rstrip()
 
     def _redacted(self, text: str) -> str:
         """Return one line without the API key, which servers echo when they reject it."""
@@ -123,6 +131,8 @@ _CA_FILE = "CLIPDEX_ENGINE__CA_FILE"
 _ABOUT_THE_CLIP = {400, 413, 422}
 _LATER = {408, 409, 425, 429}
 _ABSENT = {404, 405, 501}
+_FROM_A_PROXY = {403, 407, 502, 503, 504}
+_PROXY_ADVICE = "give the proxy's user and password in its variable, or name the engine's host in NO_PROXY"
 _LONGEST_RETRY_AFTER_S = 120.0
 _LONGEST_MESSAGE = 300
 
@@ -145,7 +155,7 @@ def _base_url(text: str) -> str:
         url = httpx.URL(text.strip().rstrip("/").removesuffix("/v1"))
     except httpx.InvalidURL:
         url = httpx.URL("")
-    if url.scheme not in ("http", "https") or not url.host or url.query or url.userinfo:
+    if url.scheme not in ("http", "https") or not url.host or url.query or url.userinfo or (url.port or 0) > 65535:
         shown = url.copy_with(userinfo=None, query=None) if url.host else "one of base_urls"
         raise ConfigurationError(
             f"{shown}: expected a base URL such as http://gpu-1:30000, without query, user or password; "
@@ -191,6 +201,8 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _advice(response: httpx.Response) -> str:
+    if response.status_code == 407:
+        return _PROXY_ADVICE
     if response.status_code in (401, 403):
         return "check the key: CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
     if response.has_redirect_location:
