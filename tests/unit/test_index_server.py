@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, models
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index import open_index
-from clipdex.index.server import ServerIndex
+from clipdex.index.server import ServerIndex, address
 from tests.support.indexes import SMALL, point
 
 pytestmark = [
@@ -59,6 +59,44 @@ def answering(status=200, body=None, headers=(), hang=None):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "complete"),
+    [
+        ("https://qdrant.example.com", "https://qdrant.example.com:443"),
+        ("https://qdrant.example.com:6333/", "https://qdrant.example.com:6333"),
+        ("https://example.com/qdrant/", "https://example.com:443/qdrant"),
+        ("http://qdrant", "http://qdrant:6333"),
+        ("http://qdrant:80", "http://qdrant:80"),
+        ("http://qdrant/a/b", "http://qdrant:6333/a/b"),
+        ("qdrant", "http://qdrant:6333"),
+        ("qdrant:7333/prefix", "http://qdrant:7333/prefix"),
+        ("qdrant.example.com:443", "https://qdrant.example.com:443"),
+        ("http://[::1]:7333", "http://[::1]:7333"),
+        ("https://[2001:db8::1]", "https://[2001:db8::1]:443"),
+        ("[::1]", "http://[::1]:6333"),
+    ],
+)
+def test_each_part_of_an_address_counts(url, complete):
+    assert address(url) == complete
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["grpc://qdrant:6334", "http://", "/qdrant", "http://qdrant:port", "http://qdrant:99999", "http://[::1", "::1",
+     f"https://me:{KEY}@qdrant", f"https://qdrant?api_key={KEY}", f"https://qdrant#{KEY}"],
+)  # fmt: skip
+def test_what_is_no_address_is_named_without_its_secrets(url):
+    with pytest.raises(ConfigurationError, match=r"CLIPDEX_INDEX__URL.* is not the address") as raised:
+        count(url)
+    assert KEY not in str(raised.value)
+
+
+def test_a_server_behind_a_path_prefix_is_reached():
+    with answering(200, lambda request: {"result": {"count": 7}, "status": "ok", "time": 0.0}) as (url, requests):
+        assert count(f"{url}/qdrant/") == 7
+    assert requests == [f"POST /qdrant/collections/{SMALL.name}/points/count"]
 
 
 def count(url, timeout_s=5.0):

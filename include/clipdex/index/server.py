@@ -1,8 +1,10 @@
 """The index on a Qdrant server or cluster, 1.16 or later (RRF constant, collection metadata)."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from qdrant_client import QdrantClient, models
@@ -14,6 +16,7 @@ from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range, Sparse
 
 _CA_FILE = "CLIPDEX_INDEX__CA_FILE"
+_PORTS = {"http": 6333, "https": 443}
 _PAGE = 1000
 _BUSY = (408, 425, 429)
 
@@ -22,7 +25,7 @@ def connect(settings: config.Index) -> QdrantClient:
     """Return a client. The first call connects. Raises ConfigurationError if the settings or a proxy are invalid."""
     proxies.check_proxies()
     client = QdrantClient(
-        url=settings.url,
+        url=address(settings.url),
         api_key=settings.api_key.get_secret_value() or None,
         timeout=int(max(1, settings.timeout_s)),
         check_compatibility=False,
@@ -30,6 +33,30 @@ def connect(settings: config.Index) -> QdrantClient:
     )
     client.http.client.add_middleware(_checked_proxy)
     return client
+
+
+def address(url: str) -> str:
+    """Return the complete address of a server: scheme, host, port and path prefix. Raises ConfigurationError.
+
+    Without a scheme it is http, or https on port 443. Without a port, https has 443, and http has 6333, Qdrant's own.
+    """
+    text = url.strip()
+    try:
+        parts = urlsplit(text if "://" in text else f"//{text}")
+        scheme, port = parts.scheme or ("https" if parts.port == 443 else "http"), parts.port
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        standard = _PORTS[scheme]
+        whole = f"{scheme}://{host}:{standard if port is None else port}{parts.path.rstrip('/')}"
+        if host and port != 0 and httpx.URL(whole).host and not (parts.query or parts.fragment or "@" in parts.netloc):
+            return whole
+    except (KeyError, ValueError, httpx.InvalidURL):
+        pass
+    shown = proxies.without_credentials(re.split("[?#]", text)[0])
+    raise ConfigurationError(
+        f"CLIPDEX_INDEX__URL: {shown} is not the address of a Qdrant server: expected one such as "
+        "https://qdrant.example.com or http://[::1]:6333/prefix, without query, user or password; the key belongs in "
+        "CLIPDEX_INDEX__API_KEY or the password of the connection clipdex_index"
+    )
 
 
 class ServerIndex:
