@@ -3,7 +3,7 @@
 The params source and engine may name other Connections than these. Their names begin with clipdex_, too, so that a user
 who may trigger a run reaches no other Connection of this Airflow.
 
-Connections (all optional; their fields override the CLIPDEX_* settings):
+Connections (all optional; their fields override the CLIPDEX_* settings, as connections.py describes):
     clipdex_source  host: URL of the archive; login, password: key and secret; extra: fields of config.Source
     clipdex_store   host: URL of the artifact store; login, password; extra: fields of config.StoreSettings
     clipdex_engine  host: base URLs, comma-separated; password: API key; extra: fields of config.Engine (name, model, …)
@@ -11,6 +11,8 @@ Connections (all optional; their fields override the CLIPDEX_* settings):
 """
 
 import logging
+import os
+from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
@@ -21,6 +23,7 @@ from airflow.sdk.observability import stats
 from clipdex import metrics
 from clipdex.captions.captioner import Flaw
 from clipdex.config import Settings
+from clipdex.connections import ConnectionFields, engine_settings, index_settings, storage_settings
 from clipdex.errors import ConfigurationError, LeaseHeld, Reason
 from clipdex.pipeline import Pipeline
 
@@ -201,13 +204,12 @@ def reindex_settings() -> Settings:
 def run_settings() -> Settings:
     """Return the settings, overridden by this run's connections and params."""
     params = get_current_context()["params"]
-    engine = connection(params["engine"], many="base_urls", secret="api_key")
+    engine = connection(params["engine"], engine_settings)
     if params["in_flight"]:
         engine["in_flight"] = params["in_flight"]
     batches = {"size": params["batch_size"]} if params["batch_size"] else {}
-    return Settings.load(
-        source=connection(params["source"], user="key", secret="secret"), engine=engine, batches=batches, **_kept()
-    )
+    source = connection(params["source"], storage_settings)
+    return Settings.load(source=source, engine=engine, batches=batches, **_kept())
 
 
 def server_settings() -> Settings:
@@ -215,33 +217,30 @@ def server_settings() -> Settings:
     return Settings.load(**_kept())
 
 
-def connection(conn_id: str, *, many: str = "", user: str = "", secret: str) -> dict[str, Any]:
-    """Return the settings in a Connection: its extra, its host as url (or as several addresses), login and password."""
+def connection(conn_id: str, read: Callable[[ConnectionFields], dict[str, Any]]) -> dict[str, Any]:
+    """Return the settings in a Connection, {} if it is optional and missing. Raises ConfigurationError."""
     try:
         found = Connection.get(conn_id)
     except AirflowNotFoundException:
+        variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+        if os.environ.get(variable):  # Airflow skips a Connection that it cannot read
+            raise ConfigurationError(
+                f"{variable}: Airflow cannot read it: expected a URI such as http://gpu-1:30000, or JSON such as "
+                '{"conn_type": "generic", "host": "http://gpu-1:30000,http://gpu-2:30000"}'
+            ) from None
         if conn_id in ("clipdex_source", "clipdex_store", "clipdex_engine", "clipdex_index"):
             return {}
         raise ConfigurationError(
             f"no connection {conn_id}: make it under Admin → Connections, or name another"
         ) from None
-    given = dict(found.extra_dejson)
-    if found.host and many:
-        given[many] = [address.strip() for address in found.host.split(",")]
-    elif found.host:
-        given["url"] = found.host
-    if found.login and user:
-        given[user] = found.login
-    if found.password:
-        given[secret] = found.password
-    return given
+    return read(found)
 
 
 def _kept() -> dict[str, Any]:
     """Return the connections of store and index, the same for every run."""
     return {
-        "store": connection("clipdex_store", user="key", secret="secret"),
-        "index": connection("clipdex_index", secret="api_key"),
+        "store": connection("clipdex_store", storage_settings),
+        "index": connection("clipdex_index", index_settings),
     }
 
 

@@ -23,7 +23,22 @@ class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Source(_Group):
+class _Access(_Group):
+    """Hold an access key and its secret key, which go together."""
+
+    key: SecretStr = SecretStr("")
+    secret: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _key_has_its_secret(self) -> Self:
+        if bool(self.key.get_secret_value()) != bool(self.secret.get_secret_value()):
+            raise ValueError(
+                "key and secret go together (login and password of an Airflow connection): set both or none"
+            )
+        return self
+
+
+class Source(_Access):
     """Locate the clips and their days.
 
     url: any fsspec URL or a folder
@@ -41,11 +56,9 @@ class Source(_Group):
     )  # fmt: skip
     lookback_days: int = Field(default=2, ge=0)
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
-    key: SecretStr = SecretStr("")
-    secret: SecretStr = SecretStr("")
 
 
-class StoreSettings(_Group):
+class StoreSettings(_Access):
     """Configure the artifact store.
 
     url: any fsspec URL or a folder
@@ -55,8 +68,6 @@ class StoreSettings(_Group):
     url: str = ""
     retention_days: int = Field(default=90, ge=1)
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
-    key: SecretStr = SecretStr("")
-    secret: SecretStr = SecretStr("")
 
 
 class VideoLimits(_Group):
