@@ -51,6 +51,24 @@ def test_importing_it_and_its_pipeline_loads_no_framework():
     assert heavy.isdisjoint(loaded)
 
 
+def test_importing_every_module_changes_no_logger():
+    """Airflow configures logging when it is imported, so it comes first."""
+    code = """
+import importlib, logging, pkgutil
+import airflow.sdk, clipdex
+def seen():
+    return [(one.name, one.level, list(one.handlers), one.disabled) for one in map(logging.getLogger, names)]
+names = [None, "httpx", "httpcore", "qdrant_client", "py.warnings", "clipdex"]
+logging.getLogger("httpx").setLevel(logging.INFO)
+before = seen()
+for module in pkgutil.walk_packages(clipdex.__path__, "clipdex."):
+    importlib.import_module(module.name)
+assert seen() == before, (before, seen())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_folder_is_ingested_and_searched(archive):
     pipeline = clipdex.Pipeline.open()
     events: list[str] = []

@@ -8,7 +8,6 @@ Absent              404 405 501 to a GET; a ConfigurationError
 ConfigurationError  all others, such as 401 403 404 407, redirects and untrusted certificates
 """
 
-import logging
 import ssl
 from collections.abc import AsyncIterable, Generator
 from datetime import UTC, datetime
@@ -22,8 +21,6 @@ from clipdex import proxies, tls
 from clipdex.config import Engine
 from clipdex.errors import ConfigurationError, EngineUnavailable
 from clipdex.sanitize import escape_line
-
-logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs one line per request
 
 Document = dict[str, Any]
 
