@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from clipdex.errors import (
     Unavailable,
 )
 from clipdex.pipeline import Ingested, Pipeline, resolved
+from clipdex.presets import DETECTORS, PROFILES
 from clipdex.sanitize import escape_line, escape_text
 
 console = Console(highlight=False)
@@ -36,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     """0: done; 1: clips are left unfinished; 2: it failed, and stderr has the reason."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs one line per request
     try:
         result: int = args.run(args)
     except RunIncomplete as error:
@@ -185,7 +187,7 @@ def plan(args: argparse.Namespace) -> int:
         by_day, found = _surveyed(settings, args.first, args.last)
     else:
         raise ConfigurationError("nothing to plan: give a folder, a URL, or --clips 1000000")
-    costs = estimate(settings, by_day, args.gpus, args.clips_per_second_per_gpu)
+    costs = estimate(settings, by_day, pace(settings, args.gpus, args.profile, args.clips_per_second_per_gpu))
     if args.json:
         print(json.dumps({"discovered": found, "to_do": by_day, **costs}))
         return 0
@@ -196,43 +198,75 @@ def plan(args: argparse.Namespace) -> int:
     for day in sorted(by_day):
         table.add_row(day, str(found[day]), str(by_day[day]), str(costs["batches_by_day"][day]))
     console.print(table)
+    duration = "no estimate of the time"
+    if costs["hours"] is not None:
+        duration = f"{costs['hours']:.1f} h at {costs['clips_per_second']:.2f} clips/s"
     console.print(
         f"{costs['clips']} clips in {costs['batches']} batches of up to {costs['batch_size']}; "
-        f"{costs['hours']:.1f} h at {costs['clips_per_second']:.2f} clips/s ({costs['basis']})",
+        f"{duration} ({costs['basis']})",
         soft_wrap=True,
     )
     return 0
 
 
-def estimate(settings: Settings, by_day: dict[str, int], gpus: int, rate: float | None) -> dict[str, Any]:
-    """Return batches and hours. rate: clips/s of one GPU, or of one core for the detectors; None: a rough default."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Hold the expected throughput. workers: GPUs or cores; clips_per_second: of each [1/s]; None if unknown."""
+
+    workers: int
+    clips_per_second: float | None
+    basis: str
+    on_gpus: bool = True
+
+
+def pace(settings: Settings, gpus: int | None, profile: str | None, rate: float | None) -> Pace:
+    """Return the throughput to plan with: the given rate, or what was measured with a profile or the detectors.
+
+    rate: clips/s of one GPU. Raises ConfigurationError for GPUs or a profile without a measured or given rate.
+    """
+    workers, of_all = gpus or 1, f"{gpus or 1} GPUs at"
+    if rate is not None:
+        return Pace(workers, rate, f"{of_all} {rate:g} clips/s each")
+    if profile is not None:
+        measured = PROFILES[profile]
+        if measured is None:
+            raise ConfigurationError(
+                f"the profile {profile} was never measured: give --clips-per-second-per-gpu, such as the clips/s that "
+                "the log of a first batch shows"
+            )
+        each = f"{of_all} {measured.clips_per_second:g} clips/s each"
+        return Pace(workers, measured.clips_per_second, f"{each}, profile {profile}, {measured.conditions}")
+    known = ", ".join(name for name, measured in PROFILES.items() if measured)
+    needed = f"give --profile ({known}) or --clips-per-second-per-gpu"
+    if gpus is not None:
+        raise ConfigurationError(f"--gpus alone says nothing of their speed: {needed}")
+    if settings.engine.name is not EngineName.DETECTORS:
+        return Pace(workers, None, needed)
+    cores, each_core = os.cpu_count() or 1, DETECTORS.clips_per_second
+    basis = f"{cores} cores at {each_core:g} clips/s each, detectors, {DETECTORS.conditions}"
+    return Pace(cores, each_core, basis, on_gpus=False)
+
+
+def estimate(settings: Settings, by_day: dict[str, int], pace: Pace) -> dict[str, Any]:
+    """Return batches and hours; hours and rates are None if the pace is unknown."""
     from clipdex.runs.planning import batch_size
 
-    embedded = settings.engine.name is EngineName.DETECTORS and rate is None
-    workers = (os.cpu_count() or 1) if embedded else gpus
-    per_worker = rate or (DETECTORS_CLIPS_PER_SECOND if embedded else GPU_CLIPS_PER_SECOND)
     clips = sum(by_day.values())
     size = settings.batches.size
     # Every day is a run of its own, but for a number of clips without days.
     sizes = {day: size if day == "all" else batch_size(settings.batches, [count]) for day, count in by_day.items()}
     batches = {day: -(-count // sizes[day]) for day, count in by_day.items()}
+    each = pace.clips_per_second
     return {
         "clips": clips,
         "batches": sum(batches.values()),
         "batches_by_day": batches,
         "batch_size": max(sizes.values(), default=size),
-        "clips_per_second": per_worker * workers,
-        "hours": clips / (per_worker * workers) / 3600,
-        "gpu_seconds_per_clip": None if embedded else 1 / per_worker,
-        "basis": f"{workers} {'cores' if embedded else 'GPUs'} at {per_worker:g} clips/s each",
+        "clips_per_second": None if each is None else each * pace.workers,
+        "hours": None if each is None else clips / (each * pace.workers) / 3600,
+        "gpu_seconds_per_clip": 1 / each if each is not None and pace.on_gpus else None,
+        "basis": pace.basis,
     }
-
-
-DETECTORS_CLIPS_PER_SECOND = 0.35
-"""Of one core, 10 s clips: benchmarks/results/detectors.json."""
-GPU_CLIPS_PER_SECOND = 1.7
-"""Of one RTX 4090 with an 8-bit 7B model, 512 tokens a clip: the estimate in benchmarks/results/summary.json. Give your
-own with the option."""
 
 
 def captions(args: argparse.Namespace) -> int:
@@ -346,8 +380,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--from", dest="first", type=_day, metavar="DAY")
     one.add_argument("--to", dest="last", type=_day, metavar="DAY")
     one.add_argument("--clips", type=_positive, help="so many clips, instead of a folder")
-    one.add_argument("--gpus", type=_positive, default=1)
-    one.add_argument("--clips-per-second-per-gpu", type=_rate, metavar="RATE")
+    one.add_argument("--gpus", type=_positive, help="GPUs of the nodes together; 1 if a rate or a profile is given")
+    one.add_argument("--profile", choices=PROFILES, help="of the GPU nodes (docs/gpu.md): plan with its measured rate")
+    one.add_argument("--clips-per-second-per-gpu", type=_rate, metavar="RATE", help="instead of a measured rate")
     one.set_defaults(run=plan)
 
     one = commands.add_parser("captions", help="count the captions of each day, by what they were made with")

@@ -1,9 +1,11 @@
 """Presets: settings for a family of models. Explicit settings override them.
 
 Each strategy has a row of settings, too, which the preset's row overrides: one request per frame makes frames costly.
+PROFILES has what was measured with the profiles of GPU nodes, for clipdex plan.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Mapping[str, Any]]
@@ -42,6 +44,26 @@ PRESETS: Mapping[str, Row] = {
         "sampling": {"short_side": 378},
     },
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Hold a measured throughput. clips_per_second: of one GPU or one core [1/s]; conditions: what was measured."""
+
+    clips_per_second: float
+    conditions: str
+
+
+PROFILES: Mapping[str, Measured | None] = {
+    # benchmarks/results/summary.json, pipeline_whole_clips_per_s
+    "h100-h200": Measured(11.9, "measured on one H200: clips of 10 s, 512 tokens per caption, 7B model in fp8"),
+    "rtx4090-24gb": None,
+    "small-3b": None,
+}
+"""Of the profiles in docker/sglang/profiles; None if the profile was never run on its cards."""
+
+# benchmarks/results/detectors.json
+DETECTORS = Measured(0.35, "measured on an AMD EPYC: clips of 10 s")
 
 
 def row(engine: Mapping[str, Any]) -> Row:
