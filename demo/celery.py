@@ -23,7 +23,9 @@ from typing import Any
 
 from rich.console import Console
 
+from clipdex.errors import ConfigurationError
 from clipdex.runs.report import report_run
+from clipdex.storage.filesystem import require_writable
 from demo.airflow_api import AirflowApi, finished
 from demo.local_airflow import AirflowFailed, die_with_parent, stop_leftovers
 from demo.local_celery import HEARTBEAT_TIMEOUT_S, LocalCelery
@@ -60,6 +62,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="also write the JSON object to this file")
     out = parser.parse_args().out
+    if out:
+        require_writable(out)
     started = time.monotonic()
     home = celery_home()
     stop_leftovers(home / ".airflow")
@@ -287,7 +291,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())
-    except AirflowFailed as error:
+    except (AirflowFailed, ConfigurationError) as error:
         sys.exit(f"celery-demo: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -29,6 +29,7 @@ from clipdex.errors import (
 from clipdex.pipeline import Ingested, Pipeline, resolved
 from clipdex.presets import DETECTORS, PROFILES
 from clipdex.sanitize import escape_line, escape_text
+from clipdex.storage.filesystem import require_writable
 
 console = Console(highlight=False)
 
@@ -87,6 +88,11 @@ def compare(args: argparse.Namespace) -> int:
     for file in args.files:
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file")
+    out = args.out or (None if args.json else Path("compare.html"))
+    if out:
+        if any(file.samefile(out) for file in args.files if out.exists()):
+            raise ConfigurationError(f"--out {out} is one of the clips: name another file")
+        require_writable(out)
 
     def show(column: Column) -> None:
         done = column.summary()
@@ -96,7 +102,6 @@ def compare(args: argparse.Namespace) -> int:
         print(escape_line(f"{column.variant}: {column.error or counts}"), file=sys.stderr)
 
     comparison = Pipeline.compare(args.files, [Variant.parsed(text) for text in args.variants], show)
-    out = args.out or (None if args.json else Path("compare.html"))
     if out:
         out.write_text(page(comparison), encoding="utf-8")
     _print(comparison.to_json() if args.json else str(out))

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -28,6 +29,28 @@ def open_root(
         return path.fs, str(path.path).rstrip("/")
     except (ImportError, ValueError) as error:
         raise ConfigurationError(f"{url}: no filesystem for this URL ({error}); s3:// requires clipdex[s3]") from error
+
+
+def require_writable(path: Path) -> None:
+    """Raise ConfigurationError if a local output file cannot be written. Call before the work whose result it holds."""
+    folder = path.parent
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder: name a file in it")
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist: create it"
+        raise ConfigurationError(f"{path}: the folder {folder} {found}, or name a file elsewhere")
+    if path.exists() and not path.is_file():
+        return  # a device or a pipe, which may have a reader
+    target = path.resolve()
+    new = not target.exists()
+    try:
+        target.open("ab").close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written ({error.strerror or error}): name a file elsewhere, or give this user access"
+        ) from None
+    if new:
+        target.unlink()
 
 
 def is_local(fs: AbstractFileSystem) -> bool:
