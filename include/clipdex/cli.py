@@ -1,6 +1,7 @@
 """The command clipdex: what the DAGs do, from a terminal, without Airflow."""
 
 import argparse
+import errno
 import json
 import logging
 import math
@@ -10,7 +11,7 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -35,19 +36,58 @@ console = Console(highlight=False)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 1: clips are left unfinished; 2: it failed, and stderr has the reason."""
+    """Run a command and return its exit code.
+
+    0: done; 1: clips are unfinished, or a variant failed; 2: an argument, a setting or the environment is wrong; 130:
+    interrupted. One line on stderr has the reason.
+    """
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs one line per request
     try:
         result: int = args.run(args)
+        sys.stdout.flush()
     except RunIncomplete as error:
-        print(f"clipdex {args.command}: {error}", file=sys.stderr)
-        return 1
-    except (ClipdexError, FileNotFoundError) as error:
-        print(f"clipdex {args.command}: {error}", file=sys.stderr)
-        return 2
+        return _fail(args, str(error), 1)
+    except BrokenPipeError:  # the reader, such as head, has all that it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail(args, "interrupted; what is finished is kept: run the same command again", 130)
+    except ClipdexError as error:
+        return _fail(args, str(error), 2)
+    except OSError as error:
+        return _fail(args, os_error(error), 2)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _STORAGE_CLIENTS:
+            raise
+        return _fail(args, f"object storage: {error}; check the URL, options, key and secret of source and store", 2)
     return result
+
+
+def os_error(error: OSError) -> str:
+    """Return what failed, why, and the next step."""
+    if error.errno is None or not error.strerror:
+        return str(error)
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}; {_NEXT_STEPS.get(error.errno, _CHECK_PATHS)}"
+
+
+def _fail(args: argparse.Namespace, why: str, code: int) -> int:
+    print(escape_line(f"clipdex {args.command}: {why}"), file=sys.stderr)
+    return code
+
+
+_CHECK_PATHS = "check the arguments, CLIPDEX_HOME, CLIPDEX_SOURCE__URL and CLIPDEX_STORE__URL"
+_NEXT_STEPS = {
+    errno.EACCES: "give this user access, or use another path",
+    errno.EPERM: "give this user access, or use another path",
+    errno.EROFS: "use a path on a file system that can be written",
+    errno.ENOSPC: "free some space, or use another disk",
+    errno.EDQUOT: "free some space, or use another disk",
+}
+_STORAGE_CLIENTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "paramiko", "s3fs"}
+"""Packages whose errors mean that object storage or its settings are wrong."""
 
 
 def search(args: argparse.Namespace) -> int:
@@ -68,9 +108,7 @@ def search(args: argparse.Namespace) -> int:
 
 def caption(args: argparse.Namespace) -> int:
     """Print a caption of one file; nothing is stored."""
-    if not args.file.is_file():
-        found = "is a folder; clipdex ingest takes one" if args.file.is_dir() else "no such file"
-        raise FileNotFoundError(f"{args.file}: {found}")
+    _require_file(args.file)
     try:
         reply = Pipeline.open().describe(args.file)
     except ClipRejected as refusal:
@@ -86,8 +124,7 @@ def compare(args: argparse.Namespace) -> int:
     from clipdex.compare.page import page
 
     for file in args.files:
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: no such file")
+        _require_file(file)
     out = args.out or (None if args.json else Path("compare.html"))
     if out:
         if any(file.samefile(out) for file in args.files if out.exists()):
@@ -315,6 +352,15 @@ def reindex(args: argparse.Namespace) -> int:
     return 0
 
 
+def _require_file(path: Path) -> None:
+    """Raise ConfigurationError or OSError if this is no file that can be read."""
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder; a file expected: clipdex ingest takes a folder")
+    if not path.is_file():
+        raise ConfigurationError(f"{path}: no such file")
+    path.open("rb").close()
+
+
 def _print(what: Any) -> None:
     """Print text as it is and anything else as JSON, with control characters escaped."""
     print(escape_text(what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)))
@@ -343,8 +389,15 @@ def _nothing_in(folder: str, settings: Settings) -> str:
     return f"no clip in {folder}: looked for {' '.join(settings.source.extensions)}"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Report a wrong argument in one line; --help has the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, escape_line(f"{self.prog}: {message}; see {self.prog} --help") + "\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("clipdex", description="From video clips to a search index.")
+    parser = _Parser("clipdex", description="From video clips to a search index.")
     parser.add_argument("-v", "--verbose", action="store_true", help="log as a task does")
     commands = parser.add_subparsers(dest="command", required=True)
 

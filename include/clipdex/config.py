@@ -4,14 +4,16 @@ A nested field has two underscores: CLIPDEX_ENGINE__NAME=sglang. Under Airflow, 
 (airflow_tasks.py). Secrets are SecretStr, so that no repr, log line or report shows them.
 """
 
+import json
+import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_origin
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from clipdex import presets
 from clipdex.errors import ConfigurationError
@@ -314,6 +316,10 @@ class Settings(BaseSettings):
             return cls(**overrides)
         except ValidationError as error:
             raise ConfigurationError(_validation_message(error)) from None
+        except SettingsError:  # its message has neither the variable nor a reason
+            raise ConfigurationError(
+                f'settings: {_without_json(cls)}: expected JSON, such as ["http://gpu-1:30000"] or {{"fps": 2}}'
+            ) from None
 
 
 class _Preset(PydanticBaseSettingsSource):
@@ -332,6 +338,26 @@ class _Preset(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False  # required by the base class, unused
+
+
+def _without_json(settings: type[Settings]) -> str:
+    """Return the names of the variables that need JSON and have none."""
+    found = []
+    for group, field in settings.model_fields.items():
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            continue
+        names = {f"clipdex_{group}"} | {
+            f"clipdex_{group}__{name}"
+            for name, inner in field.annotation.model_fields.items()
+            if get_origin(inner.annotation) in (tuple, dict)
+        }
+        for variable, value in os.environ.items():
+            try:
+                if variable.lower() in names:
+                    json.loads(value)
+            except ValueError:
+                found.append(variable)
+    return ", ".join(found) or "a list or an object"
 
 
 def _validation_message(error: ValidationError) -> str:
