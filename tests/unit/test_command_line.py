@@ -179,3 +179,20 @@ def test_a_reader_that_stops_early_is_no_error(home):
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_terminal_without_these_letters_shows_them_escaped(home, clip):
+    command = [
+        sys.executable,
+        "-m",
+        "clipdex.cli",
+        "compare",
+        clip,
+        "--with",
+        "a:engine=vllm",
+        "--out",
+        home / "ü.html",
+    ]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout == f"{home}/\\xfc.html\n" and "Traceback" not in done.stderr

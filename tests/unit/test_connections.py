@@ -1,12 +1,13 @@
 """Test Airflow Connections, written as fields, as a URI and as JSON: every field counts, or is rejected by name."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from airflow.sdk import Connection
-from airflow.sdk.exceptions import AirflowNotFoundException
 
-from clipdex.airflow_tasks import connection
 from clipdex.config import Settings
 from clipdex.connections import engine_settings, index_settings, storage_settings
 from clipdex.errors import ConfigurationError
@@ -145,13 +146,18 @@ def test_an_unknown_field_of_extra_is_rejected_by_name():
         Settings.load(index=index_settings(made({"host": "qdrant", "extra": {"path": "/a"}})))
 
 
-def test_a_variable_that_airflow_cannot_read_is_not_a_missing_connection(monkeypatch):
-    def airflow_finds_nothing(conn_id):
-        raise AirflowNotFoundException(conn_id)
-
-    monkeypatch.setattr(Connection, "get", airflow_finds_nothing)
-    assert connection("clipdex_engine", engine_settings) == {}
-    monkeypatch.setenv("AIRFLOW_CONN_CLIPDEX_ENGINE", f"http://:{SECRET}@gpu-1:30000,gpu-2:30000")
-    with pytest.raises(ConfigurationError, match="AIRFLOW_CONN_CLIPDEX_ENGINE: Airflow cannot read it") as raised:
-        connection("clipdex_engine", engine_settings)
-    assert SECRET not in str(raised.value)
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("https://example.com:8443/qdrant", "https://example.com:8443/qdrant"),
+        ('{"host": "qdrant", "port": 7333}', "http://qdrant:7333"),
+        (f"http://:{SECRET}@qdrant-1:1,qdrant-2:2", "AIRFLOW_CONN_CLIPDEX_INDEX: Airflow cannot read it"),
+        (f'{{"host": "qdrant", "key": "{SECRET}"}}', "AIRFLOW_CONN_CLIPDEX_INDEX: Airflow cannot read it"),
+    ],
+)
+def test_a_variable_of_airflow_is_read_or_named(tmp_path, value, found):
+    """Airflow skips a Connection that it cannot read, so that it would be as good as missing."""
+    code = "from clipdex.airflow_tasks import server_settings; print(server_settings().index.url)"
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "AIRFLOW_CONN_CLIPDEX_INDEX": value}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert found in (done.stdout + done.stderr).splitlines()[-1] and SECRET not in done.stdout + done.stderr

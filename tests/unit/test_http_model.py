@@ -351,6 +351,7 @@ def test_a_gateway_that_lost_its_nodes_is_retried(serve, clip):
         ({"language": "tlh"}, "en, "),
         ({"base_urls": ["gpu-1:30000"]}, "http://gpu-1:30000"),
         ({"base_urls": [f"http://user:{KEY}@gpu-1:30000"]}, "without query, user or password"),
+        ({"base_urls": ["http://gpu-1:300000"]}, "expected a base URL such as http://gpu-1:30000"),
         ({"api_key": f"{KEY}\x00"}, "characters"),
     ],
 )
