@@ -2,15 +2,19 @@
 
 import threading
 from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
+from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes, compact, ledger, run_outcomes
 from clipdex.runs.planning import BatchRef, Plan
 from clipdex.runs.report import report_run
+from clipdex.runs.retention import prune
 from clipdex.storage.artifacts import Store
+from clipdex.web.batches import look_up
 
 DAY = "2026-11-03"
 RUN = "r.1"
@@ -48,6 +52,56 @@ class InPairs(LocalFileSystem):
     def cat_file(self, path: str, *args: Any, **options: Any) -> Any:
         self._both.wait(DEADLINE_S)
         return super().cat_file(path, *args, **options)
+
+
+class Meanwhile(LocalFileSystem):
+    """A disk on which something happens once: after a number of listings, checks and reads."""
+
+    cachable = False
+
+    def __init__(self, after: int, happen: Callable[[], Any]) -> None:
+        super().__init__()
+        self._left, self._happen = after, happen
+        self._lock = threading.Lock()
+
+    def _count(self) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left == 0:
+                self._happen()
+
+    def ls(self, path: str, *args: Any, **options: Any) -> Any:
+        found = super().ls(path, *args, **options)
+        self._count()
+        return found
+
+    def exists(self, path: str, *args: Any, **options: Any) -> bool:
+        found: bool = super().exists(path, *args, **options)
+        self._count()
+        return found
+
+    def cat_file(self, path: str, *args: Any, **options: Any) -> Any:
+        found = super().cat_file(path, *args, **options)
+        self._count()
+        return found
+
+
+class KeepsCaptionParts(LocalFileSystem):
+    """A disk that refuses to delete the parts of the caption phase."""
+
+    cachable = False
+
+    def rm_file(self, path: str) -> None:
+        if "/caption-" in path:
+            raise PermissionError(path)
+        super().rm_file(path)
+
+
+READERS = {
+    "batch": lambda store: batch_outcomes(store, DAY, RUN, "one"),
+    "run": lambda store: run_outcomes(store, DAY, RUN),
+    "ledger": lambda store: ledger(store, DAY),
+}
 
 
 def record_batch(store: Store, batch: str, clips: int = 20) -> BatchRef:
@@ -101,3 +155,82 @@ def test_outcomes_of_a_batch_can_be_read_after_the_report_compacted_them(tmp_pat
     report_run(store, RUN)
     assert len(store.list(f"outcomes/day={DAY}")) == 1
     assert batch_outcomes(store, DAY, RUN, "one") == before
+
+
+def recorded(folder: Any) -> Store:
+    """A store with two batches of a run, and a ledger of an earlier one."""
+    store = Store(LocalFileSystem(), str(folder))
+    journal = Journal(store, DAY, "before.1", "before", "index", 1)
+    journal.add(ClipOutcome("before-0", "/before-0.mp4", DAY, "v1", Outcome.INDEXED, "before"))
+    journal.flush()
+    compact(store, DAY, "before.1")
+    plan(store, [record_batch(store, "one"), record_batch(store, "two")])
+    return store
+
+
+@pytest.mark.parametrize("after", range(1, 13))
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_read_while_a_report_compacts_is_complete(tmp_path, reader, after):
+    store = recorded(tmp_path)
+    before = READERS[reader](store)
+    read = READERS[reader](Store(Meanwhile(after, lambda: report_run(store, RUN)), str(tmp_path)))
+    assert read == before
+    assert READERS[reader](store) == before
+
+
+@pytest.mark.parametrize("after", range(1, 13))
+def test_two_compactions_at_once_lose_nothing(tmp_path, after):
+    store = recorded(tmp_path)
+    before = ledger(store, DAY), run_outcomes(store, DAY, RUN)
+    compact(Store(Meanwhile(after, lambda: compact(store, DAY, RUN)), str(tmp_path)), DAY, RUN)
+    assert (ledger(store, DAY), run_outcomes(store, DAY, RUN)) == before
+
+
+def test_reading_beside_many_compactions_fails_never_and_loses_nothing(tmp_path):
+    store = recorded(tmp_path)
+    report_run(store, RUN)
+    read: list[int] = []
+    ended = threading.Event()
+
+    def read_on() -> None:
+        reading = Store(LocalFileSystem(), str(tmp_path))
+        while not ended.is_set():
+            read.append(min(len(reader(reading)) for reader in READERS.values()))
+
+    readers = [threading.Thread(target=read_on) for _ in range(2)]
+    for one in readers:
+        one.start()
+    try:
+        for _ in range(15):
+            record_batch(store, "one")
+            record_batch(store, "two")
+            compact(store, DAY, RUN)
+    finally:
+        ended.set()
+        for one in readers:
+            one.join(DEADLINE_S)
+    assert read and min(read) == 20
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_compaction_that_stops_as_it_deletes_turns_no_outcome_back(tmp_path, reader):
+    store = recorded(tmp_path)
+    before = READERS[reader](store)
+    with pytest.raises(PermissionError):
+        compact(Store(KeepsCaptionParts(), str(tmp_path)), DAY, RUN)
+    assert READERS[reader](store) == before
+    compact(store, DAY, RUN)
+    assert READERS[reader](store) == before
+
+
+@pytest.mark.parametrize("after", range(1, 9))
+def test_a_page_shows_a_batch_whole_or_as_pruned(tmp_path, after):
+    store = recorded(tmp_path)
+    report_run(store, RUN)
+    whole = look_up(store, RUN, DAY, "one")
+    assert whole is not None and whole.counts == {"indexed": 20}
+    old = datetime.now(UTC) + timedelta(days=100)
+    assert look_up(Store(Meanwhile(after, lambda: prune(store, 90, old)), str(tmp_path)), RUN, DAY, "one") in (
+        whole,
+        None,
+    )

@@ -3,20 +3,31 @@
 A part is outcomes/day=DAY/run=RUN/BATCH/PHASE-TRY-SEQ.jsonl. Sorted by name, later parts of a batch override earlier
 ones. compact() merges a run's parts into one all.jsonl and into the day's ledger. The ledger holds the latest outcome
 of each clip: discovery reads from it which clips are done, and the content digest of each file version.
+
+Outcomes can be read while compact() runs. compact() writes the merged files first, then deletes the parts, those of a
+batch from the first to the last. Readers go the other way: parts first, then the merged files. A reader that finds a
+part deleted starts again.
 """
 
+import logging
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import chain
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from clipdex.errors import Unavailable
 from clipdex.storage.artifacts import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Outcome(StrEnum):
@@ -168,23 +179,28 @@ def ledger_path(day: str) -> str:
 def batch_outcomes(store: Store, day: str, run: str, batch: str) -> dict[str, ClipOutcome]:
     """Return this run's latest outcome of each clip of a batch, by clip_id, before and after compaction."""
     folder = outcomes_path(day, run)
-    whole = [f"{folder}/{ALL}"] if store.exists(f"{folder}/{ALL}") else []
-    outcomes = _last(store, whole + store.list(f"{folder}/{batch}"))
+    _, outcomes = _read_again(lambda: _of_run(store, folder, f"{folder}/{batch}"))
     return {clip_id: one for clip_id, one in outcomes.items() if one.batch == batch}
 
 
 def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
     """Return this run's latest outcome of each clip of a day, by clip_id."""
-    return _last(store, store.list(outcomes_path(day, run)))
+    folder = outcomes_path(day, run)
+    _, outcomes = _read_again(lambda: _of_run(store, folder, folder))
+    return outcomes
 
 
 def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
     """Return the latest outcome of each clip of a day over all runs, by clip_id. Runs may overlap: time decides."""
-    runs: dict[str, list[str]] = {}
-    for key in store.list(f"outcomes/day={day}"):
-        if not key.endswith(f"/{ALL}"):
-            runs.setdefault(key.split("/")[2], []).append(key)
-    return _newest([*_each(store, store.list(ledger_path(day))), *(_last(store, parts) for parts in runs.values())])
+
+    def read() -> dict[str, ClipOutcome]:
+        runs: dict[str, list[str]] = defaultdict(list)
+        for key in _parts(store, f"outcomes/day={day}"):
+            runs[key.split("/")[2]].append(key)
+        of_runs = [_last(store, parts) for parts in runs.values()]
+        return _newest([*_each(store, store.list(ledger_path(day))), *of_runs])
+
+    return _read_again(read)
 
 
 def ledger_days(store: Store) -> list[str]:
@@ -198,22 +214,66 @@ def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
 
     A kill at any point loses nothing. Parts written meanwhile stay for the next call.
     """
-    keys = store.list(outcomes_path(day, run))
-    parts = [key for key in keys if not key.endswith(f"/{ALL}")]
-    whole = _last(store, keys)
+    folder = outcomes_path(day, run)
+    parts, whole = _read_again(lambda: _of_run(store, folder, folder))
     if parts:
-        ledgers = store.list(ledger_path(day))
-        union = _newest([*_each(store, ledgers), whole])
+        ledgers, union = _read_again(lambda: _merged(store, day, whole))
         store.write_lines(f"{ledger_path(day)}/{uuid.uuid4().hex}.jsonl", (one.to_json() for one in union.values()))
-        store.write_lines(f"{outcomes_path(day, run)}/{ALL}", (one.to_json() for one in whole.values()))
-        store.delete(parts + ledgers)
+        store.write_lines(f"{folder}/{ALL}", (one.to_json() for one in whole.values()))
+        by_batch: dict[str, list[str]] = defaultdict(list)
+        for key in parts:
+            by_batch[key.rpartition("/")[0]].append(key)
+        store.delete_in_order(by_batch.values())
+        store.delete(ledgers)
     return whole
 
 
+def _read_again(read: Callable[[], T]) -> T:
+    """Return read(), repeated while files are deleted between their listing and their reading.
+
+    Raises Unavailable after about 50 s.
+    """
+    for pause in (0.05 * 2**number for number in range(10)):
+        try:
+            return read()
+        except FileNotFoundError as error:
+            log.debug("%s: compacted or pruned since it was listed; reading again", error)
+            time.sleep(pause)
+    try:
+        return read()
+    except FileNotFoundError as error:
+        raise Unavailable(f"outcomes were deleted each time they were listed and read ({error}); try again") from error
+
+
+def _parts(store: Store, prefix: str) -> list[str]:
+    return [key for key in store.list(prefix) if not key.endswith(f"/{ALL}")]
+
+
+def _of_run(store: Store, folder: str, prefix: str) -> tuple[list[str], dict[str, ClipOutcome]]:
+    """Return the parts below a prefix, and the latest outcomes in them and in the run's all.jsonl."""
+    parts = _parts(store, prefix)
+    last = _last(store, parts)
+    if not store.exists(f"{folder}/{ALL}"):
+        return parts, last
+    whole = _last(store, [f"{folder}/{ALL}"])
+    for clip_id, outcome in last.items():
+        whole[clip_id] = _with_content(outcome, whole.get(clip_id))
+    return parts, whole
+
+
+def _merged(store: Store, day: str, whole: dict[str, ClipOutcome]) -> tuple[list[str], dict[str, ClipOutcome]]:
+    """Return the files of a day's ledger, and the latest outcomes in them and in a run."""
+    ledgers = store.list(ledger_path(day))
+    return ledgers, _newest([*_each(store, ledgers), whole])
+
+
 def _last(store: Store, keys: Iterable[str]) -> dict[str, ClipOutcome]:
-    """Return the last outcome of each clip: compacted files first, then parts by name (phase, try, sequence)."""
+    """Return the last outcome of each clip: parts override each other by name (phase, try, sequence).
+
+    Raises FileNotFoundError if one was deleted.
+    """
     last: dict[str, ClipOutcome] = {}
-    for record in store.read_lines(*sorted(keys, key=lambda key: (not key.endswith(f"/{ALL}"), key))):
+    for record in store.read_lines(*sorted(keys)):
         outcome = ClipOutcome.from_json(record)
         last[outcome.clip_id] = _with_content(outcome, last.get(outcome.clip_id))
     return last

@@ -66,6 +66,9 @@ def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pru
             compact(store, day, run)
     for day in leased.union(*pending.values()) - busy:
         leases.forget(store, day, OWNER)
+    store.delete(
+        key for keys in gone.values() for key in keys if key.startswith("runs/")
+    )  # first: no page reads it now
     for run, keys in gone.items():
         store.delete([*keys, *(f"{outcomes_path(day, run)}/{ALL}" for day in pending[run])])
         for folder in {found[0] for key in keys if (found := _FOLDER.match(key))}:

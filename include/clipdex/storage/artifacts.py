@@ -106,6 +106,16 @@ class Store:
         with ThreadPoolExecutor(_AT_ONCE) as deleting:
             list(deleting.map(self._delete, keys))
 
+    def delete_in_order(self, groups: Iterable[Sequence[str]]) -> None:
+        """Delete several groups of objects concurrently, the objects of each group one after another."""
+
+        def delete(keys: Sequence[str]) -> None:
+            for key in keys:
+                self._delete(key)
+
+        with ThreadPoolExecutor(_AT_ONCE) as deleting:
+            list(deleting.map(delete, groups))
+
     def delete_folder(self, prefix: str) -> None:
         """Remove the empty directories below a folder; object storage has none."""
         if not self._local:

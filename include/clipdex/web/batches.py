@@ -90,7 +90,8 @@ async def batch_json(backend: TheBackend, run: Run, day: Day, batch: Batch) -> d
 
 
 def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:
-    """Return the current state of a batch, finished or running, or None if it was not planned."""
+    """Return the current state of a batch, finished or running, or None if it was not planned, or was pruned."""
+    outcomes = batch_outcomes(store, day, run, batch)  # before the plan: pruning deletes the plan first
     try:
         plan = load_plan(store, run)
         ref = next((one for one in plan.batches if (one.day, one.batch) == (day, batch)), None)
@@ -99,7 +100,6 @@ def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:
         clips = manifest(store, ref)
     except FileNotFoundError:
         return None
-    outcomes = batch_outcomes(store, day, run, batch)
     rows = [Row.of(clip, outcomes.get(clip.clip_id)) for clip in clips]
     counts = Counter(row.outcome for row in rows)
     rows.sort(key=lambda row: (_ORDER.index(row.outcome), row.path))
