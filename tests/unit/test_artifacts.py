@@ -3,12 +3,25 @@
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from s3fs import S3FileSystem
 
 from clipdex.config import Settings
 from clipdex.storage.artifacts import Store, caption_path, run_name
 from clipdex.storage.caption import Caption, Segment
+
+
+class FirstObjectAppears(S3FileSystem):
+    """S3, where something is written just after a folder was listed as empty."""
+
+    cachable = False
+    first: str
+
+    async def _info(self, *args: Any, **options: Any) -> Any:
+        await self._pipe_file(self.first, b"{}")
+        return await super()._info(*args, **options)
 
 
 @pytest.fixture
@@ -38,6 +51,15 @@ def test_an_empty_store_lists_nothing_and_reads_nothing(store):
     with pytest.raises(FileNotFoundError):
         store.read("nothing")
     assert store.caption("ab12") is None
+
+
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
+def test_a_folder_whose_first_object_appears_while_it_is_listed_is_no_object(store, root):
+    fs = FirstObjectAppears(key="test", secret="test", use_listings_cache=False, **root["options"])
+    inside = root["url"].removeprefix("s3://")
+    fs.first = f"{inside}/leases/day=2026-11-03/00000001.json"
+    assert Store(fs, inside).list("leases/day=2026-11-03") == []
+    assert store.list("leases/day=2026-11-03") == ["leases/day=2026-11-03/00000001.json"]
 
 
 def test_deleting_a_missing_object_is_no_error(store):

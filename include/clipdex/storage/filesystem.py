@@ -65,8 +65,8 @@ def files_below(fs: Any, top: str) -> dict[str, dict[str, Any]]:
     Raises PermissionError for an unreadable folder; the local find() would skip it silently.
     """
     if not is_local(fs):
-        remote: dict[str, dict[str, Any]] = fs.find(top, detail=True)
-        return remote
+        # s3fs lists an empty folder as the folder itself if its first object appears meanwhile.
+        return {path: info for path, info in fs.find(top, detail=True).items() if info["type"] != "directory"}
     found, folders = {}, [top]
     while folders:
         with suppress(FileNotFoundError):  # deleted meanwhile or missing
