@@ -7,14 +7,30 @@ import sys
 import tempfile
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from clipdex.config import Settings
-from clipdex.errors import ClipRejected, ConfigurationError, Reason
+from clipdex.errors import ClipRejected, ConfigurationError, Reason, Unavailable
 from clipdex.storage.filesystem import open_root
 from clipdex.storage.source import Source
 from tests.support.odd import GOOD
+
+
+class Breaking(MemoryFileSystem):
+    """An object store whose connections end half-way through each file."""
+
+    protocol = "breaking"
+    error: type[BaseException] = ConnectionResetError
+
+    def get_file(self, rpath: str, lpath: str, *args, **options) -> None:
+        Path(lpath).write_bytes(self.cat_file(rpath)[: self.size(rpath) // 2])
+        raise self.error("half-way")
+
+
+fsspec.register_implementation("breaking", Breaking, clobber=True)
 
 
 def put(root: dict, path: str, data: bytes = b"clip") -> None:
@@ -154,6 +170,33 @@ def test_a_file_over_the_limit_is_rejected_without_reading_it(root, tmp_path):
         opened.fetch(clip, tmp_path, 100)
     assert refused.value.reason is Reason.TOO_LARGE
     assert list(tmp_path.glob("*.mp4")) == []
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, PermissionError, FileNotFoundError, KeyboardInterrupt])
+def test_a_download_that_breaks_leaves_nothing_on_disk(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(Breaking, "error", error)
+    root = {"url": "breaking:///archive"}
+    for number in range(20):
+        put(root, f"2026/11/03/{number}.mp4", bytes(1000))
+    opened = source(root)
+    clips = list(opened.day("2026-11-03"))
+    assert len(clips) == 20
+    for clip in clips:
+        with pytest.raises((Unavailable, ClipRejected, KeyboardInterrupt)):
+            opened.fetch(clip, tmp_path, 5000)
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
+def test_a_file_that_grew_over_the_limit_is_rejected_and_leaves_nothing_on_disk(root, tmp_path):
+    put(root, "2026/11/03/a.mp4")
+    opened = source(root)
+    (clip,) = opened.day("2026-11-03")
+    put(root, "2026/11/03/a.mp4", bytes(300_000))
+    with pytest.raises(ClipRejected) as refused:
+        opened.fetch(clip, tmp_path, 1000)
+    assert refused.value.reason is Reason.TOO_LARGE
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_links_are_followed_only_inside_the_source(tmp_path, caplog):

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from fsspec.callbacks import Callback
+
 from clipdex import config
 from clipdex.errors import ClipRejected, ConfigurationError, Reason, Unavailable
 from clipdex.sanitize import escape_line, percent_encode
@@ -60,6 +62,19 @@ class Fetched:
             self.path.unlink(missing_ok=True)
 
 
+class _AtMost(Callback):  # type: ignore[misc]
+    """Stop a download that exceeds a limit."""
+
+    def __init__(self, max_bytes: int, path: str) -> None:
+        super().__init__()
+        self._max_bytes, self._path = max_bytes, path
+
+    def call(self, *args: Any, **kwargs: Any) -> None:
+        size = max(self.value, self.size or 0)
+        if size > self._max_bytes:
+            raise ClipRejected(Reason.TOO_LARGE, f"{self._path}: {size} bytes, at most {self._max_bytes} are allowed")
+
+
 class Source:
     """A root folder of clips. Opened in the process that uses it."""
 
@@ -87,24 +102,35 @@ class Source:
     def fetch(self, clip: Clip, folder: Path, max_bytes: int) -> "Fetched":
         """Return the clip as a local file with its content digest. A download stays in folder until discarded.
 
-        Raises ClipRejected (MISSING, TOO_LARGE), or Unavailable if the source does not answer.
+        max_bytes: of the file, also if it grew since it was listed [bytes]. Raises ClipRejected (MISSING, TOO_LARGE,
+        UNREADABLE), or Unavailable if the source does not answer; then nothing of a download stays.
         """
         if clip.bytes > max_bytes:
             raise ClipRejected(Reason.TOO_LARGE, f"{clip.uri}: {clip.bytes} bytes, at most {max_bytes} are allowed")
         full = f"{self._root}/{clip.path}"
         if not self._inside(full):
             raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: a link that leaves {self.url}")
-        copy = None if self._local else folder / f"{clip.clip_id}{Path(clip.path).suffix[:8]}"
         try:
-            if copy is not None:
-                self._fs.get_file(full, str(copy))
-            return Fetched(copy or Path(full), _digest_of(copy or Path(full)), downloaded=copy is not None)
+            if self._local:
+                return Fetched(Path(full), _digest_of(Path(full)), downloaded=False)
+            return self._download(full, folder / f"{clip.clip_id}{Path(clip.path).suffix[:8]}", max_bytes)
+        except ClipRejected:
+            raise
         except FileNotFoundError:
             raise ClipRejected(Reason.MISSING, f"{clip.uri}: deleted since it was discovered") from None
         except PermissionError as error:
             raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: no permission ({error.strerror or error})") from None
         except Exception as error:  # object store clients have their own exception types
             raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
+
+    def _download(self, full: str, copy: Path, max_bytes: int) -> Fetched:
+        """Return a copy of a file, or leave none."""
+        try:
+            self._fs.get_file(full, str(copy), callback=_AtMost(max_bytes, full))
+            return Fetched(copy, _digest_of(copy), downloaded=True)
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            raise
 
     def version_now(self, clip: Clip) -> str | None:
         """Return the file's current version; None if it is deleted. Raises Unavailable."""
