@@ -10,14 +10,24 @@ Connections (all optional; their fields override the CLIPDEX_* settings, as conn
     clipdex_index   host: URL of a Qdrant server; password: API key; extra: fields of config.Index
 """
 
+import json
 import logging
 import os
 from collections.abc import Callable
 from datetime import date, timedelta
 from typing import Any
 
-from airflow.sdk import Asset, Connection, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_current_context
-from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+from airflow.sdk import (
+    Asset,
+    Connection,
+    DagRunState,
+    ExceptionRetryPolicy,
+    Param,
+    RetryAction,
+    RetryRule,
+    get_current_context,
+)
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError, AirflowSkipException
 from airflow.sdk.observability import stats
 
 from clipdex import metrics
@@ -48,8 +58,7 @@ RETRY_POLICY = ExceptionRetryPolicy(
     ]
 )
 
-# The first retry comes soon, for a killed worker; all of them together outlast a node that loads its model and a lease
-# that is not renewed.
+# The first retry comes soon, for a killed worker; all of them together outlast a node that loads its model.
 DEFAULTS = {
     "owner": "clipdex",
     "retries": 6,
@@ -91,27 +100,32 @@ def discover() -> list[dict[str, Any]]:
 
     context = get_current_context()
     params, pipeline = context["params"], Pipeline.open(run_settings())
-    tries = [run_label(context["run_id"], number) for number in range(1, context["ti"].try_number + 1)]
-    run, seconds = tries[-1], pipeline.settings.batches.lease_s
-    held: list[str] = []
+    *earlier, run = [run_label(context["run_id"], number) for number in range(1, context["ti"].try_number + 1)]
+    job = json.dumps([context["dag_run"].dag_id, context["run_id"]])
     criteria = pipeline.criteria(
         recaption=params["recaption"],
         recaption_for=params["recaption_for"],
         retry_quarantined=params["retry_quarantined"],
     )
     day, before = _days(context, pipeline.settings.source.lookback_days)
-    try:
-        if day:
-            _hold(pipeline.store, day, tries, seconds, held)
-            _hold_free_days(pipeline.store, before, tries, seconds, held)
-        found = pipeline.survey(held, criteria, prefix=None if day else params["prefix"])
-        for one in found.to_do:
-            _hold(pipeline.store, one, tries, seconds, held)
-        plan = pipeline.plan(run, found)
-    except BaseException:
-        for one in held:
-            leases.release(pipeline.store, one, run)
-        raise
+    with leases.Lease(pipeline.store, run, pipeline.settings.batches.lease_s, job, _is_active) as lease:
+
+        def hold(one: str) -> None:
+            if one not in lease.days:
+                for label in earlier:  # tries of this run that were killed
+                    leases.release(pipeline.store, one, label)
+                lease.take(one)
+
+        try:
+            if day:
+                hold(day)
+                _hold_free_days(before, hold)
+            found = pipeline.survey(lease.days, criteria, prefix=None if day else params["prefix"], hold=hold)
+            lease.check()
+            plan = pipeline.plan(run, found)
+        except BaseException:
+            lease.release()
+            raise
     context["ti"].xcom_push(key="run", value=run)
     return [batch.to_json() for batch in plan.batches]
 
@@ -261,25 +275,24 @@ def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
     return day.isoformat(), before
 
 
-def _hold(store: Any, day: str, tries: list[str], seconds: float, held: list[str]) -> None:
-    """Acquire the lease of a day, also from a killed try of this run. tries: labels, the current one last."""
-    from clipdex.runs import leases
-
-    if day in held:
-        return
-    for earlier in tries[:-1]:
-        leases.release(store, day, earlier)
-    leases.acquire(store, day, tries[-1], seconds)
-    held.append(day)
-
-
-def _hold_free_days(store: Any, days: list[str], tries: list[str], seconds: float, held: list[str]) -> None:
+def _hold_free_days(days: list[str], hold: Callable[[str], None]) -> None:
     """Acquire the leases of those days that are free."""
     for day in days:
         try:
-            _hold(store, day, tries, seconds, held)
+            hold(day)
         except LeaseHeld as error:
             log.info("not looking back at %s: %s", day, error)
+
+
+def _is_active(job: str) -> bool:
+    """Return whether Airflow still works on the run that took a lease. False for a run that was deleted."""
+    dag_id, run_id = json.loads(job)
+    try:
+        state = get_current_context()["ti"].get_dagrun_state(dag_id=dag_id, run_id=run_id)
+    except AirflowRuntimeError as error:
+        log.info("%s of %s: no state in Airflow (%s)", run_id, dag_id, error)
+        return False
+    return state in (DagRunState.QUEUED, DagRunState.RUNNING)
 
 
 def _named(batch: dict[str, Any]) -> Any:

@@ -242,13 +242,14 @@ class Batches(_Group):
     """Configure batches and leases.
 
     size: clips per mapped task, doubled up to max_size if a run would exceed max_batches
+    lease_s: until the lease of a run expires that does not renew it [s]
     """
 
     size: int = Field(default=64, ge=1)
     max_size: int = Field(default=512, ge=1)
     max_batches: int = Field(default=1024, ge=1)
     preparing: int = Field(default=2, ge=1)
-    lease_s: float = 900.0
+    lease_s: float = Field(default=900.0, gt=0)
 
 
 def _default_home() -> Path:

@@ -6,6 +6,7 @@ ClipdexError
 │   ├── EngineUnavailable   connect, 408/409/425/429, 5xx, timeout
 │   ├── IndexUnavailable    Qdrant does not answer, or another process holds the embedded index
 │   └── LeaseHeld           another run works on the same day
+│       └── LeaseLost         it took the day over, because this run was delayed for longer than its lease
 ├── NothingIndexed        there is no index yet: run an ingestion first
 ├── BatchRejected         too many clips of one batch were rejected for one reason to be credible
 ├── RunIncomplete         a planned clip has no final outcome, or too many went to quarantine
@@ -85,6 +86,10 @@ class IndexUnavailable(Unavailable):
 
 class LeaseHeld(Unavailable):
     """Signal that another run holds the lease on the day."""
+
+
+class LeaseLost(LeaseHeld):
+    """Signal that another run took the day over while this run was delayed for longer than its lease."""
 
 
 class NothingIndexed(ClipdexError):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from clipdex.config import Settings
-from clipdex.errors import BatchRejected, ClipdexError, Unavailable
+from clipdex.errors import BatchRejected, ClipdexError, LeaseHeld, Unavailable
 
 if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex loads no framework
     from clipdex.captions.captioner import CaptionDraft, Captioner
@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex
     from clipdex.index import Collection, Filters, Index
     from clipdex.index.embeddings import Embedder
     from clipdex.index.search import ClipHit
+    from clipdex.runs.leases import Lease
     from clipdex.runs.outcomes import ClipOutcome
     from clipdex.runs.planning import BatchRef, CompletionCriteria, DayCaptions, Plan, Survey
     from clipdex.runs.report import RunReport
@@ -123,11 +124,20 @@ class Pipeline:
 
         return CompletionCriteria.under(self.settings, recaption, tuple(recaption_for), tuple(retry_quarantined))
 
-    def survey(self, days: Iterable[str], criteria: CompletionCriteria, prefix: str | None = None) -> Survey:
-        """List the days, or one prefix, and leave out what is done. Writes nothing."""
+    def survey(
+        self,
+        days: Iterable[str],
+        criteria: CompletionCriteria,
+        prefix: str | None = None,
+        hold: Callable[[str], None] = lambda day: None,
+    ) -> Survey:
+        """List the days, or one prefix, and leave out what is done. Writes nothing.
+
+        hold: called with each day that was listed before its outcomes are read, to take its lease.
+        """
         from clipdex.runs.planning import survey
 
-        return survey(self.store, self.source, days, criteria, prefix)
+        return survey(self.store, self.source, days, criteria, prefix, hold)
 
     def plan(self, run: str, found: Survey) -> Plan:
         """Write the plan of a run and the manifests of its batches.
@@ -154,7 +164,7 @@ class Pipeline:
         return asyncio.run(self.acaption(batch, try_number))
 
     def index(self, batch: BatchRef, try_number: int = 1) -> IndexTotals:
-        """Write the points of a batch's captions, and delete its stale ones. Raises IndexUnavailable."""
+        """Write the points of a batch's captions, and delete its stale ones. Raises IndexUnavailable, LeaseHeld."""
         from clipdex.stages.index import index_batch
 
         return index_batch(self.settings, self.store, self.embedder, batch, try_number)
@@ -180,8 +190,9 @@ class Pipeline:
         """Caption and index a folder (the configured source without one), as the DAG does, and return the outcomes.
 
         folder: a folder or an fsspec URL. on_progress: called with the plan, with the totals of each batch, and with
-        the result, also where something stopped the run. Raises FileNotFoundError; and, after the result, what stopped
-        the run: EngineUnavailable or BatchRejected.
+        the result, also where something stopped the run. Raises FileNotFoundError; without a
+        result, LeaseHeld while another run works on one of the days, and LeaseLost if another run took one over; and,
+        after the result, what stopped the run: EngineUnavailable or BatchRejected.
         """
         pipeline = self if folder is None else self._over(folder)
         criteria = pipeline.criteria(
@@ -281,43 +292,44 @@ class Pipeline:
     def _ingest(
         self, prefix: str, criteria: CompletionCriteria, on_progress: Callable[[Plan | CaptionTotals | Ingested], None]
     ) -> Ingested:
-        from clipdex.runs.outcomes import ledger
+        from clipdex.runs.leases import Lease
         from clipdex.runs.planning import run_label
 
         run = run_label(f"ingest-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}", 1)
-        found = self.survey([], criteria, prefix)
-        stopped: ClipdexError | None = None
-        with self._leased(run, list(found.to_do)):
-            plan = self.plan(run, found)
-            on_progress(plan)
-            for batch in plan.batches:
-                try:
-                    totals = self.caption(batch)
-                except (Unavailable, BatchRejected) as error:
-                    stopped = error
-                else:
-                    on_progress(totals)
-                self.index(batch)
-                if isinstance(stopped, Unavailable):
-                    break
-            report = self.report(run)
-            clips = tuple(one for day in plan.days for one in ledger(self.store, day).values())
-        result = Ingested(report, clips)
+        with Lease(self.store, run, self.settings.batches.lease_s) as lease:
+            try:
+                found = self.survey([], criteria, prefix, lease.take)
+                result, stopped = self._ingest_leased(run, found, lease, on_progress)
+            finally:
+                lease.release()
         on_progress(result)
         if stopped is not None:
             raise stopped
         return result
 
-    @contextmanager
-    def _leased(self, run: str, days: list[str]) -> Iterator[None]:
-        from clipdex.runs import leases
+    def _ingest_leased(
+        self, run: str, found: Survey, lease: Lease, on_progress: Callable[[Plan | CaptionTotals | Ingested], None]
+    ) -> tuple[Ingested, ClipdexError | None]:
+        """Return the result, and what stopped the run. Raises LeaseHeld."""
+        from clipdex.runs.outcomes import ledger
 
-        held: list[str] = []
-        try:
-            for day in days:
-                leases.acquire(self.store, day, run, self.settings.batches.lease_s)
-                held.append(day)
-            yield
-        finally:
-            for day in held:
-                leases.release(self.store, day, run)
+        stopped: ClipdexError | None = None
+        plan = self.plan(run, found)
+        on_progress(plan)
+        for batch in plan.batches:
+            lease.confirm(batch.day)
+            try:
+                totals = self.caption(batch)
+            except LeaseHeld:
+                raise
+            except (Unavailable, BatchRejected) as error:
+                stopped = error
+            else:
+                on_progress(totals)
+            lease.confirm(batch.day)
+            self.index(batch)
+            if isinstance(stopped, Unavailable):
+                break
+        report = self.report(run)
+        clips = tuple(one for day in plan.days for one in ledger(self.store, day).values())
+        return Ingested(report, clips), stopped

@@ -512,19 +512,34 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
 
 
 @scenario("a lease runs out", "a day is taken over from a run that is still at work",
-          "the first run holds the day for 0 s, so that both caption and index it at the same time",
-          drill={"batches": {"size": BATCH, "lease_s": 0.0}})  # fmt: skip
+          "a captioning or indexing task is stopped (SIGSTOP) for longer than its lease; another run takes the day and "
+          "does all of it; the task goes on, and must end before it requests or indexes anything", quick=True,
+          drill={"batches": {"size": BATCH, "lease_s": 1.5}})  # fmt: skip
 def _(drill: Drill, chance: random.Random, state: State) -> None:
-    drill.engines[0].latency_s = 0.2
-    drill.until("caption")
-    assert drill.task("discover", run="s.1") == 0
-    for phase in ("caption", "index"):
-        for batch in range(drill.batches):
-            both = [drill.start(phase, batch), drill.start(phase, batch, run="s.1")]
-            for task in both:
-                drill.end(task)
-    drill.at_once = True
+    phase = chance.choice(["caption", "index"])
+    drill.until(phase)
+    drill.engines[0].latency_s = 0.3
+    late = drill.start(phase)
+    if phase == "caption":
+        least = chance.randrange(3)
+        drill.wait(late, lambda: drill.stored() >= least and drill.in_flight() >= IN_FLIGHT)
+    else:
+        drill.wait(late, lambda: len(drill.pipeline.store.list("rebuild")) > 0)
+    late.stop()
     drill.injected()
+    drill.engines[0].latency_s = 0.0
+    while (code := drill.task("discover", run="s.1")) == LATER:
+        pass
+    assert code == 0
+    for batch in range(len(drill.plan_of("s.1").batches)):
+        assert drill.task("caption", batch, run="s.1") == 0
+        assert drill.task("index", batch, run="s.1") == 0
+    requests = len(drill.chats())
+    late.go_on()
+    if (code := drill.end(late)) != LATER:
+        drill.verdict_so_far.lost.append(f"the task that was late ended with {code}")
+    if len(drill.chats()) > requests:
+        drill.verdict_so_far.lost.append("the task that was late sent a request")
     assert drill.task("report", run="s.1") == 0
 
 

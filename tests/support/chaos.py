@@ -84,7 +84,7 @@ class Drill:
         self.tries: Counter[str] = Counter()
         self.unfinished = 0
         self.plans = 0
-        self.recaption = self.finished = self.asked_again = self.at_once = False
+        self.recaption = self.finished = self.asked_again = False
         self.name = "r"
         self.wishes: tuple[tuple[str, Any], ...] = ()
         self.storms: dict[str, list[tuple[str, signal.Signals]]] = {}
@@ -243,7 +243,7 @@ class Drill:
             contents = digests(self.pipeline, self.archive)
             verdict.captioned_twice = asked_after_stored(self.pipeline.store, contents, self.chats())
         again = repeated(self.chats())
-        allowed = IN_FLIGHT * self.unfinished + self.asked_again + (CLIPS if self.at_once else 0)
+        allowed = IN_FLIGHT * self.unfinished + self.asked_again
         if len(again) > allowed:
             verdict.repeated = again
         verdict.left_behind = left_behind()

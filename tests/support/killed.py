@@ -29,8 +29,9 @@ import sentence_transformers  # noqa: F401
 import time_machine
 
 # Imported once for all forked processes: these imports take seconds.
+import clipdex
 import clipdex.index.edge
-import clipdex.index.server  # noqa: F401
+import clipdex.index.server
 from clipdex.config import Settings
 from clipdex.errors import BatchRejected, ConfigurationError, RunIncomplete, Unavailable
 from clipdex.runs import leases
@@ -53,7 +54,7 @@ _context.set_forkserver_preload(["tests.support.killed"])
 class Job:
     """The work of a task, and the fault to inject.
 
-    phase: discover, caption, index or report
+    phase: discover, caption, index, report, or ingest for all of them in one process
     batch: number of the batch in the plan
     days: days of discover
     die_at, die_of: the moment and the signal
@@ -100,6 +101,15 @@ class Task:
             raise TimeoutError(f"{self.job.phase} did not end within {limit_s:g} s")
         return self._process.exitcode
 
+    def stop(self) -> None:
+        """Stop the task, as a suspended machine or an overloaded one does, until go_on()."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
     def kill(self, number: signal.Signals = signal.SIGKILL) -> list[psutil.Process]:
         """Send a signal to the task only; return its child processes."""
         assert self._process.pid is not None
@@ -145,9 +155,14 @@ def _do(pipeline: Pipeline, job: Job) -> None:
     if job.die_at:
         die_at(job.die_at, job.die_of)
     if job.phase == "discover":
-        return _discover(pipeline, job)
+        _discover(pipeline, job)
+        return
+    if job.phase == "ingest":
+        clipdex.Pipeline(pipeline.settings).ingest()
+        return
     if job.phase == "report":
-        return check_report(report_run(pipeline.store, job.run), pipeline.settings.quarantine)
+        check_report(report_run(pipeline.store, job.run), pipeline.settings.quarantine)
+        return
     batch = load_plan(pipeline.store, job.run).batches[job.batch]
     {"caption": pipeline.caption, "index": pipeline.index}[job.phase](batch, job.try_number)
 

@@ -143,14 +143,12 @@ class Journal:
         self._written = time.monotonic()
         self._parts = 0
 
-    def add(self, outcome: ClipOutcome) -> bool:
-        """Append an outcome. Return True if a part was written."""
+    def add(self, outcome: ClipOutcome) -> None:
+        """Append an outcome, and write a part if 16 outcomes or 5 s are full."""
         with self._lock:
             self._pending.append(replace(outcome, at=max(_stamp(datetime.now(UTC)), self._after)))
-            full = len(self._pending) >= self.PART or time.monotonic() - self._written > self.SECONDS
-            if full:
+            if len(self._pending) >= self.PART or time.monotonic() - self._written > self.SECONDS:
                 self._write()
-            return full
 
     def flush(self) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ BatchRef, a pointer of about 100 bytes.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -183,9 +183,17 @@ def count_captions(store: Store, criteria: CompletionCriteria) -> Iterator[DayCa
 
 
 def survey(
-    store: Store, source: Source, days: Iterable[str], criteria: CompletionCriteria, prefix: str | None = None
+    store: Store,
+    source: Source,
+    days: Iterable[str],
+    criteria: CompletionCriteria,
+    prefix: str | None = None,
+    hold: Callable[[str], None] = lambda day: None,
 ) -> Survey:
-    """List the clips of the days (or of one prefix) and skip those that are done. Writes nothing."""
+    """List the clips of the days (or of one prefix) and skip those that are done. Writes nothing.
+
+    hold: called with each day that was listed before its outcomes are read, to take its lease
+    """
     listed: dict[str, list[Clip]] = {day: [] for day in days}
     for clip in source.prefix(prefix) if prefix is not None else (clip for day in listed for clip in source.day(day)):
         listed.setdefault(clip.day, []).append(clip)
@@ -193,6 +201,7 @@ def survey(
     to_do: dict[str, list[Clip]] = {day: [] for day in listed}
     after = ""
     for day, clips in listed.items():
+        hold(day)
         known = ledger(store, day) if clips else {}
         after = max([after, *(outcome.at for outcome in known.values())])
         for clip in clips:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clipdex.errors import LeaseHeld
-from clipdex.runs import leases
+from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ALL, compact, outcomes_path
 from clipdex.storage.artifacts import Store
 from clipdex.storage.filesystem import UNKNOWN
@@ -59,13 +59,14 @@ def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pru
     old = _old_runs(store, before)
     pending = {run: _not_in_the_ledger(keys) for run, keys in old.items()}
     leased = {_day(key) for key, moment in store.written("leases").items() if _old([moment], before)}
-    busy = {day for day in sorted(leased.union(*pending.values())) if not _lease_day(store, day)}
-    gone = {run: keys for run, keys in old.items() if not pending[run] & busy}
-    for run in gone:
-        for day in pending[run]:
-            compact(store, day, run)
-    for day in leased.union(*pending.values()) - busy:
-        leases.forget(store, day, OWNER)
+    with Lease(store, OWNER, _LEASE_S) as lease:
+        busy = {day for day in sorted(leased.union(*pending.values())) if not _is_free(lease, day)}
+        gone = {run: keys for run, keys in old.items() if not pending[run] & busy}
+        for run in gone:
+            for day in pending[run]:
+                lease.check()
+                compact(store, day, run)
+        lease.forget(lease.days)
     store.delete(
         key for keys in gone.values() for key in keys if key.startswith("runs/")
     )  # first: no page reads it now
@@ -97,10 +98,10 @@ def _old(written: Collection[datetime], before: datetime) -> bool:
     return UNKNOWN not in written and max(written) < before
 
 
-def _lease_day(store: Store, day: str) -> bool:
+def _is_free(lease: Lease, day: str) -> bool:
     """Take the lease on a day. Return False and log the owner if another run holds it."""
     try:
-        leases.acquire(store, day, OWNER, _LEASE_S)
+        lease.take(day)
     except LeaseHeld as error:
         log.info("%s: old records of this day are kept for now: %s", day, error)
         return False

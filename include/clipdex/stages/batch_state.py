@@ -14,7 +14,7 @@ from typing import Any
 from clipdex import metrics
 from clipdex.config import Settings
 from clipdex.errors import BatchRejected, ClipRejected, Reason
-from clipdex.runs import leases
+from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
 from clipdex.runs.planning import BatchRef
 from clipdex.runs.throughput import Throughput, throughput
@@ -51,12 +51,13 @@ class CaptionTotals:
 
 @dataclass(frozen=True, slots=True)
 class BatchContext:
-    """What every step of a batch needs."""
+    """What every step of a batch needs. lease: on its day."""
 
     settings: Settings
     store: Store
     source: Source
     batch: BatchRef
+    lease: Lease
 
 
 class BatchState:
@@ -213,9 +214,7 @@ class BatchState:
     async def _record(self, outcome: ClipOutcome) -> None:
         self.settled.add(outcome.clip_id)
         metrics.counts(outcome.counters())
-        if await asyncio.to_thread(self._journal.add, outcome):
-            seconds = self._settings.batches.lease_s
-            await asyncio.to_thread(leases.renew, self._store, self._batch.day, self._batch.run, seconds)
+        await asyncio.to_thread(self._journal.add, outcome)
 
     def _over_share(self) -> PolicyViolation | None:
         return over_share(self._reasons(), self._clips, self._settings.quarantine)

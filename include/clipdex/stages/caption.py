@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from clipdex.captions.captioner import Captioner
 from clipdex.config import Settings
+from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import Journal
 from clipdex.runs.planning import BatchRef, manifest
 from clipdex.stages.batch_state import BatchContext, BatchState, CaptionTotals
@@ -36,10 +37,21 @@ async def caption_batch(
 
     decoders: prepare the clips; without them, sandboxed processes that live as long as the batch.
     Raises EngineUnavailable when clips are left because the engine was not available (the next try continues with
-    them), BatchRejected when too many were rejected for one reason, ConfigurationError before any clip gets an outcome.
+    them), BatchRejected when too many were rejected for one reason, ConfigurationError before any clip gets an outcome;
+    LeaseHeld before any request while another run works on the day, and LeaseLost before the next request if another
+    run took it over. The day stays held: the report of the run releases it.
     """
     clips = await asyncio.to_thread(manifest, store, batch)
-    context = BatchContext(settings, store, source, batch)
+    with Lease(store, batch.run, settings.batches.lease_s) as lease:
+        await asyncio.to_thread(lease.take, batch.day)
+        context = BatchContext(settings, store, source, batch, lease)
+        return await _caption_batch(context, captioner, clips, try_number, decoders)
+
+
+async def _caption_batch(
+    context: BatchContext, captioner: Captioner, clips: list[Clip], try_number: int, decoders: Decoders | None
+) -> CaptionTotals:
+    settings, store, batch = context.settings, context.store, context.batch
     journal = Journal(store, batch.day, batch.run, batch.batch, "caption", try_number, batch.after)
     state = BatchState(context, journal, captioner.fingerprint.digest())
     with scratch() as folder:

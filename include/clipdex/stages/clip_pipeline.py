@@ -59,7 +59,7 @@ class ClipPipeline:
         self, context: BatchContext, captioner: Captioner, state: BatchState, decoders: Decoders, folder: Path
     ) -> None:
         self._settings, self._store, self._source = context.settings, context.store, context.source
-        self._batch, self._captioner, self._state = context.batch, captioner, state
+        self._batch, self._lease, self._captioner, self._state = context.batch, context.lease, captioner, state
         self._decoders, self._folder = decoders, folder
         self._copies: dict[str, list[Clip]] = {}
         self._in_flight = 0
@@ -80,8 +80,12 @@ class ClipPipeline:
         return None
 
     async def request(self, ready: ReadyClip, waited_s: float) -> None:
-        """Caption a clip, check and store the caption, and write the outcome. waited_s: for a free request [s]."""
+        """Caption a clip, check and store the caption, and write the outcome. waited_s: for a free request [s].
+
+        Raises LeaseLost before the request, and before an answer is stored: the clip is another run's by then.
+        """
         responses = self.failures.responses
+        await asyncio.to_thread(self._lease.check)
         try:
             with self._counted():
                 reply = await caption_with_gates(self._captioner, ready.prepared)
@@ -95,6 +99,7 @@ class ClipPipeline:
             self.failures.record(ready.clip, error, Reason.ENGINE_FAILED, responses)
             return
         self.failures.record_response()
+        await asyncio.to_thread(self._lease.check)
         await _shielded(self._keep(ready, reply, waited_s))
 
     async def reject_failed(self, clip: Clip) -> None:

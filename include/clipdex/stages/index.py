@@ -16,6 +16,7 @@ from clipdex.index import replace as replace_points
 from clipdex.index.chunking import split
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import Point, make_points
+from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
 from clipdex.runs.planning import BatchRef
 from clipdex.storage.artifacts import Store
@@ -61,7 +62,19 @@ class CaptionedClip:
 def index_batch(
     settings: Settings, store: Store, embedder: Embedder, batch: BatchRef, try_number: int = 1
 ) -> IndexTotals:
-    """Write the points of every captioned clip of a batch. Raises IndexUnavailable; what is indexed stays."""
+    """Write the points of every captioned clip of a batch.
+
+    Raises IndexUnavailable, LeaseHeld while another run works on the day, and LeaseLost before the next write if
+    another run took it over; what is indexed stays. The day stays held: the report of the run releases it.
+    """
+    with Lease(store, batch.run, settings.batches.lease_s) as lease:
+        lease.take(batch.day)
+        return _index_batch(settings, store, embedder, batch, try_number, lease)
+
+
+def _index_batch(
+    settings: Settings, store: Store, embedder: Embedder, batch: BatchRef, try_number: int, lease: Lease
+) -> IndexTotals:
     started = time.monotonic()
     known = batch_outcomes(store, batch.day, batch.run, batch.batch)
     todo = [outcome for outcome in known.values() if outcome.outcome is Outcome.CAPTIONED]
@@ -79,6 +92,7 @@ def index_batch(
         points = points_of(settings, embedder, written)
         collection = Collection.of(settings, embedder)
         with open_index(settings, collection) as index:
+            lease.confirm(batch.day)
             index.ensure()
             stale += replace_points(index, points)
         for outcome, _ in captioned:

@@ -19,7 +19,7 @@ from clipdex.index import Collection, Index, open_index, point_id, replace
 from clipdex.index.chunking import split
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import in_batches
-from clipdex.runs import leases
+from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, ledger
 from clipdex.stages.index import CLIPS_AT_ONCE, CaptionedClip, points_of
 from clipdex.storage.artifacts import Store
@@ -69,14 +69,15 @@ def reindex_day(
 ) -> DayTotals:
     """Write the clips of a day into the collection of these settings.
 
-    Raises LeaseHeld while another run works on the day, IndexUnavailable, and, after all other clips are written,
-    RunIncomplete if the caption of an indexed clip is gone.
+    Raises LeaseHeld while another run works on the day, LeaseLost before the next write if another run took it over,
+    IndexUnavailable, and, after all other clips are written, RunIncomplete if the caption of an indexed clip is gone.
     """
-    leases.acquire(store, day, run, settings.batches.lease_s)
-    try:
-        return _reindex_day(settings, store, embedder, day, run, try_number)
-    finally:
-        leases.release(store, day, run)
+    with Lease(store, run, settings.batches.lease_s) as lease:
+        lease.take(day)
+        try:
+            return _reindex_day(settings, store, embedder, day, run, try_number, lease)
+        finally:
+            lease.release()
 
 
 def serve(settings: Settings, embedder: Embedder, days: Iterable[DayTotals]) -> Served:
@@ -96,7 +97,7 @@ def serve(settings: Settings, embedder: Embedder, days: Iterable[DayTotals]) -> 
 
 
 def _reindex_day(
-    settings: Settings, store: Store, embedder: Embedder, day: str, run: str, try_number: int
+    settings: Settings, store: Store, embedder: Embedder, day: str, run: str, try_number: int, lease: Lease
 ) -> DayTotals:
     started = time.monotonic()
     collection, known = Collection.of(settings, embedder), ledger(store, day)
@@ -112,6 +113,7 @@ def _reindex_day(
         if todo:
             points = points_of(settings, embedder, todo)
             with open_index(settings, collection) as index:
+                lease.confirm(day)
                 replace(index, points)
         for clip in captioned:
             known_clip = known.get(clip.clip_id)
@@ -119,7 +121,6 @@ def _reindex_day(
                 count = len(ids[clip.clip_id])
                 journal.add(changed(known_clip, batch=_BATCH, collection=collection.name, chunks=count))
         journal.flush()
-        leases.renew(store, day, run, settings.batches.lease_s)
         there.update(ids)
         chunks, written = chunks + sum(map(len, ids.values())), written + len(todo)
     compact(store, day, run)
