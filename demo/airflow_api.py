@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
-T = TypeVar("T")
+TIMEOUT_S = 90.0
+"""Longer than a writer waits for SQLite (local_airflow.py, WRITE_LOCK_S)."""
 
 
 class ApiError(Exception):
@@ -19,7 +20,7 @@ class AirflowApi:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self._user, self._password = user, password
-        self._client = httpx.Client(base_url=url, timeout=30)
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S)
         self._token = ""
 
     def __enter__(self) -> "AirflowApi":
@@ -69,17 +70,7 @@ class AirflowApi:
             "dag_id": dag, "from_date": f"{first}T00:00:00Z", "to_date": f"{last}T00:00:00Z",
             "reprocess_behavior": reprocess, "max_active_runs": runs, "dag_run_conf": conf or {},
         }  # fmt: skip
-
-        tried = False
-
-        def create() -> int:
-            nonlocal tried
-            if tried and (started := self._open_backfills(dag)):
-                return int(started[0]["id"])  # created before the error
-            tried = True
-            return int(self.call("POST", "/backfills", json=body)["id"])
-
-        return _while_locked(create)
+        return int(self.call("POST", "/backfills", json=body)["id"])
 
     def close_backfills(self, dag: str) -> None:
         """Cancel open backfills of earlier sessions: Airflow allows one backfill per DAG at a time."""
@@ -91,7 +82,7 @@ class AirflowApi:
         body: dict[str, Any] = {"logical_date": None, "conf": conf or {}}
         if day:
             body["partition_key"] = day
-        return _while_locked(lambda: str(self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"]))
+        return str(self.call("POST", f"/dags/{dag}/dagRuns", json=body)["dag_run_id"])
 
     def runs(self, dag: str) -> list[dict[str, Any]]:
         return list(self.pages(f"/dags/{dag}/dagRuns", "dag_runs"))
@@ -139,18 +130,6 @@ class AirflowApi:
                 raise ApiError(f"login as {self._user}: {answer.status_code} {answer.text[:300]}")
             self._token = answer.json()["access_token"]
         return self._client.request(method, path, headers={"Authorization": f"Bearer {self._token}"}, **arguments)
-
-
-def _while_locked(write: Callable[[], T]) -> T:
-    """Write, again while SQLite is briefly locked, at most five times."""
-    for _ in range(4):
-        try:
-            return write()
-        except ApiError as error:
-            if "Database error" not in str(error):
-                raise
-            time.sleep(1.0)
-    return write()
 
 
 def _format_event(line: dict[str, Any]) -> str:

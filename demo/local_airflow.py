@@ -37,6 +37,11 @@ COMPONENTS = {
 """The API server reads logs from home/logs. Log servers are off: they would listen on every interface."""
 
 
+WRITE_LOCK_S = 60
+"""How long a writer waits for SQLite's write lock [s]. SQLite admits one writer at a time and is not fair: on a busy
+machine, six writers waited up to 8 s. Python's default is 5 s; then the API returns 500 Database error."""
+
+
 class AirflowFailed(Exception):
     """A component did not start, or ended; the message includes its last lines."""
 
@@ -185,7 +190,7 @@ class LocalAirflow:
             "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=30",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(home),
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
@@ -232,6 +237,11 @@ class LocalAirflow:
 
     def _tail(self, name: str) -> str:
         return self._log(name).read_text(errors="replace")[-3000:]
+
+
+def database_url(home: Path) -> str:
+    """Return Airflow's SQLAlchemy URL of a SQLite database in a folder."""
+    return f"sqlite:///{home}/airflow.db?timeout={WRITE_LOCK_S}"
 
 
 def leftovers(home: Path) -> list[psutil.Process]:

@@ -5,6 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from demo.local_airflow import database_url
+
 REPOSITORY = Path(__file__).parents[2]
 HOME = Path(tempfile.mkdtemp(prefix="clipdex-dags-"))
 
@@ -14,7 +16,7 @@ os.environ.update(
     AIRFLOW__CORE__PLUGINS_FOLDER=str(REPOSITORY / "plugins"),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
-    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME}/airflow.db",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=database_url(HOME),
 )
 
 

@@ -2,14 +2,16 @@
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from tests.dags.conftest import REPOSITORY, loaded_dag
+from tests.dags.conftest import HOME, REPOSITORY, loaded_dag
 
 DAY, RUN, CONTENT = "2026-11-03", "manual__2026-11-22T01-02-03-00-00.1", "ab" * 32
 JPEG = b"\xff\xd8\xff\xe0 a poster"
@@ -409,3 +411,18 @@ print(sorted({{"torch", "fastapi", "clipdex", "numpy", "qdrant_edge"}} & (set(sy
     seconds, heavy = done.stdout.strip().splitlines()[-2:]
     assert heavy == "[]"
     assert float(seconds) < 0.3
+
+
+# The database of the demo and of these tests
+
+
+def test_a_request_waits_until_another_process_has_written(airflow):
+    """Six seconds: longer than Python's sqlite3 waits by default, and less than six writers of a busy machine."""
+    person = logged_in(airflow(), "adam")
+    other = sqlite3.connect(HOME / "airflow.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    writing = threading.Timer(6.0, lambda: other.execute("COMMIT"))
+    writing.start()
+    answer = person.post("/api/v2/pools", json={"name": "beside-another-writer", "slots": 1})
+    writing.join()
+    assert answer.status_code == 201, answer.text
