@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Callable
 from datetime import date, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from airflow.sdk import (
@@ -285,12 +286,16 @@ def _hold_free_days(days: list[str], hold: Callable[[str], None]) -> None:
 
 
 def _is_active(job: str) -> bool:
-    """Return whether Airflow still works on the run that took a lease. False for a run that was deleted."""
+    """Return whether Airflow still works on the run that took a lease. False for a run that was deleted.
+
+    Raises AirflowRuntimeError if Airflow's API does not answer.
+    """
     dag_id, run_id = json.loads(job)
     try:
         state = get_current_context()["ti"].get_dagrun_state(dag_id=dag_id, run_id=run_id)
     except AirflowRuntimeError as error:
-        log.info("%s of %s: no state in Airflow (%s)", run_id, dag_id, error)
+        if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
+            raise
         return False
     return state in (DagRunState.QUEUED, DagRunState.RUNNING)
 

@@ -1,9 +1,13 @@
 """Runs of ingest_clips, each task as Airflow runs it, against the stand-in engine: what a person finds afterwards."""
 
+import json
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from clipdex.runs import leases
 from clipdex.runs.outcomes import Outcome
 from clipdex.runs.planning import load_plan, run_label
 from clipdex.runs.report import load_report
@@ -107,6 +111,49 @@ def test_a_run_over_a_prefix_holds_the_days_that_it_works_on_and_gives_them_back
     held = [pipeline.store.read_json(key) for key in pipeline.store.list("leases")]
     assert [lease["owner"] for lease in held] == [label(done)] * 2
     assert all(lease["expires"] <= lease["heartbeat"] for lease in held)
+
+
+@pytest.mark.parametrize("state", ["success", None])
+def test_the_day_of_a_run_that_ended_is_taken_when_its_lease_has_expired(pipeline, run, state):
+    pipeline.put(1)
+    other = run(day=NEXT_DAY).run_id if state else "deleted"
+    leases.acquire(pipeline.store, DAY, "other.1", 0, json.dumps(["ingest_clips", other]))
+    assert run(day=DAY).state == "success"
+
+
+def test_the_day_of_a_run_whose_tasks_all_wait_is_not_taken_until_it_ends(pipeline, run):
+    from airflow.models import DagRun, TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import select, update
+
+    pipeline.put(1)
+    other = run(day=NEXT_DAY).run_id
+
+    def set_state(state: str) -> None:
+        with create_session(scoped=False) as session:
+            session.execute(update(DagRun).where(DagRun.run_id == other).values(state=state))
+
+    def end_when_discover_was_refused() -> None:
+        waits = select(TaskInstance.run_id).where(
+            TaskInstance.task_id == "discover", TaskInstance.state == "up_for_retry"
+        )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with create_session(scoped=False) as session:
+                if session.scalar(waits):
+                    break
+            time.sleep(0.1)
+        set_state("success")
+
+    set_state("running")
+    leases.acquire(pipeline.store, DAY, "other.1", 0, json.dumps(["ingest_clips", other]))
+    ending = threading.Thread(target=end_when_discover_was_refused)
+    ending.start()
+    done = run(day=DAY)
+    ending.join()
+    assert done.state == "success"
+    (discover,) = (task for task in done.get_task_instances() if task.task_id == "discover")
+    assert discover.try_number == 2
 
 
 def test_a_day_without_clips_is_green_and_has_a_report(pipeline, run, engine):

@@ -518,11 +518,11 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
 def _(drill: Drill, chance: random.Random, state: State) -> None:
     phase = chance.choice(["caption", "index"])
     drill.until(phase)
-    drill.engines[0].latency_s = 0.3
+    drill.engines[0].latency_s = 0.5
     late = drill.start(phase)
     if phase == "caption":
         least = chance.randrange(3)
-        drill.wait(late, lambda: drill.stored() >= least and drill.in_flight() >= IN_FLIGHT)
+        drill.wait(late, lambda: drill.stored() >= least and drill.in_flight() >= 2)
     else:
         drill.wait(late, lambda: len(drill.pipeline.store.list("rebuild")) > 0)
     late.stop()
