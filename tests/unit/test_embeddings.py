@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -124,6 +125,20 @@ def test_concurrent_threads_load_the_model_once(caplog):
     assert len([record for record in caplog.records if record.name == "clipdex.index.embeddings"]) == 1
 
 
+def test_concurrent_threads_open_one_embedder():
+    """Open 400 embedders, each from 8 threads that switch as often as possible."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            for _ in range(400):
+                settings, start = Embedding(batch_size=next(FRESH)), Barrier(8)
+                opened = threads.map(_open_together, [settings] * 8, [start] * 8)
+                assert len(set(opened)) == 1
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_counting_tokens_while_embedding_changes_neither_result(model):
     expected = model.embed_documents(TEXTS)
     with ThreadPoolExecutor(4) as threads:
@@ -131,3 +146,8 @@ def test_counting_tokens_while_embedding_changes_neither_result(model):
         vectors = [threads.submit(model.embed_documents, TEXTS) for _ in range(6)]
         assert {each.result() for each in counts} == {600}
         assert max(np.abs(each.result() - expected).max() for each in vectors) < 1e-5
+
+
+def _open_together(settings, start):
+    start.wait()
+    return open_embedder(settings)

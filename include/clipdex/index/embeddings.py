@@ -57,7 +57,11 @@ class Embedder(Protocol):
 
 def open_embedder(settings: config.Embedding) -> Embedder:
     """Return the embedder of these settings, cached per process. The model loads on first use."""
-    return _embedder(settings.model, settings.batch_size, settings.device)
+    with _opening:  # functools.cache alone calls the function in every thread that misses
+        return _embedder(settings.model, settings.batch_size, settings.device)
+
+
+_opening = threading.Lock()
 
 
 class _SentenceTransformers:

@@ -6,6 +6,7 @@ try clipdex and to search by objects, colours, movements and text. Scene underst
 
 import asyncio
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,7 +37,8 @@ class Detectors:
         self._threads = ThreadPoolExecutor(self.in_flight, thread_name_prefix="detectors")
 
     async def check(self) -> None:
-        await asyncio.to_thread(weights.verify)
+        """Verify the model files and import their packages. Raises ConfigurationError."""
+        await asyncio.to_thread(_load)
 
     async def caption(self, clip: Prepared, attempt: int = 1) -> CaptionDraft:
         return await asyncio.get_running_loop().run_in_executor(self._threads, describe, clip)
@@ -46,8 +48,8 @@ class Detectors:
 
 
 def describe(clip: Prepared) -> CaptionDraft:
-    """Caption one clip in the current thread."""
-    weights.verify()
+    """Caption one clip in the current thread. Raises ConfigurationError."""
+    _load()
     # Imported lazily: constructing the engine must not require or load its packages.
     from clipdex.captions.detectors import analysis, samples, sentences
 
@@ -61,6 +63,17 @@ def describe(clip: Prepared) -> CaptionDraft:
     return CaptionDraft(
         text=" ".join(segment.text for segment in segments), segments=segments, seconds=time.monotonic() - start
     )
+
+
+_loading = threading.Lock()
+
+
+def _load() -> None:
+    """Verify the model files and import their packages, one thread at a time. Raises ConfigurationError."""
+    # The lock covers both: find_spec("cv2") raises ValueError while another thread imports cv2.
+    with _loading:
+        weights.verify()
+        from clipdex.captions.detectors import analysis, samples, sentences  # noqa: F401
 
 
 def _cores() -> int:
