@@ -2,12 +2,13 @@
 
 An item is NAME[:HOW_OFTEN][:KEY=VALUE]...
 HOW_OFTEN is a count (3) or a probability (0.2; 1.0 is always); default: once.
-KEYS: digest (only videos whose digest has this prefix; always, unless a count is given), at (models, info; default:
-chat), retry_after (seconds), retry_date (seconds, sent as a date), seconds (of slow and drip), say (error message),
-code (of a gateway, such as model_not_found).
+KEYS: digest (only videos whose digest has this prefix; always, unless a count is given), at (models, info, loads;
+default: chat), retry_after (seconds), retry_date (seconds, sent as a date), seconds (of slow and drip), say (error
+message), code (of a gateway, such as model_not_found).
 
 status      400 401 403 404 408 409 413 422 425 429 500 502 503 504, with an error body as SGLang writes it
-broken      hang, slow, reset, cut, drip, redirect, html, garbage, truncated_json, empty_choices, no_finish, abort
+broken      hang, slow, reset, cut, drip, redirect, html, garbage, truncated_json, empty_choices, no_finish, abort,
+            null_loads (at loads)
 caption     wrong_model, empty, short, long, endless and huge (beyond max_tokens), loop, echo, nul, refusal,
             cyrillic
 """
@@ -25,7 +26,7 @@ from tests.support.wire import Answer
 STATUSES = {400, 401, 403, 404, 408, 409, 413, 422, 425, 429, 500, 502, 503, 504}
 BROKEN = {
     "hang", "slow", "reset", "cut", "drip", "redirect", "html", "garbage", "truncated_json", "empty_choices",
-    "no_finish", "abort",
+    "no_finish", "abort", "null_loads",
 }  # fmt: skip
 CAPTIONS = {"wrong_model", "empty", "short", "long", "endless", "huge", "loop", "echo", "nul", "refusal", "cyrillic"}
 
@@ -112,6 +113,7 @@ async def broken(fault: Fault, correct: Answer) -> Answer:
         "truncated_json": Answer(200, correct.body[: len(correct.body) // 2]),
         "empty_choices": Answer.of(document | {"choices": []}),
         "no_finish": Answer.of(document | {"choices": [choice | {"finish_reason": None} for choice in choices]}),
+        "null_loads": Answer.of({"loads": [None]}),
         "abort": Answer.of(document | {"choices": [choice | {"finish_reason": "abort"} for choice in choices]}),
     }
     return instead.get(fault.name, correct)

@@ -409,6 +409,12 @@ def test_a_gateway_that_does_not_report_its_settings_is_logged_once(serve, caplo
     assert len(warnings) == 2 and all("unchecked" in warning for warning in warnings)
 
 
+@pytest.mark.parametrize("video", ["fps=2", ["fps", 2], 2])
+def test_sampling_in_an_unexpected_format_counts_as_not_reported(serve, caplog, video):
+    check(serve(video=video), server_sampling={"fps": 2})
+    assert "does not report the frame sampling" in caplog.text
+
+
 def test_a_node_that_loses_frame_times_fails_the_check_before_any_clip_is_sent(serve, clip):
     engine = serve(clocked=False)
     with pytest.raises(ConfigurationError, match=r"qwen2_5_vl no frame times.*docker/sglang/serve"):

@@ -43,10 +43,14 @@ def _video_url(url: str) -> dict[str, Any]:
 
 def _mm_process_config(info: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return SGLang's --mm-process-config from /server_info; {} for the model's defaults, None if not reported."""
-    config = info.get("mm_process_config", False)
-    if config is False:
-        return None
-    return dict((config or {}).get("video") or {})
+    match info:
+        case {"mm_process_config": {"video": Mapping() as video}}:
+            return {str(name): value for name, value in video.items()}
+        case {"mm_process_config": None | {"video": None}}:
+            return {}
+        case {"mm_process_config": Mapping() as config} if "video" not in config:
+            return {}
+    return None
 
 
 DIALECTS: Mapping[EngineName, Dialect] = {

@@ -17,14 +17,21 @@ class Load:
 
 def sglang_load(document: Mapping[str, Any]) -> Load | None:
     """Parse SGLang's /v1/loads, one row per data-parallel rank. Return None if the format differs."""
+    running, waiting = [], []
     match document:
         case {"loads": [*ranks]} if ranks:
-            counts = [(rank.get("num_running_reqs"), rank.get("num_waiting_reqs")) for rank in ranks]
-            if all(isinstance(count, int) for pair in counts for count in pair):
-                gpus = document.get("num_accelerators")
-                gpus = gpus * len(ranks) if isinstance(gpus, int) and gpus > 0 else len(ranks)
-                return Load(sum(running for running, _ in counts), sum(waiting for _, waiting in counts), gpus)
-    return None
+            for rank in ranks:
+                match rank:
+                    case {"num_running_reqs": int(one), "num_waiting_reqs": int(other)} if _plausible(one, other):
+                        running.append(one)
+                        waiting.append(other)
+                    case _:
+                        return None
+        case _:
+            return None
+    gpus = document.get("num_accelerators")
+    per_rank = gpus if isinstance(gpus, int) and 0 < gpus < _LIMIT else 1
+    return Load(sum(running), sum(waiting), per_rank * len(ranks))
 
 
 def adjust_concurrency(capacity: int, most: int, load: Load) -> int:
@@ -73,3 +80,10 @@ class Meter:
 
     def _share(self, load: Load) -> float:
         return load.gpus / max(1, self._own, load.running + load.waiting)
+
+
+def _plausible(*numbers: int) -> bool:
+    return all(0 <= number < _LIMIT for number in numbers)
+
+
+_LIMIT = 2**31

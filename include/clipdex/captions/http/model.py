@@ -84,6 +84,7 @@ class ServerModel:
     async def aclose(self) -> None:
         if self._watch:
             self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
         await self._nodes.aclose()
 
     def _body(self, request: ModelRequest) -> Document:

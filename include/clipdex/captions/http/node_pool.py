@@ -35,6 +35,7 @@ class Node:
     cooldown_until: skip this node while another is available
     retry_after_until: send no request before, from Retry-After
     latency_ewma_s: moving average of its latency [s]; 0 before the first answer
+    load_failed: its load could not be used, which is logged once
     """
 
     endpoint: Endpoint
@@ -46,6 +47,7 @@ class Node:
     cooldown_until: float = 0.0
     retry_after_until: float = 0.0
     latency_ewma_s: float = 0.0
+    load_failed: bool = False
 
     @property
     def url(self) -> str:
@@ -124,9 +126,21 @@ class Nodes:
         await asyncio.gather(*(node.endpoint.aclose() for node in self.all))
 
     async def watch(self, page: str, read: Callable[[Document], Load | None]) -> None:
-        """Adjust each node's concurrency limit to its load, until cancelled. Without a load it keeps its share."""
+        """Adjust each node's concurrency limit to its load, until cancelled. Without a load it keeps its limit.
+
+        The first unexpected document or error of a node is logged; polling goes on.
+        """
         while True:
-            await asyncio.gather(*(self._poll_load(node, page, read) for node in self.serving))
+            nodes = list(self.serving)
+            polls = (self._poll_load(node, page, read) for node in nodes)
+            for node, error in zip(nodes, await asyncio.gather(*polls, return_exceptions=True), strict=True):
+                if error is not None and not node.load_failed:
+                    node.load_failed = True
+                    log.warning(
+                        "%s%s: %s; this node keeps its limit of %d requests until it reports its load",
+                        node.url, page, str(error) or type(error).__name__, node.capacity,
+                        exc_info=None if isinstance(error, _UnexpectedLoad) else error,
+                    )  # fmt: skip
             await asyncio.sleep(_LOAD_POLL_S)
 
     async def _poll_load(self, node: Node, page: str, read: Callable[[Document], Load | None]) -> None:
@@ -135,10 +149,11 @@ class Nodes:
                 load = read(await node.endpoint.get(page))
         except (EngineUnavailable, ConfigurationError, TimeoutError):
             return  # the caption requests handle failures
-        if load:
-            node.meter.load(load)
-            node.capacity = adjust_concurrency(node.capacity, node.share, load)
-            self._assign_waiting()
+        if load is None:
+            raise _UnexpectedLoad("expected the numbers of running and waiting requests, found none")
+        node.meter.load(load)
+        node.capacity = adjust_concurrency(node.capacity, node.share, load)
+        self._assign_waiting()
 
     async def get(self, node: Node, path: str, deadline_s: float) -> Document | None:
         """Return the document of one node's page, or None if it does not exist. It uses no capacity."""
@@ -324,6 +339,10 @@ class _Hedge:
 
     def left_s(self, now: float) -> float:
         return self.node.latency_ewma_s - (now - self.since)
+
+
+class _UnexpectedLoad(Exception):
+    """Signal a page that does not have the load in the expected format."""
 
 
 _LOAD_POLL_S = 2.0
