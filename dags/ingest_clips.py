@@ -37,6 +37,7 @@ SEARCHABLE_IN_TIME = DeadlineAlert(
     doc_md=__doc__,
     tags=["clips"],
     params=clipdex.PARAMS,
+    user_defined_macros=clipdex.LABELS,
     default_args=DEFAULTS,
     deadline=SEARCHABLE_IN_TIME,
 )
@@ -51,7 +52,7 @@ def ingest_clips():
             pool=clipdex.CAPTIONING,
             weight_rule="upstream",
             execution_timeout=timedelta(hours=2),
-            map_index_template="{{ batch_label | default(task_instance.map_index) }}",
+            map_index_template="{{ batch_label(task.op_args[0]) }}",
         )
         index = task(
             clipdex.index,
@@ -59,7 +60,7 @@ def ingest_clips():
             pool=clipdex.INDEXING,
             weight_rule="upstream",
             trigger_rule="all_done",
-            map_index_template="{{ batch_label | default(task_instance.map_index) }}",
+            map_index_template="{{ batch_label(task.op_args[0]) }}",
         )
         caption(batch) >> index(batch)
 

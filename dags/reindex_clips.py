@@ -30,6 +30,7 @@ DEFAULTS = clipdex.DEFAULTS | {"execution_timeout": timedelta(hours=3)}
     doc_md=__doc__,
     tags=["clips"],
     params=clipdex.REINDEX_PARAMS,
+    user_defined_macros=clipdex.LABELS,
     default_args=DEFAULTS,
 )
 def reindex_clips():
@@ -37,7 +38,7 @@ def reindex_clips():
     reindexed = task(
         clipdex.reindex,
         pool=clipdex.INDEXING,
-        map_index_template="{{ days | default(task_instance.map_index) }}",
+        map_index_template="{{ days_label(task.op_kwargs['days']) }}",
     ).expand(days=days)
     task(clipdex.serve, multiple_outputs=False)(reindexed)
 

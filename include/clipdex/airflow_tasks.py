@@ -8,15 +8,21 @@ Connections (all optional; their fields override the CLIPDEX_* settings, as conn
     clipdex_store   host: URL of the artifact store; login, password; extra: fields of config.StoreSettings
     clipdex_engine  host: base URLs, comma-separated; password: API key; extra: fields of config.Engine (name, model, …)
     clipdex_index   host: URL of a Qdrant server; password: API key; extra: fields of config.Index
+
+An expected failure (ClipdexError, PermissionError) ends the task's log with one line: what failed and why, what is
+stored, and the next try. Airflow logs a traceback for every exception but SystemExit, so these tasks raise
+FailedForNow or FailedForGood. An exception that nobody expected keeps its traceback.
 """
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable
 from datetime import date, timedelta
+from functools import wraps
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from airflow.sdk import (
     Asset,
@@ -35,8 +41,12 @@ from clipdex import metrics
 from clipdex.captions.captioner import Flaw
 from clipdex.config import Settings
 from clipdex.connections import ConnectionFields, engine_settings, index_settings, storage_settings
-from clipdex.errors import ConfigurationError, LeaseHeld, Reason
+from clipdex.errors import ClipdexError, ConfigurationError, LeaseHeld, Reason
 from clipdex.pipeline import Pipeline
+from clipdex.sanitize import escape_line
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 metrics.send_to(stats)
@@ -56,6 +66,7 @@ RETRY_POLICY = ExceptionRetryPolicy(
         RetryRule("clipdex.errors.RunIncomplete", RetryAction.FAIL, reason="another try does not change the outcome"),
         RetryRule("builtins.PermissionError", RetryAction.FAIL, reason="the store refuses its key, or the folder"),
         RetryRule("clipdex.errors.Unavailable", RetryAction.RETRY, reason="engine, index or lease: try again later"),
+        RetryRule("clipdex.airflow_tasks.FailedForGood", RetryAction.FAIL, reason="see the error above"),
     ]
 )
 
@@ -94,6 +105,39 @@ REINDEX_PARAMS = {
 }  # fmt: skip
 
 
+class FailedForNow(SystemExit):
+    """End a task after an expected failure; Airflow retries it while it has tries left. error: the failure."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.code = 1
+
+
+class FailedForGood(FailedForNow):
+    """End a task after an expected failure that another try does not change."""
+
+
+def ends_plainly(kept: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate a task: log an expected failure in one line, without a traceback.
+
+    kept: what a failed try leaves, for the log. The task raises FailedForNow or FailedForGood.
+    """
+
+    def decorate(work: Callable[P, T]) -> Callable[P, T]:
+        @wraps(work)
+        def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return work(*args, **kwargs)
+            except (ClipdexError, PermissionError) as error:
+                raise _failed(work.__name__, error, kept) from None
+
+        return run
+
+    return decorate
+
+
+@ends_plainly("Nothing is planned, and no day stays leased.")
 def discover() -> list[dict[str, Any]]:
     """Plan this run and return pointers to its batches, to expand over."""
     from clipdex.runs import leases
@@ -131,18 +175,21 @@ def discover() -> list[dict[str, Any]]:
     return [batch.to_json() for batch in plan.batches]
 
 
+@ends_plainly("Captions and outcomes of this try are stored; the next one requests only the other clips.")
 def caption(batch: dict[str, Any]) -> dict[str, Any]:
     """Caption one batch and return counts."""
     ref, pipeline = _named(batch), Pipeline.open(run_settings())
     return pipeline.caption(ref, get_current_context()["ti"].try_number).to_json()
 
 
+@ends_plainly("Points that were written stay; the next try writes the others.")
 def index(batch: dict[str, Any]) -> dict[str, Any]:
     """Index the captions of one batch and return counts."""
     ref, pipeline = _named(batch), Pipeline.open(run_settings())
     return pipeline.index(ref, get_current_context()["ti"].try_number).to_json()
 
 
+@ends_plainly("Captions, points and outcomes of the run stay.")
 def report() -> int:
     """Write the report of the run and return how many chunks it wrote. Raises where the run must not be green."""
     from clipdex.runs.report import check_report
@@ -174,11 +221,13 @@ def publish(chunks: int) -> None:
         raise AirflowSkipException("no points were written, so there is no event")
 
 
+@ends_plainly("What was deleted stays deleted; the next try deletes the rest.")
 def prune() -> dict[str, Any]:
     """Delete what is older than the store's retention and return counts."""
     return Pipeline.open(server_settings()).prune().to_json()
 
 
+@ends_plainly("Nothing is changed.")
 def days_to_reindex() -> list[list[str]]:
     """Return what to expand over: one day each, or several where there are more days than mapped tasks may be."""
     pipeline = Pipeline.open(reindex_settings())
@@ -187,16 +236,17 @@ def days_to_reindex() -> list[list[str]]:
     return [days[start : start + size] for start in range(0, len(days), size)]
 
 
+@ends_plainly("Searches read the former collection; points that were written to the new one stay.")
 def reindex(days: list[str]) -> list[dict[str, Any]]:
     """Write some days into the collection of these settings and return counts of each."""
     from clipdex.storage.artifacts import run_name
 
     context, pipeline = get_current_context(), Pipeline.open(reindex_settings())
-    context["days"] = " … ".join(dict.fromkeys([days[0], days[-1]]))  # type: ignore[typeddict-unknown-key]
     run, try_number = run_name(context["run_id"]), context["ti"].try_number
     return [pipeline.reindex_day(day, run, try_number).to_json() for day in days]
 
 
+@ends_plainly("Searches read the former collection.")
 def serve(reindexed: Any) -> dict[str, Any]:
     """Switch searches to what was reindexed."""
     from clipdex.stages.reindex import DayTotals
@@ -301,10 +351,51 @@ def _is_active(job: str) -> bool:
 
 
 def _named(batch: dict[str, Any]) -> Any:
-    """Return the batch; set its label as the map index, and its outcomes as the link's target."""
+    """Return the batch; set its outcomes as the link's target."""
     from clipdex.runs.planning import BatchRef
 
     ref, context = BatchRef.from_json(batch), get_current_context()
-    context["batch_label"] = ref.label  # type: ignore[typeddict-unknown-key]
     context["ti"].xcom_push(key=OUTCOMES, value=f"{ref.run}/{ref.day}/{ref.batch}")
     return ref
+
+
+def batch_label(batch: dict[str, Any]) -> str:
+    """Return the map index of a task over a batch: its first clip and the number of the others."""
+    from clipdex.runs.planning import BatchRef
+
+    return BatchRef.from_json(batch).label
+
+
+def days_label(days: list[str]) -> str:
+    """Return the map index of a task over days."""
+    return " … ".join(dict.fromkeys([days[0], days[-1]]))
+
+
+LABELS = {"batch_label": batch_label, "days_label": days_label}
+"""Macros of map_index_template. Airflow renders it before a task runs, and not again after SystemExit."""
+
+
+def _failed(task: str, error: Exception, kept: str) -> FailedForNow:
+    """Log the failure, what it leaves and the next try; return what the task raises."""
+    context = get_current_context()
+    ti = context["ti"]
+    decision = RETRY_POLICY.evaluate(error, ti.try_number, ti.max_tries)
+    kind = FailedForGood if decision.action is RetryAction.FAIL else FailedForNow
+    if kind is FailedForGood:
+        following = f"No retry: {decision.reason}. To run this task again, clear it."
+    elif ti.try_number > ti.max_tries:
+        following = f"No retry: this was try {ti.try_number} of {ti.max_tries + 1}. To run this task again, clear it."
+    else:
+        soonest_s, latest_s = _retry_delay_s(context["task"], ti.try_number)
+        following = f"Try {ti.try_number + 1} of {ti.max_tries + 1} starts in {soonest_s} to {latest_s} s."
+    log.error("%s failed: %s: %s. %s %s", task, type(error).__name__, escape_line(str(error)), kept, following)
+    return kind(error)
+
+
+def _retry_delay_s(task: Any, try_number: int) -> tuple[int, int]:
+    """Return the shortest and the longest pause before the next try [s], as Airflow computes it."""
+    base_s, factor = task.retry_delay.total_seconds(), task.retry_exponential_backoff or 1.0
+    shortest_s = math.ceil(base_s * factor ** (try_number - 1))
+    longest_s = 2 * shortest_s if factor != 1.0 else shortest_s
+    limit_s = int(task.max_retry_delay.total_seconds()) if task.max_retry_delay else 24 * 3600
+    return min(shortest_s, limit_s), min(longest_s, limit_s)

@@ -1,9 +1,11 @@
 """Runs of ingest_clips, each task as Airflow runs it, against the stand-in engine: what a person finds afterwards."""
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -45,6 +47,18 @@ def run(database):
     return lambda **params: loaded_dag("ingest_clips").test(run_conf=params)
 
 
+@pytest.fixture
+def said(capsys, caplog):
+    """Return what clipdex logged, and what the task runner printed, since the test began."""
+    caplog.set_level(logging.INFO, "clipdex")
+
+    def logged():
+        lines = [one.getMessage() for one in caplog.records if one.name.startswith("clipdex")]
+        return lines, capsys.readouterr().out
+
+    return logged
+
+
 def test_good_clips_are_found_and_a_bad_one_is_quarantined_with_its_reason(pipeline, run):
     clips = pipeline.put(5)
     clips[0].with_name("empty.mp4").touch()
@@ -75,13 +89,12 @@ def test_a_batch_is_shown_by_its_first_clip_and_its_size(pipeline, run):
     }
 
 
-def test_a_trigger_without_day_or_prefix_says_what_to_give(pipeline, run, engine, capsys):
+def test_a_trigger_without_day_or_prefix_says_what_to_give(pipeline, run, engine, said):
     pipeline.put(1)
     done = run()
     assert done.state == "failed"
-    assert (
-        "nothing to ingest: trigger with a day (2026-11-03) or a prefix, or make a backfill" in capsys.readouterr().out
-    )
+    line = next(line for line in said()[0] if line.startswith("discover failed: "))
+    assert "nothing to ingest: trigger with a day (2026-11-03) or a prefix, or make a backfill" in line
     assert engine.requests == []
 
 
@@ -195,7 +208,7 @@ def test_retry_quarantined_tries_those_of_the_reason_again_and_no_others(pipelin
     assert pipeline.outcomes(label(again))[clips[2].name].outcome is Outcome.INDEXED
 
 
-def test_a_wrong_model_fails_the_task_at_once_and_condemns_no_clip(pipeline, run, engine, capsys):
+def test_a_wrong_model_fails_the_task_at_once_and_condemns_no_clip(pipeline, run, engine):
     pipeline.put(3)
     engine.model = "somebody/else"
     done = run(day=DAY)
@@ -204,7 +217,48 @@ def test_a_wrong_model_fails_the_task_at_once_and_condemns_no_clip(pipeline, run
         "process.caption": "failed", "report": "failed",
     }  # fmt: skip
     assert pipeline.outcomes(label(done)) == {}
-    assert f"serves somebody/else, wanted {MODEL}" in capsys.readouterr().out
+
+
+def test_the_log_of_an_expected_failure_ends_with_what_happens_next_and_no_traceback(pipeline, run, engine, said):
+    """The engine is away at the first try of captioning and back at the second."""
+    pipeline.put(2)
+    engine.plan.set("503:6:say=The server is overloaded")
+    dag = loaded_dag("ingest_clips")
+    dag.task_dict["process.caption"].retry_delay = timedelta(seconds=1)
+    done = dag.test(run_conf={"day": DAY})
+    assert done.state == "success"
+    lines, log = said()
+    assert "Traceback" not in log and "Task exited" in log
+    (line,) = [line for line in lines if "failed: " in line]
+    assert line.startswith("caption failed: EngineUnavailable: 2 of 2 clips are left for the next try: ")
+    assert "503 The server is overloaded" in line
+    assert line.endswith(
+        "Captions and outcomes of this try are stored; the next one requests only the other clips. "
+        "Try 2 of 7 starts in 1 to 2 s."
+    )
+
+
+def test_the_log_of_a_failure_that_a_person_must_fix_says_what_to_do(pipeline, run, engine, said):
+    pipeline.put(1)
+    engine.model = "somebody/else"
+    done = run(day=DAY)
+    lines, log = said()
+    assert "Traceback" not in log
+    (line,) = [line for line in lines if line.startswith("caption failed: ")]
+    assert f"ConfigurationError: {engine.url}/v1/models: serves somebody/else, wanted {MODEL}" in line
+    assert line.endswith("No retry: a person must change something first. To run this task again, clear it.")
+    (shown,) = [task.rendered_map_index for task in done.get_task_instances() if task.task_id == "process.caption"]
+    assert shown == "2026/11/03/tiny-000000.mp4"
+
+
+def test_the_log_of_an_unexpected_failure_has_its_traceback(pipeline, said):
+    pipeline.put(1)
+    pipeline.store.write("runs", b"a file in place of the folder of plans")
+    dag = loaded_dag("ingest_clips")
+    dag.task_dict["discover"].retries = 0
+    assert dag.test(run_conf={"day": DAY}).state == "failed"
+    lines, log = said()
+    assert "Traceback" in log and not any(line.startswith("discover failed: ") for line in lines)
 
 
 def label(run) -> str:
