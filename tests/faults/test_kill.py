@@ -1,6 +1,9 @@
 """Tasks killed with SIGKILL at any moment: the next try ends as if nothing had happened, and pays for nothing twice."""
 
 import hashlib
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -74,8 +77,30 @@ def test_a_killed_caption_task_leaves_no_process_behind(pipeline, engine):
     wait_until(lambda: in_flight(engine) >= 2, task)
     started = task.kill()
     assert started
-    _, alive = psutil.wait_procs(started, timeout=10)
+    _, alive = psutil.wait_procs(started, timeout=60)
     assert not alive
+
+
+def test_a_killed_index_task_leaves_no_semaphore(tmp_path, archive):
+    """The resource tracker of multiprocessing prints a warning at the end of the process for each one left."""
+    program = f"""
+import sys
+from pathlib import Path
+from tests.support.engine import StandIn
+from tests.support.killed import Task
+from tests.support.pipeline import Pipeline
+
+if __name__ == "__main__":
+    with StandIn(words=80) as engine:
+        pipeline = Pipeline(Path({str(tmp_path)!r}), [engine.url], Path({str(archive)!r}))
+        pipeline.caption(pipeline.plan().batches[0])
+        sys.exit(Task(pipeline, "index", die_at="os.rename:outcomes/:1").wait() != -9)
+"""
+    script = tmp_path / "killed_index.py"
+    script.write_text(program)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, "semaphore" in done.stderr) == (0, False), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,8 @@ def _work(settings: Settings, job: Job, log: str) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     logging.basicConfig(level=logging.INFO, force=True)
+    # As in a task of Airflow. Under forkserver, the lock of tqdm is a named semaphore, which a killed task leaves.
+    multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if job.uid:
         os.setgroups([])
