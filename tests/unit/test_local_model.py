@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -199,32 +199,38 @@ def test_a_clip_that_exceeds_gpu_memory_is_not_rejected(folder, monkeypatch):
 
 
 def test_other_coroutines_run_while_the_model_generates(folder, videos):
-    async def send(model: TransformersModel) -> tuple[int, float]:
+    async def send(model: TransformersModel) -> int:
         await model.check()
         answer = asyncio.create_task(model.complete(ModelRequest(PROMPT, Generation(max_tokens=200), videos[2])))
-        turns, started = 0, time.monotonic()
+        turns = 0
         while not answer.done():
             await asyncio.sleep(0.01)
             turns += 1
-        return turns, time.monotonic() - started
+        return turns
 
-    turns, seconds = using(send, folder)
-    assert turns > 10 * seconds
+    assert using(send, folder) > 3
 
 
-def test_a_cancelled_request_stops_generating(folder):
+def test_a_cancelled_request_stops_generating(folder, monkeypatch):
+    began, rows = threading.Event(), []
+    generate = Qwen2_5_VLForConditionalGeneration.generate
+
+    def watched(model: Any, **inputs: Any) -> Any:
+        began.set()
+        rows.append(generate(model, **inputs))
+        return rows[-1]
+
+    monkeypatch.setattr(Qwen2_5_VLForConditionalGeneration, "generate", watched)
+
     async def send(model: TransformersModel) -> Completion:
-        await model.check()
         long = asyncio.create_task(model.complete(ModelRequest(PROMPT, Generation(max_tokens=LONGEST - 200))))
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await long
-        started = time.monotonic()
-        reply = await model.complete(ModelRequest(PROMPT, GREEDY))
-        assert time.monotonic() - started < 3
-        return reply
+        await asyncio.to_thread(began.wait, 60)
+        long.cancel()
+        return await model.complete(ModelRequest(PROMPT, GREEDY))
 
     assert using(send, folder).completion_tokens == 16
+    cancelled, _ = rows
+    assert cancelled.shape[1] < LONGEST / 2
 
 
 def test_other_weights_are_another_fingerprint(folder, tmp_path):

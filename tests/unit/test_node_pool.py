@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from hashlib import sha256
@@ -79,7 +78,7 @@ async def send_all(nodes: Nodes, videos: list[bytes]) -> list[Answer]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110 (the engine runs in another thread)
             await asyncio.sleep(0.005)
 
@@ -91,28 +90,34 @@ def test_no_node_exceeds_its_concurrency_limit(serve, video):
 
 
 def test_no_clip_waits_for_a_slow_node_while_others_are_free(serve, video):
-    slow, fast = serve(latency_s=1.0), serve(latency_s=0.01)
-    using(lambda nodes: send_all(nodes, [video] * 30), slow, fast, in_flight=4)
+    slow, fast = serve("hang:1.0"), serve(latency_s=0.01)
+
+    async def work(nodes: Nodes) -> None:
+        sending = asyncio.create_task(send_all(nodes, [video] * 30))
+        await until(lambda: sum(request.status == 200 for request in fast.chats) == 28)
+        sending.cancel()
+        await asyncio.wait([sending])
+
+    using(work, slow, fast, in_flight=4)
     assert (len(slow.chats), len(fast.chats)) == (2, 28)
 
 
 def test_requests_on_a_slow_node_are_hedged_to_an_idle_node(serve, video):
-    slow, fast = serve(latency_s=2.0), serve(latency_s=0.05)
+    slow, fast = serve("hang:1.0"), serve(latency_s=0.01)
 
-    async def work(nodes: Nodes) -> float:
-        await send_all(nodes, [video] * 12)
-        started = time.monotonic()
-        await send_all(nodes, [video] * 12)
-        return time.monotonic() - started
+    async def work(nodes: Nodes) -> list[Answer]:
+        nodes.all[0].record_success(3600.0)
+        async with asyncio.timeout(60):
+            return await send_all(nodes, [video] * 12)
 
-    assert using(work, slow, fast, in_flight=4) < 1.5
-    assert [request.status for request in slow.chats] == [200, 200, CLIENT_LEFT, CLIENT_LEFT]
+    assert len(using(work, slow, fast, in_flight=4, request_timeout_s=600, deadline_s=600)) == 12
+    assert [request.status for request in slow.chats] == [CLIENT_LEFT, CLIENT_LEFT]
 
 
 def test_nodes_of_equal_speed_get_no_hedged_requests(serve, video):
-    serving = [serve(latency_s=0.05) for _ in range(3)]
-    using(lambda nodes: send_all(nodes, [video] * 31), *serving, in_flight=6)
-    assert sum(len(node.chats) for node in serving) == 31
+    serving = [serve(latency_s=1.0) for _ in range(3)]  # a busy machine adds less than half of it
+    using(lambda nodes: send_all(nodes, [video] * 13), *serving, in_flight=6)
+    assert sum(len(node.chats) for node in serving) == 13
 
 
 def test_a_node_that_rejects_everything_soon_gets_no_requests(serve, video):
@@ -144,7 +149,7 @@ def test_a_node_that_comes_back_is_used_again(serve, video):
     async def work(nodes: Nodes) -> int:
         await send_all(nodes, [video] * 8)
         with StandIn(port=flapping.port, latency_s=0.01) as back:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while back.peak_running < 2:
                     await send_all(nodes, [video] * 8)
             return len(back.chats)

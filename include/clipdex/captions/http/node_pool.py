@@ -291,6 +291,7 @@ class Nodes:
         try:
             async with asyncio.timeout(limit_s):
                 document = await self._hedged(node, send)
+            after = node.meter.read()  # before the release, which gives the share of this request to the others
         except TimeoutError:
             node.record_failure(self._backoff_s)
             raise EngineUnavailable(f"{node.url}: no complete answer within {limit_s:.1f} s") from None
@@ -303,7 +304,6 @@ class Nodes:
             raise
         finally:
             self._release(node)
-        after = node.meter.read()
         gpu_s = after - before if before is not None and after is not None else 0.0
         return Answer(document, time.monotonic() - started, gpu_s, attempts)
 
