@@ -152,7 +152,7 @@ def test_search_needs_only_settings_and_a_query(tmp_path, model):
 
 
 class LockWatcher:
-    """An embedder that another process's write accompanies: each use of it takes the lock of the embedded index."""
+    """Use an embedder; at each use, take the lock of the embedded index, as another process would."""
 
     def __init__(self, model, folder):
         self._model, self._folder, self.uses = model, folder, 0
