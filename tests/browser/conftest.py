@@ -6,6 +6,7 @@ SCREENSHOTS=docs make browser      also writes the pictures that README shows
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,12 +24,13 @@ Picture = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory) -> Iterator[LocalAirflow]:
-    """As `make up` keeps it."""
-    home = tmp_path_factory.mktemp("clipdex")
-    write_samples(home / ".clipdex" / "samples")
-    with LocalAirflow(home / ".airflow", {"CLIPDEX_HOME": str(home)}) as airflow:
-        yield airflow
+def airflow() -> Iterator[LocalAirflow]:
+    """As `make up` keeps it, in a home whose path the pictures may show."""
+    with tempfile.TemporaryDirectory(prefix="clipdex-") as folder:
+        home = Path(folder)
+        write_samples(home / ".clipdex" / "samples")
+        with LocalAirflow(home / ".airflow", {"CLIPDEX_HOME": folder}) as airflow:
+            yield airflow
 
 
 @pytest.fixture(scope="session")

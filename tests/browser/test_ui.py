@@ -57,7 +57,7 @@ def test_the_page_clips_finds_a_clip_by_its_words(page: Page, backfilled, pictur
     clips.get_by_role("button", name="Search").click()
     first = clips.get_by_role("article").first
     expect(first).to_contain_text("bicycle", timeout=240 * SECONDS)
-    expect(first).to_contain_text("cam-b-0001.mp4")
+    expect(first).to_contain_text("cam-a-0003.mp4")
     first.locator("img").evaluate("poster => poster.decode()")
     pictures(page, "search")
 
