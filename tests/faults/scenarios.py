@@ -522,7 +522,7 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
     late = drill.start(phase)
     if phase == "caption":
         least = chance.randrange(3)
-        drill.wait(late, lambda: drill.stored() >= least and drill.in_flight() >= 2)
+        drill.wait(late, lambda: drill.stored() >= least and drill.in_flight() >= 1)
     else:
         drill.wait(late, lambda: len(drill.pipeline.store.list("rebuild")) > 0)
     late.stop()

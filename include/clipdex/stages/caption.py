@@ -58,15 +58,21 @@ async def _caption_batch(
         async with DecoderPool(settings.video, settings.sampling, settings.batches.preparing) as own:
             pipeline = ClipPipeline(context, captioner, state, decoders or own, folder)
             try:
-                return await _Rounds(captioner, pipeline, state, settings.batches.preparing).run(clips)
+                return await _Rounds(captioner, pipeline, state, settings.batches.preparing, context.lease).run(clips)
             finally:
                 await asyncio.to_thread(journal.flush)
 
 
-class _Rounds:
-    """Schedule the clips of one try. preparing: clips that are prepared at once."""
+_WATCH_S = 0.5  # between two looks at the lease while requests run
 
-    def __init__(self, captioner: Captioner, pipeline: ClipPipeline, state: BatchState, preparing: int) -> None:
+
+class _Rounds:
+    """Schedule the clips of one try. preparing: clips that are prepared at once; lease: on their day."""
+
+    def __init__(
+        self, captioner: Captioner, pipeline: ClipPipeline, state: BatchState, preparing: int, lease: Lease
+    ) -> None:
+        self._lease = lease
         self._captioner, self._pipeline, self._state = captioner, pipeline, state
         self._preparing = preparing
         self._idle_s = self._open_s = 0.0
@@ -141,11 +147,19 @@ class _Rounds:
                 await self._pipeline.request(one, began - one.since)
                 self._open_s += time.monotonic() - free
 
+        async def watch() -> None:
+            while True:
+                await asyncio.sleep(_WATCH_S)
+                self._lease.check()  # not in a thread: no request is retried until a late lease is known to be held
+
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(prepare_all())
-                for _ in range(self._captioner.in_flight):
-                    group.create_task(request())
+            async with asyncio.TaskGroup() as watched:
+                watching = watched.create_task(watch())
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(prepare_all())
+                    for _ in range(self._captioner.in_flight):
+                        group.create_task(request())
+                watching.cancel()
         except BaseExceptionGroup as raised:
             others = [error for error in _leaves(raised) if not isinstance(error, BatchStopped)]
             if others:
