@@ -34,6 +34,7 @@ from airflow.sdk import (
     RetryRule,
     get_current_context,
 )
+from airflow.sdk.api.client import ServerResponseError
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError, AirflowSkipException
 from airflow.sdk.observability import stats
 
@@ -338,13 +339,17 @@ def _hold_free_days(days: list[str], hold: Callable[[str], None]) -> None:
 def _is_active(job: str) -> bool:
     """Return whether Airflow still works on the run that took a lease. False for a run that was deleted.
 
-    Raises AirflowRuntimeError if Airflow's API does not answer.
+    Raises AirflowRuntimeError, in dag.test() ServerResponseError, if Airflow's API does not answer.
     """
     dag_id, run_id = json.loads(job)
     try:
         state = get_current_context()["ti"].get_dagrun_state(dag_id=dag_id, run_id=run_id)
     except AirflowRuntimeError as error:
         if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
+            raise
+        return False
+    except ServerResponseError as error:
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
             raise
         return False
     return state in (DagRunState.QUEUED, DagRunState.RUNNING)
