@@ -22,7 +22,7 @@ down: ## stop what a crashed demo, celery-demo or up left behind
 	$(BIN)/python -m demo.down
 
 test: lint .venv/test .venv/wheels/$(SGLANG) ## lint, types, unit tests, DAG tests, a live Airflow
-	$(BIN)/pytest tests/unit tests/upgrade tests/dags tests/faults tests/live
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/upgrade tests/dags tests/faults tests/live
 
 lint: .venv/test
 	$(BIN)/ruff format --check .
