@@ -64,7 +64,8 @@ def test_a_killed_caption_task_repeats_at_most_the_requests_in_flight(pipeline, 
     after = engine.chats[before:]
     assert len(kept) >= answered
     assert not kept & {request.digest for request in after}
-    repeated = Counter(request.digest for request in engine.chats)
+    # The kill may cut a request in the middle of its body: it has no digest.
+    repeated = Counter(request.digest for request in engine.chats if request.digest)
     assert max(repeated.values()) <= 2
     assert sum(count - 1 for count in repeated.values()) <= IN_FLIGHT
     assert finished(pipeline) == undisturbed
