@@ -88,7 +88,7 @@ def start(clips: Path, home: Path) -> dict[str, Any]:
         "returned": done.returncode,
         "captioned": json.loads(done.stdout)["captioned"] if done.stdout else 0,
         "seconds": round(time.perf_counter() - began, 1),
-        "said": (done.stderr.strip().splitlines() or [""])[-1],
+        "last_line": (done.stderr.strip().splitlines() or [""])[-1],
     }
 
 

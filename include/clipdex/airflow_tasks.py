@@ -11,7 +11,7 @@ Connections (all optional; their fields override the CLIPDEX_* settings, as conn
 
 An expected failure (ClipdexError, PermissionError) ends the task's log with one line: what failed and why, what is
 stored, and the next try. Airflow logs a traceback for every exception but SystemExit, so these tasks raise
-FailedForNow or FailedForGood. An exception that nobody expected keeps its traceback.
+FailedForNow or FailedForGood. An unexpected exception keeps its traceback.
 """
 
 import json

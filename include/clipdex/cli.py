@@ -1,7 +1,6 @@
 """The command clipdex: what the DAGs do, from a terminal, without Airflow."""
 
 import argparse
-import errno
 import io
 import json
 import logging
@@ -9,7 +8,7 @@ import math
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clipdex.captions.captioner import Flaw
-from clipdex.config import EngineName, Settings
+from clipdex.config import Settings
 from clipdex.errors import (
     BatchRejected,
     ClipdexError,
@@ -27,9 +26,10 @@ from clipdex.errors import (
     Reason,
     RunIncomplete,
     Unavailable,
+    describe_os_error,
 )
 from clipdex.pipeline import Ingested, Pipeline, resolved
-from clipdex.presets import DETECTORS, PROFILES
+from clipdex.presets import PROFILES
 from clipdex.sanitize import escape_line, escape_text
 from clipdex.storage.filesystem import require_writable
 
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     except ClipdexError as error:
         return _fail(args, str(error), 2)
     except OSError as error:
-        return _fail(args, os_error(error), 2)
+        return _fail(args, describe_os_error(error), 2)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _STORAGE_CLIENTS:
             raise
@@ -68,27 +68,11 @@ def main(argv: list[str] | None = None) -> int:
     return result
 
 
-def os_error(error: OSError) -> str:
-    """Return what failed, why, and the next step."""
-    if error.errno is None or not error.strerror:
-        return str(error)
-    where = f"{error.filename}: " if error.filename is not None else ""
-    return f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}; {_NEXT_STEPS.get(error.errno, _CHECK_PATHS)}"
-
-
 def _fail(args: argparse.Namespace, why: str, code: int) -> int:
     print(escape_line(f"clipdex {args.command}: {why}"), file=sys.stderr)
     return code
 
 
-_CHECK_PATHS = "check the arguments, CLIPDEX_HOME, CLIPDEX_SOURCE__URL and CLIPDEX_STORE__URL"
-_NEXT_STEPS = {
-    errno.EACCES: "give this user access, or use another path",
-    errno.EPERM: "give this user access, or use another path",
-    errno.EROFS: "use a path on a file system that can be written",
-    errno.ENOSPC: "free some space, or use another disk",
-    errno.EDQUOT: "free some space, or use another disk",
-}
 _STORAGE_CLIENTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "paramiko", "s3fs"}
 """Packages whose errors mean that object storage or its settings are wrong."""
 
@@ -221,6 +205,8 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     """Print what a run would caption, in how many batches, and how long it would take."""
+    from clipdex.runs.estimate import estimate, expected_speed
+
     source = {"url": resolved(args.source)} if args.source else {}
     if source and args.first is None:  # as clipdex ingest names the folder; with days, it is the archive of the DAG
         source["name"] = source["url"]
@@ -232,7 +218,8 @@ def plan(args: argparse.Namespace) -> int:
         by_day, found = _surveyed(settings, args.first, args.last)
     else:
         raise ConfigurationError("nothing to plan: give a folder, a URL, or --clips 1000000")
-    costs = estimate(settings, by_day, pace(settings, args.gpus, args.profile, args.clips_per_second_per_gpu))
+    speed = expected_speed(settings, args.gpus, args.profile, args.clips_per_second_per_gpu)
+    costs = estimate(settings, by_day, speed)
     if args.json:
         print(json.dumps({"discovered": found, "to_do": by_day, **costs}))
         return 0
@@ -252,66 +239,6 @@ def plan(args: argparse.Namespace) -> int:
         soft_wrap=True,
     )
     return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Hold the expected throughput. workers: GPUs or cores; clips_per_second: of each [1/s]; None if unknown."""
-
-    workers: int
-    clips_per_second: float | None
-    basis: str
-    on_gpus: bool = True
-
-
-def pace(settings: Settings, gpus: int | None, profile: str | None, rate: float | None) -> Pace:
-    """Return the throughput to plan with: the given rate, or what was measured with a profile or the detectors.
-
-    rate: clips/s of one GPU. Raises ConfigurationError for GPUs or a profile without a measured or given rate.
-    """
-    workers, of_all = gpus or 1, f"{gpus or 1} GPUs at"
-    if rate is not None:
-        return Pace(workers, rate, f"{of_all} {rate:g} clips/s each")
-    if profile is not None:
-        measured = PROFILES[profile]
-        if measured is None:
-            raise ConfigurationError(
-                f"the profile {profile} was never measured: give --clips-per-second-per-gpu, such as the clips/s that "
-                "the log of a first batch shows"
-            )
-        each = f"{of_all} {measured.clips_per_second:g} clips/s each"
-        return Pace(workers, measured.clips_per_second, f"{each}, profile {profile}, {measured.conditions}")
-    known = ", ".join(name for name, measured in PROFILES.items() if measured)
-    needed = f"give --profile ({known}) or --clips-per-second-per-gpu"
-    if gpus is not None:
-        raise ConfigurationError(f"--gpus alone says nothing of their speed: {needed}")
-    if settings.engine.name is not EngineName.DETECTORS:
-        return Pace(workers, None, needed)
-    cores, each_core = os.cpu_count() or 1, DETECTORS.clips_per_second
-    basis = f"{cores} cores at {each_core:g} clips/s each, detectors, {DETECTORS.conditions}"
-    return Pace(cores, each_core, basis, on_gpus=False)
-
-
-def estimate(settings: Settings, by_day: dict[str, int], pace: Pace) -> dict[str, Any]:
-    """Return batches and hours; hours and rates are None if the pace is unknown."""
-    from clipdex.runs.planning import batch_size
-
-    clips = sum(by_day.values())
-    size = settings.batches.size
-    # Every day is a run of its own, but for a number of clips without days.
-    sizes = {day: size if day == "all" else batch_size(settings.batches, [count]) for day, count in by_day.items()}
-    batches = {day: -(-count // sizes[day]) for day, count in by_day.items()}
-    each = pace.clips_per_second
-    return {
-        "clips": clips,
-        "batches": sum(batches.values()),
-        "batches_by_day": batches,
-        "batch_size": max(sizes.values(), default=size),
-        "clips_per_second": None if each is None else each * pace.workers,
-        "hours": None if each is None else clips / (each * pace.workers) / 3600,
-        "gpu_seconds_per_clip": 1 / each if each is not None and pace.on_gpus else None,
-        "basis": pace.basis,
-    }
 
 
 def captions(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ ClipdexError
 └── ClipRejected          permanent for this clip version: a reason and a detail, then quarantine
 """
 
+import errno
 from enum import StrEnum
 
 from clipdex.sanitize import escape_line
@@ -117,3 +118,21 @@ class ClipRejected(ClipdexError):
         self.reason = reason
         self.detail = escape_line(detail)
         self.text = text
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return what failed, why, and the next step."""
+    if error.errno is None or not error.strerror:
+        return str(error)
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}; {_NEXT_STEPS.get(error.errno, _CHECK_PATHS)}"
+
+
+_CHECK_PATHS = "check the arguments, CLIPDEX_HOME, CLIPDEX_SOURCE__URL and CLIPDEX_STORE__URL"
+_NEXT_STEPS = {
+    errno.EACCES: "give this user access, or use another path",
+    errno.EPERM: "give this user access, or use another path",
+    errno.EROFS: "use a path on a file system that can be written",
+    errno.ENOSPC: "free some space, or use another disk",
+    errno.EDQUOT: "free some space, or use another disk",
+}

@@ -48,7 +48,7 @@ def run(database):
 
 
 @pytest.fixture
-def said(capsys, caplog):
+def logged(capsys, caplog):
     """Return what clipdex logged, and what the task runner printed, since the test began."""
     caplog.set_level(logging.INFO, "clipdex")
 
@@ -89,11 +89,11 @@ def test_a_batch_is_shown_by_its_first_clip_and_its_size(pipeline, run):
     }
 
 
-def test_a_trigger_without_day_or_prefix_says_what_to_give(pipeline, run, engine, said):
+def test_a_trigger_without_day_or_prefix_names_what_to_give(pipeline, run, engine, logged):
     pipeline.put(1)
     done = run()
     assert done.state == "failed"
-    line = next(line for line in said()[0] if line.startswith("discover failed: "))
+    line = next(line for line in logged()[0] if line.startswith("discover failed: "))
     assert "nothing to ingest: trigger with a day (2026-11-03) or a prefix, or make a backfill" in line
     assert engine.requests == []
 
@@ -210,7 +210,7 @@ def test_retry_quarantined_tries_those_of_the_reason_again_and_no_others(pipelin
 
 def test_a_wrong_model_fails_the_task_at_once_and_condemns_no_clip(pipeline, run, engine):
     pipeline.put(3)
-    engine.model = "somebody/else"
+    engine.model = "another/model"
     done = run(day=DAY)
     assert done.state == "failed"
     assert {task: state for task, state in states(done).items() if state == "failed"} == {
@@ -219,7 +219,7 @@ def test_a_wrong_model_fails_the_task_at_once_and_condemns_no_clip(pipeline, run
     assert pipeline.outcomes(label(done)) == {}
 
 
-def test_the_log_of_an_expected_failure_ends_with_what_happens_next_and_no_traceback(pipeline, run, engine, said):
+def test_the_log_of_an_expected_failure_ends_with_what_happens_next_and_no_traceback(pipeline, run, engine, logged):
     """The engine is away at the first try of captioning and back at the second."""
     pipeline.put(2)
     engine.plan.set("503:6:say=The server is overloaded")
@@ -227,7 +227,7 @@ def test_the_log_of_an_expected_failure_ends_with_what_happens_next_and_no_trace
     dag.task_dict["process.caption"].retry_delay = timedelta(seconds=1)
     done = dag.test(run_conf={"day": DAY})
     assert done.state == "success"
-    lines, log = said()
+    lines, log = logged()
     assert "Traceback" not in log and "Task exited" in log
     (line,) = [line for line in lines if "failed: " in line]
     assert line.startswith("caption failed: EngineUnavailable: 2 of 2 clips are left for the next try: ")
@@ -238,26 +238,26 @@ def test_the_log_of_an_expected_failure_ends_with_what_happens_next_and_no_trace
     )
 
 
-def test_the_log_of_a_failure_that_a_person_must_fix_says_what_to_do(pipeline, run, engine, said):
+def test_the_log_of_a_failure_that_a_person_must_fix_names_what_to_do(pipeline, run, engine, logged):
     pipeline.put(1)
-    engine.model = "somebody/else"
+    engine.model = "another/model"
     done = run(day=DAY)
-    lines, log = said()
+    lines, log = logged()
     assert "Traceback" not in log
     (line,) = [line for line in lines if line.startswith("caption failed: ")]
-    assert f"ConfigurationError: {engine.url}/v1/models: serves somebody/else, wanted {MODEL}" in line
+    assert f"ConfigurationError: {engine.url}/v1/models: serves another/model, wanted {MODEL}" in line
     assert line.endswith("No retry: a person must change something first. To run this task again, clear it.")
     (shown,) = [task.rendered_map_index for task in done.get_task_instances() if task.task_id == "process.caption"]
     assert shown == "2026/11/03/tiny-000000.mp4"
 
 
-def test_the_log_of_an_unexpected_failure_has_its_traceback(pipeline, said):
+def test_the_log_of_an_unexpected_failure_has_its_traceback(pipeline, logged):
     pipeline.put(1)
     pipeline.store.write("runs", b"a file in place of the folder of plans")
     dag = loaded_dag("ingest_clips")
     dag.task_dict["discover"].retries = 0
     assert dag.test(run_conf={"day": DAY}).state == "failed"
-    lines, log = said()
+    lines, log = logged()
     assert "Traceback" in log and not any(line.startswith("discover failed: ") for line in lines)
 
 

@@ -58,7 +58,7 @@ def test_a_profile_without_a_measurement_needs_a_rate(plan, profile):
 
 def test_gpus_without_a_rate_are_not_ignored(plan):
     code, _, message = plan("--gpus", "20")
-    assert code == 2 and "--gpus alone says nothing of their speed: give --profile (h100-h200)" in message
+    assert code == 2 and "--gpus needs a rate: give --profile (h100-h200)" in message
 
 
 def test_another_engine_has_no_estimate_without_a_rate(plan, monkeypatch, capsys):

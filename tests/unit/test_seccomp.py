@@ -16,8 +16,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the filter is for Linux")
-
 ROOT = Path(__file__).parents[2]
 INCLUDE = ROOT / "include"
 USERS = [os.geteuid(), *([65534] if os.geteuid() == 0 else [])]  # root can also become an unprivileged user
