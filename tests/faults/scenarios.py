@@ -205,7 +205,6 @@ for _name, _faults in WRONG.items():
     scenario(
         f"engine: {_name}", f"engine: {_name}",
         f"the stand-in is set to {_faults}, until a person repairs it and clears",
-        quick=_name == "404 for the model",
     )(_wrong(_faults))  # fmt: skip
 
 
@@ -261,7 +260,7 @@ def _bad_caption(name: str, reason: str) -> Scene:
 for _name, _reason in CAPTIONS.items():
     scenario(
         f"caption: {_name}", f"engine: {SAID[_name]}",
-        f"for one clip always (ends as {_reason}), for another once", quick=_name in ("huge", "loop"),
+        f"for one clip always (ends as {_reason}), for another once", quick=_name == "loop",
     )(_bad_caption(_name, _reason))  # fmt: skip
 
 
@@ -464,7 +463,7 @@ def _partial(prefix: str, before: str) -> Scene:
 
 for _name, (_prefix, _before, _how) in TORN.items():
     scenario(f"torn: {_name}", f"store: a torn {_name}", f"an object is cut at a place that the seed chooses; {_how}",
-             quick=_name in ("outcomes", "manifest", "lease"))(_partial(_prefix, _before))  # fmt: skip
+             quick=_name in ("outcomes", "manifest"))(_partial(_prefix, _before))  # fmt: skip
 
 
 # Clocks.
