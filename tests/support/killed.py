@@ -16,11 +16,13 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from multiprocessing import connection
 from types import FrameType
 from typing import Any
 
@@ -48,6 +50,8 @@ NOBODY = 65534
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.support.killed"])
+# start() polls the processes of other threads, too; of two polls at the same time, one finds the exit code 255.
+_polling = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,8 @@ class Task:
         self.log = folder / f"{time.monotonic_ns()}-{phase}-{self.job.try_number}.log"
         self.log.touch()
         self._process = _context.Process(target=_work, args=(pipeline.settings, self.job, str(self.log)))
-        self._process.start()
+        with _polling:
+            self._process.start()
 
     def wait(self) -> int:
         """Return the exit code, -9 after a kill. Raise AssertionError if the task fails by itself."""
@@ -95,11 +100,10 @@ class Task:
 
     def ended(self, limit_s: float = LIMIT_S) -> int:
         """Return any exit code. On a hang, kill the task and raise TimeoutError."""
-        self._process.join(limit_s)
-        if self._process.exitcode is None:
+        if not connection.wait([self._process.sentinel], limit_s):
             self.kill()
             raise TimeoutError(f"{self.job.phase} did not end within {limit_s:g} s")
-        return self._process.exitcode
+        return self._join()
 
     def stop(self) -> None:
         """Stop the task, as a suspended machine or an overloaded one does, until go_on()."""
@@ -118,12 +122,21 @@ class Task:
         except psutil.NoSuchProcess:
             started = []
         os.kill(self._process.pid, number)
-        self._process.join()
+        self._join()
         return started
 
     @property
     def running(self) -> bool:
-        return self._process.is_alive()
+        with _polling:
+            return self._process.is_alive()
+
+    def _join(self) -> int:
+        """Wait for the end; return the exit code."""
+        connection.wait([self._process.sentinel])
+        with _polling:
+            self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
 
 
 def _work(settings: Settings, job: Job, log: str) -> None:
