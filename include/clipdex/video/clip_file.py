@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -66,16 +67,20 @@ class ClipReader:
 
     def read(self, size: int) -> bytes:
         """Return at most size bytes from the position, b"" at the end. Raises OSError for a disk error."""
-        if self._position >= self._file.bytes:  # a hostile file can seek further than the filesystem allows
-            return b""
         data = os.pread(self._file.descriptor, size, self._position)
         self._position += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position and return it [bytes]."""
+        """Set the position and return it [bytes], or a negative error number where a file has no such position.
+
+        FFmpeg goes on from the former position then, as it does with a file that it opened itself.
+        """
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._file.bytes}[whence]
-        self._position = max(0, base + offset)
+        try:
+            self._position = os.lseek(self._file.descriptor, base + offset, os.SEEK_SET)
+        except (OSError, OverflowError):
+            return -errno.EINVAL
         return self._position
 
     def tell(self) -> int:
