@@ -4,6 +4,7 @@ ClipdexError
 ├── ConfigurationError    permanent until a person acts: wrong key, wrong model, mismatch; the task fails at once
 ├── Unavailable           transient: the same call may succeed later; the task is retried
 │   ├── EngineUnavailable   connect, 408/409/425/429, 5xx, timeout
+│   ├── SourceUnavailable   the archive's disk, mount or bucket is away; nothing in it is missing for that
 │   ├── IndexUnavailable    Qdrant does not answer, or another process holds the embedded index
 │   └── LeaseHeld           another run works on the same day
 │       └── LeaseLost         it took the day over, because this run was delayed for longer than its lease
@@ -24,6 +25,7 @@ class Reason(StrEnum):
 
     # found by the decoder
     EMPTY_FILE = "empty_file"
+    NOT_A_VIDEO = "not_a_video"
     NO_VIDEO = "no_video"
     UNDECODABLE = "undecodable"
     TRUNCATED_FILE = "truncated_file"
@@ -48,11 +50,26 @@ class Reason(StrEnum):
     def seen_by_decoder(self) -> bool:
         return self in _SEEN_BY_DECODER
 
+    @property
+    def seen_by_source(self) -> bool:
+        return self in _SEEN_BY_SOURCE
+
+    @property
+    def seen_before_engine(self) -> bool:
+        return self.seen_by_decoder or self.seen_by_source
+
+    @property
+    def is_litter(self) -> bool:
+        """Return whether the file's own bytes show that it is no film. No decoder and no engine decided it."""
+        return self in _LITTER
+
 
 _SEEN_BY_DECODER = {
-    Reason.EMPTY_FILE, Reason.NO_VIDEO, Reason.UNDECODABLE, Reason.TRUNCATED_FILE, Reason.TOO_LONG, Reason.TOO_LARGE,
-    Reason.DECODE_LIMIT,
+    Reason.EMPTY_FILE, Reason.NOT_A_VIDEO, Reason.NO_VIDEO, Reason.UNDECODABLE, Reason.TRUNCATED_FILE, Reason.TOO_LONG,
+    Reason.TOO_LARGE, Reason.DECODE_LIMIT,
 }  # fmt: skip
+_SEEN_BY_SOURCE = {Reason.MISSING, Reason.UNREADABLE}
+_LITTER = {Reason.EMPTY_FILE, Reason.NOT_A_VIDEO}
 
 
 class ClipdexError(Exception):
@@ -79,6 +96,10 @@ class Unavailable(ClipdexError):
 
 class EngineUnavailable(Unavailable):
     """Signal that the captioning engine did not respond or is overloaded."""
+
+
+class SourceUnavailable(Unavailable):
+    """Signal that the archive is away: its disk, mount or bucket, or a whole folder of it."""
 
 
 class IndexUnavailable(Unavailable):
@@ -111,13 +132,16 @@ class ClipRejected(ClipdexError):
     reason: for counting
     detail: for a person
     text: the caption that failed a gate, or ""
+    limit: the field of VideoLimits that the clip exceeds, or ""
+    found: the clip's value, in the unit of that field
     """
 
-    def __init__(self, reason: Reason, detail: str, text: str = "") -> None:
+    def __init__(self, reason: Reason, detail: str, text: str = "", *, limit: str = "", found: float = 0.0) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = escape_line(detail)
         self.text = text
+        self.limit, self.found = limit, found
 
 
 def describe_os_error(error: OSError) -> str:

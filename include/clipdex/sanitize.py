@@ -5,9 +5,10 @@ be encoded, and bidirectional marks, which reorder the text.
 """
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 _LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ENCODED = re.compile("(?:%[0-9A-F]{2})+")
 _LINES = re.compile("(?![\n\t])" + _LINE.pattern)
 
 
@@ -24,6 +25,16 @@ def escape_text(text: str) -> str:
 def percent_encode(text: str) -> str:
     """Percent-encode the characters that escape_line() escapes, byte by byte, for a URI."""
     return _LINE.sub(lambda found: quote(found[0], errors="surrogateescape"), text)
+
+
+def percent_decode(text: str) -> str:
+    """Undo percent_encode(). Other percent signs stay as they are."""
+
+    def decoded(found: re.Match[str]) -> str:
+        characters = unquote(found[0], errors="surrogateescape")
+        return characters if all(map(_LINE.fullmatch, characters)) else found[0]
+
+    return _ENCODED.sub(decoded, text)
 
 
 def _escaped(found: re.Match[str]) -> str:

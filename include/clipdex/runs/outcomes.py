@@ -22,7 +22,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any, Self, TypeVar
 
-from clipdex.errors import Unavailable
+from clipdex.errors import Reason, Unavailable
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ class ClipOutcome:
     preparing_s: time to fetch, digest and decode the clip [s]
     waiting_s: time from decoded to sent [s]
     answered_at: time of the engine's response
+    limit, found: the field of VideoLimits that the clip exceeds, and its value
+    repeated: an earlier run could not read this version for the same reason
     """
 
     clip_id: str
@@ -87,7 +89,15 @@ class ClipOutcome:
     preparing_s: float = 0.0
     waiting_s: float = 0.0
     answered_at: str = ""
+    limit: str = ""
+    found: float = 0.0
+    repeated: bool = False
     at: str = ""
+
+    @property
+    def conclusive(self) -> bool:
+        """Return whether the rejection is the file's own, so that no number of them makes engine or source suspect."""
+        return self.repeated or self.reason in _LITTER
 
     def to_json(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value not in ("", 0)}
@@ -119,6 +129,7 @@ class ClipOutcome:
         return cls(**{**record, **shared, "outcome": Outcome(record["outcome"])})
 
 
+_LITTER = frozenset(reason for reason in Reason if reason.is_litter)
 _REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin")
 """Fields with few distinct values: interned to save memory."""
 

@@ -8,21 +8,24 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from clipdex.captions.captioner import Flaw
 from clipdex.captions.engines import open_captioner
 from clipdex.config import Batches, Settings
-from clipdex.errors import ConfigurationError
+from clipdex.errors import ConfigurationError, Reason
 from clipdex.index import Collection
 from clipdex.index.embeddings import open_embedder
 from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
+from clipdex.runs.vanished import VanishedFolder, require_source, vanished_folders
 from clipdex.sanitize import escape_line
 from clipdex.storage.artifacts import Store, run_name
 from clipdex.storage.source import Clip, Source
 
 log = logging.getLogger(__name__)
+
+_NOT_READ = frozenset(reason for reason in Reason if reason.seen_by_source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class CompletionCriteria:
     recaption: replace all captions
     recaption_for: replace captions with one of these flaws
     retry_quarantined: retry clips quarantined for these reasons ("all" for every reason)
+    limits: VideoLimits by field
     """
 
     fingerprint: str
@@ -41,6 +45,7 @@ class CompletionCriteria:
     recaption_for: tuple[str, ...] = ()
     retry_quarantined: tuple[str, ...] = ()
     earlier: Mapping[str, Flaw] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def under(
@@ -58,6 +63,7 @@ class CompletionCriteria:
             recaption=recaption,
             recaption_for=recaption_for,
             retry_quarantined=retry_quarantined,
+            limits=settings.video.model_dump(),
             earlier={one.digest(): flaw for flaw, one in fingerprint.earlier().items()},
         )
 
@@ -71,8 +77,16 @@ class CompletionCriteria:
             done = known.collection == self.collection and self.earlier.get(known.fingerprint) not in self.recaption_for
             return Outcome.INDEXED if done else None
         if known.outcome is Outcome.QUARANTINED and not {"all", known.reason} & set(self.retry_quarantined):
-            return Outcome.QUARANTINED
+            return None if self._refuted(clip, known) else Outcome.QUARANTINED
         return None
+
+    def _refuted(self, clip: Clip, known: ClipOutcome) -> bool:
+        """Return whether the listing, or a limit of these settings, refutes the reason of a quarantine."""
+        if known.reason in _NOT_READ:
+            return True  # it is listed, so it may be readable
+        if known.reason == Reason.EMPTY_FILE:
+            return clip.bytes > 0
+        return known.limit in self.limits and known.found <= self.limits[known.limit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,7 @@ class Plan:
 
     discovered: number of clips listed, by day
     done, quarantined: number of clips skipped
+    vanished: folders that were there in an earlier run
     """
 
     run: str
@@ -121,6 +136,7 @@ class Plan:
     done: int
     quarantined: int
     batches: tuple[BatchRef, ...]
+    vanished: tuple[VanishedFolder, ...] = ()
 
     @property
     def to_do(self) -> int:
@@ -132,7 +148,8 @@ class Plan:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
         batches = tuple(BatchRef.from_json(batch) for batch in record["batches"])
-        return cls(**{**record, "days": tuple(record["days"]), "batches": batches})
+        vanished = tuple(VanishedFolder(**folder) for folder in record.get("vanished", ()))
+        return cls(**{**record, "days": tuple(record["days"]), "batches": batches, "vanished": vanished})
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +161,7 @@ class Survey:
     done, quarantined: number of clips skipped because of their latest outcome
     after: time of the latest outcome of these clips
     criteria: by which clips were skipped
+    vanished: folders that were there in an earlier run
     """
 
     discovered: dict[str, int]
@@ -152,6 +170,7 @@ class Survey:
     quarantined: int
     after: str
     criteria: CompletionCriteria
+    vanished: tuple[VanishedFolder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,26 +211,35 @@ def survey(
 ) -> Survey:
     """List the clips of the days (or of one prefix) and skip those that are done. Writes nothing.
 
+    Raises SourceUnavailable if the source is away, though an earlier run found clips there.
     hold: called with each day that was listed before its outcomes are read, to take its lease
     """
     listed: dict[str, list[Clip]] = {day: [] for day in days}
     for clip in source.prefix(prefix) if prefix is not None else (clip for day in listed for clip in source.day(day)):
         listed.setdefault(clip.day, []).append(clip)
     counts = dict.fromkeys(Outcome, 0)
+    if not any(listed.values()):
+        require_source(store, source)
     to_do: dict[str, list[Clip]] = {day: [] for day in listed}
+    vanished: list[VanishedFolder] = []
     after = ""
     for day, clips in listed.items():
         hold(day)
-        known = ledger(store, day) if clips else {}
+        known = ledger(store, day)
+        vanished += vanished_folders(source, day, clips, known.values(), prefix or "")
         after = max([after, *(outcome.at for outcome in known.values())])
         for clip in clips:
             outcome = criteria.done(clip, known.get(clip.clip_id))
             if outcome is None:
-                to_do[day].append(_with_content(clip, known.get(clip.clip_id)))
+                to_do[day].append(_with_known(clip, known.get(clip.clip_id)))
             else:
                 counts[outcome] += 1
     discovered = {day: len(clips) for day, clips in listed.items()}
-    return Survey(discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after, criteria)
+    for folder in vanished:
+        log.warning("%s", folder)
+    return Survey(
+        discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after, criteria, tuple(vanished)
+    )
 
 
 def plan_run(settings: Settings, store: Store, source: Source, run: str, found: Survey) -> Plan:
@@ -222,7 +250,9 @@ def plan_run(settings: Settings, store: Store, source: Source, run: str, found: 
         for day in sorted(found.to_do)
         for clips in _cut(found.to_do[day], size)
     )
-    plan = Plan(run, tuple(sorted(found.to_do)), found.discovered, found.done, found.quarantined, batches)
+    plan = Plan(
+        run, tuple(sorted(found.to_do)), found.discovered, found.done, found.quarantined, batches, found.vanished
+    )
     store.write_json(_plan_key(run), plan.to_json())
     log.info(
         "%s: %d clips found in %s, %d done before, %d known quarantined, %d to do in %d batches of up to %d",
@@ -268,11 +298,13 @@ def batch_size(batches: Batches, clips_by_day: list[int]) -> int:
     return size
 
 
-def _with_content(clip: Clip, known: ClipOutcome | None) -> Clip:
-    """Copy the known content digest to an unchanged clip, so that its file is not read again."""
-    if known is None or known.version != clip.version or not known.content:
+def _with_known(clip: Clip, known: ClipOutcome | None) -> Clip:
+    """Copy what is known of an unchanged clip: its digest, so that it is not read again, and why it was not read."""
+    if known is None or known.version != clip.version:
         return clip
-    return Clip(**{**clip.to_json(), "content": known.content})
+    ended = known.outcome in (Outcome.QUARANTINED, Outcome.FAILED)
+    refused = known.reason if ended and known.reason in _NOT_READ else ""
+    return replace(clip, content=known.content, refused=refused)
 
 
 def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:

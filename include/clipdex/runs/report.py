@@ -13,6 +13,7 @@ from clipdex.runs import leases
 from clipdex.runs.outcomes import ClipOutcome, Origin, Outcome, compact
 from clipdex.runs.planning import Plan, load_plan, manifest
 from clipdex.runs.throughput import Throughput, throughput
+from clipdex.runs.vanished import VanishedFolder
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class RunReport:
 
     done_before, known_quarantined: number of clips that discovery skipped
     quarantine: the clips that this run quarantined
+    conclusive: how many of those make nothing else suspect: litter, and what an earlier run could not read either
+    vanished: folders that were there in an earlier run
     unfinished: URIs of planned clips without a final outcome
     """
 
@@ -61,6 +64,8 @@ class RunReport:
     known_quarantined: int
     quarantine: tuple[dict[str, str], ...]
     unfinished: tuple[str, ...]
+    conclusive: int = 0
+    vanished: tuple[VanishedFolder, ...] = ()
 
     def total(self, field: str) -> int:
         return sum(getattr(day, field) for day in self.days)
@@ -71,7 +76,15 @@ class RunReport:
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
         days = tuple(DayReport(**{**day, "pace": Throughput(**day["pace"])}) for day in record["days"])
-        return cls(**{**record, "days": days, **{name: tuple(record[name]) for name in ("quarantine", "unfinished")}})
+        vanished = tuple(VanishedFolder(**folder) for folder in record.get("vanished", ()))
+        return cls(
+            **{
+                **record,
+                "days": days,
+                "vanished": vanished,
+                **{name: tuple(record[name]) for name in ("quarantine", "unfinished")},
+            }
+        )
 
 
 def report_run(store: Store, run: str) -> RunReport:
@@ -98,6 +111,10 @@ def report_run(store: Store, run: str) -> RunReport:
             if one.outcome is Outcome.QUARANTINED
         ),
         unfinished=tuple(uri for day in plan.days for uri in missing[day]),
+        conclusive=sum(
+            one.outcome is Outcome.QUARANTINED and one.conclusive for day in plan.days for one in outcomes[day].values()
+        ),
+        vanished=plan.vanished,
     )
     store.write_json(report_path(run), report.to_json())
     for day in plan.days:
@@ -111,17 +128,18 @@ def report_run(store: Store, run: str) -> RunReport:
 
 def check_report(report: RunReport, rule: Quarantine) -> None:
     """Raise RunIncomplete if clips are unfinished or too many went to quarantine."""
-    planned, quarantined = report.total("planned"), report.total("quarantined")
+    planned = report.total("planned")
+    judged, quarantined = planned - report.conclusive, report.total("quarantined") - report.conclusive
     if report.unfinished:
         some = ", ".join(report.unfinished[:3])
         raise RunIncomplete(
             f"{len(report.unfinished)} of {planned} planned clips have no final outcome ({some}…): see the failed "
             "caption and index tasks; clear them, or backfill the day with 'Missing and Errored Runs'"
         )
-    if quarantined > rule.floor and quarantined > rule.max_share_of_run * planned:
+    if quarantined > rule.floor and quarantined > rule.max_share_of_run * judged:
         reasons = Counter(line["reason"] for line in report.quarantine)
         raise RunIncomplete(
-            f"{quarantined} of {planned} planned clips went to quarantine ({dict(reasons)}), more than "
+            f"{quarantined} of {judged} planned clips went to quarantine ({dict(reasons)}), more than "
             f"{rule.max_share_of_run:.0%}: check the source; the report lists the clips and reasons"
         )
 
@@ -178,5 +196,7 @@ def _log_report(report: RunReport) -> None:
         )  # fmt: skip
         if day.pace.clips:
             log.info("%s: %s, %.1f s at the engine", day.day, day.pace, day.pace.engine_s)
+    for folder in report.vanished:
+        log.warning("%s", folder)
     for line in report.quarantine:
         log.warning("quarantined %s: %s (%s)", line["uri"], line["reason"], line["detail"])

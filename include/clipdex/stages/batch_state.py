@@ -1,19 +1,21 @@
 """BatchState: the outcomes of one try at captioning a batch.
 
 Each outcome goes to the journal when it happens, so that a killed try loses few. A rejection is journaled as `rejected`
-and becomes quarantine at the end of the batch, if the policy permits it (rejection_policy.py).
+and becomes quarantine at the end of the batch, if the policy permits it (rejection_policy.py). Conclusive ones need no
+permission.
 """
 
 import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from clipdex import metrics
 from clipdex.config import Settings
-from clipdex.errors import BatchRejected, ClipRejected, Reason
+from clipdex.errors import ClipRejected, Reason
 from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
 from clipdex.runs.planning import BatchRef
@@ -82,7 +84,7 @@ class BatchState:
         return self._captioned_before + self._origins[Origin.NEW]
 
     async def load(self, clips: list[Clip]) -> list[Clip]:
-        """Read the outcomes of earlier tries and return the clips without one; their rejections stay."""
+        """Read the outcomes of earlier tries and return the clips without one, failed ones last; rejections stay."""
         batch = self._batch
         known = await asyncio.to_thread(batch_outcomes, self._store, batch.day, batch.run, batch.batch)
         rejected = (Outcome.REJECTED, Outcome.QUARANTINED)
@@ -90,7 +92,7 @@ class BatchState:
         self._rejected = {key: outcome for key, outcome in known.items() if outcome.outcome in rejected}
         self._captioned_before = sum(outcome.origin == Origin.NEW for outcome in known.values())
         self.settled = {key for key, outcome in known.items() if outcome.outcome is not Outcome.FAILED}
-        todo = self.left(clips)
+        todo = sorted(self.left(clips), key=lambda clip: clip.clip_id in known)
         if known:
             captioned = len(clips) - len(todo) - len(self._rejected)
             log.info(
@@ -112,47 +114,78 @@ class BatchState:
         await self._captioned(clip, caption, origin)
 
     async def record_rejection(self, clip: Clip, rejection: ClipRejected) -> PolicyViolation | None:
-        """Record a rejection, to be confirmed at the end; return a violation if there are too many by now."""
+        """Record a rejection, to be confirmed at the end; return a violation if the rest of the batch is pointless.
+
+        That is so where the engine rejected too many clips and captioned none. Any other batch goes on: its good clips
+        get their captions before its rejections are judged.
+        """
         outcome = replace(
             self._outcome(clip, Outcome.REJECTED),
             reason=rejection.reason,
             detail=rejection.detail,
             text=rejection.text,
+            limit=rejection.limit,
+            found=rejection.found,
+            repeated=rejection.reason == clip.refused,
         )
         self._rejected[clip.clip_id] = outcome
         await self._record(outcome)
         log.warning("%s: %s (%s)", clip.uri, rejection.reason, rejection.detail)
-        return self._over_share()
+        if self.captioned:
+            return None
+        by_engine = Counter(
+            {name: count for name, count in self._reasons().items() if not Reason(name).seen_before_engine}
+        )
+        return over_share(by_engine, self._clips, self._settings.quarantine)
 
     def reset_rejections(self) -> bool:
         """Reset engine rejections so that they are retried; False if there are none, or if it captioned no clip."""
-        if not self.captioned:
-            return False
+        return bool(self.captioned) and self._reset(lambda reason: reason is Reason.REJECTED_BY_ENGINE)
+
+    def reset_source_rejections(self) -> bool:
+        """Reset clips that could not be read so that they are retried; False if there are none."""
+        return self._reset(lambda reason: reason.seen_by_source)
+
+    def _reset(self, chosen: Callable[[Reason], bool]) -> bool:
         rejected = [
             clip_id
             for clip_id, outcome in self._rejected.items()
-            if outcome.outcome is Outcome.REJECTED and outcome.reason == Reason.REJECTED_BY_ENGINE
+            if outcome.outcome is Outcome.REJECTED and not outcome.conclusive and chosen(Reason(outcome.reason))
         ]
         for clip_id in rejected:
             del self._rejected[clip_id]
             self.settled.remove(clip_id)
         return bool(rejected)
 
-    async def finalize(self, complete: bool) -> None:
+    def rejections(self) -> dict[str, ClipOutcome]:
+        """Return the rejections that a policy has to judge, by clip_id."""
+        return {clip_id: outcome for clip_id, outcome in self._rejected.items() if not outcome.conclusive}
+
+    async def finalize(self, complete: bool, violation: PolicyViolation | None = None) -> None:
         """Turn rejections into quarantine. Call it when no clip is under way.
 
-        complete: no clip is left; otherwise rejections wait for the next try. Raises BatchRejected where the policy
-        does not permit them, after their clips are recorded as failed.
+        complete: no clip is left; otherwise rejections wait for the next try, but for conclusive ones
+        violation: found elsewhere
+        Raises its error, or BatchRejected, where the policy does not permit the rejections, after their clips are
+        recorded as failed.
         """
-        violation = self._over_share() or all_rejected(self._reasons(), self.captioned, self._settings.quarantine)
+        await self._quarantine(outcome for outcome in self._rejected.values() if outcome.conclusive)
+        violation = (
+            violation or self._over_share() or all_rejected(self._reasons(), self.captioned, self._settings.quarantine)
+        )
         if violation:
-            for outcome in self._rejected.values():
+            for outcome in self.rejections().values():
                 if outcome.reason == violation.reason:
                     await self._record(replace(outcome, outcome=Outcome.FAILED))
-            raise BatchRejected(violation.why)
-        for outcome in self._rejected.values():
-            if complete and outcome.outcome is Outcome.REJECTED:
-                await self._record(replace(outcome, outcome=Outcome.QUARANTINED))
+            raise violation.error(violation.why)
+        if complete:
+            await self._quarantine(self._rejected.values())
+
+    async def _quarantine(self, rejected: Iterable[ClipOutcome]) -> None:
+        for outcome in list(rejected):
+            if outcome.outcome is Outcome.REJECTED:
+                final = self._rejected[outcome.clip_id] = replace(outcome, outcome=Outcome.QUARANTINED)
+                await self._record(final)
                 self._quarantined += 1
 
     def totals(self, left: int, idle: float) -> CaptionTotals:
@@ -217,10 +250,13 @@ class BatchState:
         await asyncio.to_thread(self._journal.add, outcome)
 
     def _over_share(self) -> PolicyViolation | None:
-        return over_share(self._reasons(), self._clips, self._settings.quarantine)
+        return over_share(self._reasons(), self._clips - self._repeated(), self._settings.quarantine)
 
     def _reasons(self) -> Counter[str]:
-        return Counter(outcome.reason for outcome in self._rejected.values())
+        return Counter(outcome.reason for outcome in self._rejected.values() if not outcome.repeated)
+
+    def _repeated(self) -> int:
+        return sum(outcome.repeated for outcome in self._rejected.values())
 
 
 def _log(label: str, totals: CaptionTotals) -> None:

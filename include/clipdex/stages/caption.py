@@ -2,7 +2,8 @@
 
 A round brings clips to an outcome side by side (clip_pipeline.py): some are prepared while others are with the engine,
 each bounded. Clips that fail while others succeed get a second round. What the engine rejected while it captioned
-others is requested again until a round saves none.
+others is requested again until a round saves none. What the source did not give is read once more at the end. Then the
+rejections are judged: every good clip has its caption by then.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from clipdex.runs.planning import BatchRef, manifest
 from clipdex.stages.batch_state import BatchContext, BatchState, CaptionTotals
 from clipdex.stages.clip_pipeline import ClipPipeline, Decoders, ReadyClip
 from clipdex.stages.failures import BatchStopped
+from clipdex.stages.source_rejections import source_violation
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Clip, Source
 from clipdex.storage.tempdir import scratch
@@ -37,7 +39,8 @@ async def caption_batch(
 
     decoders: prepare the clips; without them, sandboxed processes that live as long as the batch.
     Raises EngineUnavailable when clips are left because the engine was not available (the next try continues with
-    them), BatchRejected when too many were rejected for one reason, ConfigurationError before any clip gets an outcome;
+    them), SourceUnavailable when their disk, mount or bucket is away, BatchRejected when too many were rejected for one
+    reason, after all others are captioned, ConfigurationError before any clip gets an outcome;
     LeaseHeld before any request while another run works on the day, and LeaseLost before the next request if another
     run took it over. The day stays held: the report of the run releases it.
     """
@@ -58,7 +61,7 @@ async def _caption_batch(
         async with DecoderPool(settings.video, settings.sampling, settings.batches.preparing) as own:
             pipeline = ClipPipeline(context, captioner, state, decoders or own, folder)
             try:
-                return await _Rounds(captioner, pipeline, state, settings.batches.preparing, context.lease).run(clips)
+                return await _Rounds(captioner, pipeline, state, context).run(clips)
             finally:
                 await asyncio.to_thread(journal.flush)
 
@@ -67,14 +70,12 @@ _WATCH_S = 0.5  # between two looks at the lease while requests run
 
 
 class _Rounds:
-    """Schedule the clips of one try. preparing: clips that are prepared at once; lease: on their day."""
+    """Schedule the clips of one try."""
 
-    def __init__(
-        self, captioner: Captioner, pipeline: ClipPipeline, state: BatchState, preparing: int, lease: Lease
-    ) -> None:
-        self._lease = lease
+    def __init__(self, captioner: Captioner, pipeline: ClipPipeline, state: BatchState, context: BatchContext) -> None:
+        self._lease, self._source = context.lease, context.source
         self._captioner, self._pipeline, self._state = captioner, pipeline, state
-        self._preparing = preparing
+        self._preparing = context.settings.batches.preparing
         self._idle_s = self._open_s = 0.0
 
     async def run(self, clips: list[Clip]) -> CaptionTotals:
@@ -82,9 +83,13 @@ class _Rounds:
         if todo:
             await self._captioner.check()
             await self._caption(todo)
+        await self._retry_unread(clips)
         await self._retry_rejections(clips)
         left = self._state.left(clips)
-        await self._state.finalize(complete=not left)
+        violation = None
+        if not left:
+            violation = await asyncio.to_thread(source_violation, self._source, clips, self._state.rejections())
+        await self._state.finalize(complete=not left, violation=violation)
         idle = round(self._idle_s / self._open_s, 4) if self._open_s else 0.0
         totals = self._state.totals(len(left), idle)
         if left:
@@ -93,18 +98,26 @@ class _Rounds:
 
     async def _caption(self, todo: list[Clip]) -> None:
         """Run two rounds: a clip that failed while others succeeded is tried once more, then rejected."""
-        if not await self._round(todo):
+        if not await self._round(todo) or self._pipeline.failures.away:
             return
         left = self._state.left(todo)
         failed = [(clip, failure) for clip in left if (failure := self._pipeline.failures.of(clip))]
         suspects = [clip for clip, failure in failed if failure.others_succeeded]
         if (not suspects and len(failed) == len(left)) or not await self._round(left):
             return
+        if self._pipeline.failures.away:
+            return
         if suspects := self._state.left(suspects):
             await self._captioner.check()
         with suppress(BatchStopped):
             for clip in suspects:
                 await self._pipeline.reject_failed(clip)
+
+    async def _retry_unread(self, clips: list[Clip]) -> None:
+        """Read once more what the source did not give, so that a disk that is away for a moment costs no clip."""
+        if not self._state.left(clips) and self._state.reset_source_rejections():
+            await self._captioner.check()
+            await self._round(self._state.left(clips))
 
     async def _retry_rejections(self, clips: list[Clip]) -> None:
         """Request again what the engine rejected while it captioned others, until that saves no clip any more.
@@ -127,6 +140,8 @@ class _Rounds:
 
         async def prepare() -> None:
             for clip in waiting:
+                if self._pipeline.failures.away:
+                    return  # what is prepared gets its caption
                 if one := await self._pipeline.prepare(clip):
                     await ready.put(one)
 

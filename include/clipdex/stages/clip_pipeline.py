@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from clipdex import metrics
 from clipdex.captions.captioner import CaptionDraft, Captioner
 from clipdex.captions.quality import caption_with_gates
-from clipdex.errors import ClipRejected, EngineUnavailable, Reason, Unavailable
+from clipdex.errors import ClipRejected, EngineUnavailable, Reason, SourceUnavailable, Unavailable
 from clipdex.runs.outcomes import Origin
 from clipdex.stages.batch_state import BatchContext, BatchState
 from clipdex.stages.failures import BatchStopped, Failures
@@ -76,7 +76,10 @@ class ClipPipeline:
         except ClipRejected as rejection:
             await self._reject(clip, rejection)
         except Unavailable as error:
-            self.failures.record(clip, error, Reason.UNREADABLE, responses)
+            if clip.refused == Reason.UNREADABLE and not isinstance(error, SourceUnavailable):
+                await self._reject(clip, ClipRejected(Reason.UNREADABLE, f"again: {error}"))
+            else:
+                self.failures.record(clip, error, Reason.UNREADABLE, responses)
         return None
 
     async def request(self, ready: ReadyClip, waited_s: float) -> None:
@@ -135,6 +138,7 @@ class ClipPipeline:
             finally:
                 await asyncio.to_thread(fetched.discard)
             if version is None:
+                await asyncio.to_thread(self._source.require_deleted, clip)
                 break
             log.info("%s: replaced since it was discovered; reading it again", clip.uri)
             clip = replace(clip, version=version, content="")
@@ -170,12 +174,21 @@ class ClipPipeline:
         try:
             return await self._decoders.prepare(path)
         except ClipRejected as rejection:
-            for copy in self._copies.pop(self._key(clip), []):
+            copies = self._copies.pop(self._key(clip), [])
+            await asyncio.to_thread(self._require_true, clip, rejection)
+            for copy in copies:
                 await self._reject(copy, rejection)
             raise
         except OSError as error:
             self._copies.pop(self._key(clip), None)
             raise Unavailable(f"{clip.uri}: cannot be prepared on this machine ({error})") from error
+
+    def _require_true(self, clip: Clip, rejection: ClipRejected) -> None:
+        """Raise Unavailable where the source refutes a rejection: the file is there, or has bytes."""
+        if rejection.reason is Reason.MISSING:
+            self._source.require_deleted(clip)
+        if rejection.reason is Reason.EMPTY_FILE and (size := self._source.size_now(clip)):
+            raise Unavailable(f"{clip.uri}: {size} bytes expected, the source gave none")
 
     # store and journal
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from clipdex import metrics
-from clipdex.errors import EngineUnavailable, Reason, Unavailable
+from clipdex.errors import EngineUnavailable, Reason, SourceUnavailable, Unavailable
 from clipdex.storage.source import Clip
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ class Failures:
         self._by_clip: dict[str, Failure] = {}
         self._consecutive = 0
         self.responses = 0
+        self.away: SourceUnavailable | None = None
+        """The source is away: no other clip can be read."""
 
     def start_round(self) -> None:
         self._consecutive = 0
@@ -52,6 +54,10 @@ class Failures:
 
     def record(self, clip: Clip, error: Unavailable, reason: Reason, responses_before: int) -> None:
         """Keep a clip's failure. Raises BatchStopped when it is one of too many in a row."""
+        if isinstance(error, SourceUnavailable):
+            self.away = error
+            log.warning("%s: not read (%s)", clip.uri, error)
+            return
         self._by_clip[clip.clip_id] = Failure(error, reason, self.responses > responses_before)
         self._consecutive += 1
         metrics.count("unanswered")
@@ -67,6 +73,8 @@ class Failures:
         left = list(left)
         failure = next(filter(None, map(self.of, left)), None)
         text = f"{len(left)} of {clips} clips are left for the next try"
+        if self.away:
+            return SourceUnavailable(f"{text}: {self.away}")
         if failure is None:
             return EngineUnavailable(text)
         return type(failure.error)(f"{text}: {failure.error}", failure.error.retry_after_s)

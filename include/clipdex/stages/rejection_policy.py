@@ -1,31 +1,34 @@
 """The rejection policy: how many rejections of one reason the clips of a batch can explain.
 
 A bad clip is rejected and goes to quarantine. Where more are rejected, the fault lies in the engine, the source or a
-limit: the batch fails, and no clip goes to quarantine.
+limit: the batch fails, and no clip goes to quarantine. Litter does not count: its own bytes show that it is no film,
+whatever the state of decoder and engine.
 """
 
 from collections import Counter
 from dataclasses import dataclass
 
 from clipdex.config import Quarantine
-from clipdex.errors import Reason
+from clipdex.errors import BatchRejected, ClipdexError, Reason
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyViolation:
-    """A reason with too many rejections. why: a message with the next step."""
+    """A reason with too many rejections. why: a message with the next step; error: what the batch ends with."""
 
     reason: str
     why: str
+    error: type[ClipdexError] = BatchRejected
 
 
 def over_share(rejected: Counter[str], clips: int, rule: Quarantine) -> PolicyViolation | None:
     """Return the reason that more than the permitted share of a batch has, or None. May run while others are under way.
 
-    rejected: clips by reason; clips: of the whole batch
+    rejected: clips by reason; clips: of the whole batch, with its litter
     """
+    clips -= sum(count for reason, count in rejected.items() if Reason(reason).is_litter)
     for reason, count in rejected.most_common():
-        if rule.trust_decoder and Reason(reason).seen_by_decoder:
+        if Reason(reason).is_litter or (rule.trust_decoder and Reason(reason).seen_by_decoder):
             continue
         if count > rule.floor and count > rule.max_share * clips:
             return PolicyViolation(

@@ -1,5 +1,6 @@
 """Source: lists the clips of a day, identifies them and fetches their files."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -13,13 +14,20 @@ from typing import Any, Self
 from fsspec.callbacks import Callback
 
 from clipdex import config
-from clipdex.errors import ClipRejected, ConfigurationError, Reason, Unavailable
-from clipdex.sanitize import escape_line, percent_encode
+from clipdex.errors import ClipRejected, ConfigurationError, Reason, SourceUnavailable, Unavailable
+from clipdex.sanitize import escape_line, percent_decode, percent_encode
 from clipdex.storage.filesystem import files_below, is_local, modified, open_root
+from clipdex.storage.presence import Presence
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
+# Of one file on a damaged disk, and of a disk or network that is away, which no single file can cause.
+_DAMAGED = {errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA}
+_AWAY = {
+    errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ENETDOWN, errno.ENETUNREACH,
+}  # fmt: skip
 _FIELDS = {"year": r"(?P<year>\d{4})", "month": r"(?P<month>\d{2})", "day": r"(?P<day>\d{2})"}
 
 
@@ -31,6 +39,7 @@ class Clip:
     version: etag, or size and mtime
     day: YYYY-MM-DD (UTC)
     content: sha256 of the bytes, "" if unknown
+    refused: why an earlier run could not read this version (missing, unreadable), "" if none failed
     """
 
     clip_id: str
@@ -40,6 +49,7 @@ class Clip:
     bytes: int
     day: str
     content: str = ""
+    refused: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,7 +82,7 @@ class _AtMost(Callback):  # type: ignore[misc]
     def call(self, *args: Any, **kwargs: Any) -> None:
         size = max(self.value, self.size or 0)
         if size > self._max_bytes:
-            raise ClipRejected(Reason.TOO_LARGE, f"{self._path}: {size} bytes, at most {self._max_bytes} are allowed")
+            raise _too_large(self._path, size, self._max_bytes)
 
 
 class Source:
@@ -83,6 +93,7 @@ class Source:
         self.url = settings.source_url
         self._fs, self._root = open_root(self.url, *_access(settings.source))
         self._local = is_local(self._fs)
+        self._presence = Presence(self._fs, self._root, self.url)
         self._extensions = tuple(extension.lower() for extension in settings.source.extensions)
         self._pattern = _DayPattern(settings.source.day_pattern) if settings.source.day_pattern else None
 
@@ -103,10 +114,11 @@ class Source:
         """Return the clip as a local file with its content digest. A download stays in folder until discarded.
 
         max_bytes: of the file, also if it grew since it was listed [bytes]. Raises ClipRejected (MISSING, TOO_LARGE,
-        UNREADABLE), or Unavailable if the source does not answer; then nothing of a download stays.
+        UNREADABLE), or Unavailable if the source does not answer, SourceUnavailable if it is away; then nothing of a
+        download stays.
         """
         if clip.bytes > max_bytes:
-            raise ClipRejected(Reason.TOO_LARGE, f"{clip.uri}: {clip.bytes} bytes, at most {max_bytes} are allowed")
+            raise _too_large(clip.uri, clip.bytes, max_bytes)
         full = f"{self._root}/{clip.path}"
         if not self._inside(full):
             raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: a link that leaves {self.url}")
@@ -116,12 +128,59 @@ class Source:
             return self._download(full, folder / f"{clip.clip_id}{Path(clip.path).suffix[:8]}", max_bytes)
         except ClipRejected:
             raise
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            self.require_deleted(clip)
             raise ClipRejected(Reason.MISSING, f"{clip.uri}: deleted since it was discovered") from None
         except PermissionError as error:
+            self._presence.require()
             raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: no permission ({error.strerror or error})") from None
         except Exception as error:  # object store clients have their own exception types
-            raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
+            self._presence.require()
+            if self._local and isinstance(error, OSError) and error.errno in _DAMAGED:
+                raise ClipRejected(Reason.UNREADABLE, f"{clip.uri}: cannot be read ({error.strerror})") from error
+            kind = SourceUnavailable if isinstance(error, OSError) and error.errno in _AWAY else Unavailable
+            raise kind(f"{clip.uri}: the source does not answer ({error})") from error
+
+    def require_deleted(self, clip: Clip) -> None:
+        """Raise SourceUnavailable if the source is away, Unavailable if the file that was not found is there again."""
+        self._presence.require()
+        if self.version_now(clip) is not None:
+            raise Unavailable(f"{clip.uri}: was away for a moment")
+
+    def can_read(self, clip: Clip) -> bool:
+        """Return whether the first byte of a clip can be read now."""
+        try:
+            self._fs.cat_file(f"{self._root}/{clip.path}", start=0, end=1)
+        except Exception as error:  # object store clients have their own exception types
+            log.info("%s: cannot be read either (%s)", clip.uri, escape_line(str(error)))
+            return False
+        return True
+
+    def names(self, folder: str) -> frozenset[str] | None:
+        """Return the names in a folder below the root, None if there is no such folder. Raises Unavailable.
+
+        A folder of a bucket without objects is empty.
+        """
+        top = f"{self._root}/{folder}".rstrip("/")
+        try:
+            return frozenset(str(path).rstrip("/").rpartition("/")[2] for path in self._fs.ls(top, detail=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset() if self._presence.is_bucket else None
+        except Exception as error:  # object store clients have their own exception types
+            raise SourceUnavailable(f"{top}: the source does not answer ({error})") from error
+
+    def has_clips(self, folder: str) -> bool:
+        """Return whether a folder directly holds a file with an extension of clips. Raises Unavailable."""
+        return any(name.lower().endswith(self._extensions) for name in self.names(folder) or ())
+
+    def require_present(self) -> None:
+        """Raise SourceUnavailable if the root cannot be listed or is empty."""
+        self._presence.require()
+
+    def path_of(self, uri: str) -> str | None:
+        """Return the path below the root for a clip's URI, None if it is not below this root."""
+        top = percent_encode(self._fs.unstrip_protocol(f"{self._root}/-")[:-1])
+        return percent_decode(uri[len(top) :]) if uri.startswith(top) else None
 
     def _download(self, full: str, copy: Path, max_bytes: int) -> Fetched:
         """Return a copy of a file, or leave none."""
@@ -132,13 +191,22 @@ class Source:
             copy.unlink(missing_ok=True)
             raise
 
+    def size_now(self, clip: Clip) -> int:
+        """Return the file's current size [bytes], 0 if it is deleted. Raises Unavailable."""
+        return int(self._info(clip).get("size") or 0)
+
     def version_now(self, clip: Clip) -> str | None:
         """Return the file's current version; None if it is deleted. Raises Unavailable."""
+        info = self._info(clip)
+        return _version(info) if info else None
+
+    def _info(self, clip: Clip) -> dict[str, Any]:
         try:
-            return _version(self._fs.info(f"{self._root}/{clip.path}"))
-        except FileNotFoundError:
-            return None
-        except Exception as error:
+            return dict(self._fs.info(f"{self._root}/{clip.path}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except Exception as error:  # object store clients have their own exception types
+            self._presence.require()
             raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
 
     def _folders(self, day: str) -> list[str]:
@@ -222,6 +290,11 @@ class _DayPattern:
             return datetime(*(int(match[field]) for field in _FIELDS), tzinfo=UTC).date().isoformat()  # type: ignore[misc, arg-type]
         except ValueError:
             return ""
+
+
+def _too_large(name: str, size: int, max_bytes: int) -> ClipRejected:
+    detail = f"{name}: {size} bytes, at most {max_bytes} are allowed"
+    return ClipRejected(Reason.TOO_LARGE, detail, limit="max_bytes", found=size)
 
 
 def _access(source: config.Source) -> tuple[Any, ...]:

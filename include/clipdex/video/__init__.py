@@ -5,6 +5,7 @@ clip_file     a clip opened for reading
 decoding      frames at given times
 packets       time stamps, without decoding
 truncation    detection of a missing end of file
+signature     the bytes by which a video file is known, to tell litter from damaged films
 encoding      proxies, posters, stills
 sandbox/      the same in limited processes, for untrusted files
 """

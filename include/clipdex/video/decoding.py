@@ -23,6 +23,7 @@ from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video.clip_file import ClipFile
 from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, first_stamp, packets
+from clipdex.video.signature import not_a_video
 from clipdex.video.truncation import missing_end
 
 # Self-contained formats only: a playlist or a concat script would open other files.
@@ -159,13 +160,19 @@ class VideoReader:
         width, height = self._stream.codec_context.width, self._stream.codec_context.height
         if width * height > limits.max_pixels:
             raise ClipRejected(
-                Reason.TOO_LARGE, f"frames of at most {limits.max_pixels} pixels expected, found {width}x{height}"
+                Reason.TOO_LARGE,
+                f"frames of at most {limits.max_pixels} pixels expected, found {width}x{height}",
+                limit="max_pixels",
+                found=width * height,
             )
 
     def _refuse_long(self, duration_s: float, limits: VideoLimits) -> None:
         if duration_s > limits.max_duration_s:
             raise ClipRejected(
-                Reason.TOO_LONG, f"at most {limits.max_duration_s:g} s expected, found {duration_s:.1f} s"
+                Reason.TOO_LONG,
+                f"at most {limits.max_duration_s:g} s expected, found {duration_s:.1f} s",
+                limit="max_duration_s",
+                found=duration_s,
             )
 
     def _refuse_cut(self, expected_s: float, found_s: float) -> None:
@@ -184,7 +191,12 @@ def opened(file: ClipFile, limits: VideoLimits) -> Iterator[VideoReader]:
     if file.bytes == 0:
         raise ClipRejected(Reason.EMPTY_FILE, "a clip expected, found 0 bytes")
     if file.bytes > limits.max_bytes:
-        raise ClipRejected(Reason.TOO_LARGE, f"at most {limits.max_bytes} bytes expected, found {file.bytes}")
+        raise ClipRejected(
+            Reason.TOO_LARGE,
+            f"at most {limits.max_bytes} bytes expected, found {file.bytes}",
+            limit="max_bytes",
+            found=file.bytes,
+        )
     try:
         with _container(file) as container:
             stream = _video_stream(container)
@@ -192,9 +204,11 @@ def opened(file: ClipFile, limits: VideoLimits) -> Iterator[VideoReader]:
             stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             yield VideoReader(file, container, stream, limits)
     except ClipRejected as refusal:
-        cut = missing_end(file) if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO) else None
-        if cut:
-            raise ClipRejected(Reason.TRUNCATED_FILE, cut) from refusal
+        if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO):
+            if cut := missing_end(file):
+                raise ClipRejected(Reason.TRUNCATED_FILE, cut) from refusal
+            if other := not_a_video(file):
+                raise ClipRejected(Reason.NOT_A_VIDEO, other) from refusal
         raise
 
 

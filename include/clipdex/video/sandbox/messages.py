@@ -6,7 +6,7 @@ An answer comes from a process that a hostile file may control, so every field i
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -66,7 +66,7 @@ class Answer(_Checked):
     """A decoder's answer. Empty after its start; else one of clip, rejected and failed.
 
     blobs: sizes of the poster and of each window's proxy [bytes]
-    rejected: the reason, with its detail
+    rejected: the reason, with its detail, and the limit that the clip exceeds
     failed: a disk error
     """
 
@@ -74,6 +74,8 @@ class Answer(_Checked):
     clip: _Clip | None = None
     rejected: Annotated[Reason, AfterValidator(_found_by_decoder)] | None = None
     detail: str = ""
+    limit: Literal["", "max_duration_s", "max_pixels", "max_bytes"] = ""
+    found: Annotated[float, Field(ge=0)] = 0.0
     failed: str | None = None
 
     @classmethod
@@ -87,7 +89,7 @@ class Answer(_Checked):
     def prepared(self, blobs: list[bytes]) -> Prepared:
         """Return the clip. Raises ClipRejected, OSError for a disk error, ValueError for an invalid answer."""
         if self.rejected:
-            raise ClipRejected(self.rejected, self.detail[:_MOST_TEXT])
+            raise ClipRejected(self.rejected, self.detail[:_MOST_TEXT], limit=self.limit, found=self.found)
         if self.failed is not None:
             raise OSError(self.failed[:_MOST_TEXT])
         if self.clip is None:

@@ -109,23 +109,25 @@ def _answer(file: ClipFile, limits: VideoLimits, sampling: Sampling, memory: Mem
     try:
         clip = prepare_file(file, limits, sampling)
     except ClipRejected as refusal:
-        return (_refusal(refusal.reason, refusal.detail, limits, memory),)
+        return (_refusal(refusal, limits, memory),)
     except MemoryError:
         return (_out_of_memory(limits),)
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
             return ({"failed": str(error)},)  # a disk error, not a bad clip
-        return (_refusal(Reason.UNDECODABLE, f"{type(error).__name__}: {error}", limits, memory),)
+        unexpected = ClipRejected(Reason.UNDECODABLE, f"{type(error).__name__}: {error}")
+        return (_refusal(unexpected, limits, memory),)
     windows = [{"start_s": one.start_s, "end_s": one.end_s, "times": one.times} for one in clip.windows]
     header = {"info": asdict(clip.info), "proxy_fps": clip.proxy_fps, "width": clip.width, "height": clip.height}
     return {"clip": {**header, "windows": windows}}, clip.poster, *(window.proxy for window in clip.windows)
 
 
-def _refusal(reason: Reason, detail: str, limits: VideoLimits, memory: Memory) -> dict[str, Any]:
+def _refusal(refusal: ClipRejected, limits: VideoLimits, memory: Memory) -> dict[str, Any]:
     """Build a rejection. Decoders report failed allocations as broken data, so low memory counts as DECODE_LIMIT."""
-    if reason in (Reason.UNDECODABLE, Reason.TRUNCATED_FILE) and memory.spare_bytes() < limits.memory_bytes / 4:
+    if refusal.reason in (Reason.UNDECODABLE, Reason.TRUNCATED_FILE) and memory.spare_bytes() < limits.memory_bytes / 4:
         return _out_of_memory(limits)
-    return {"rejected": reason, "detail": detail}
+    measured = {"limit": refusal.limit, "found": refusal.found} if refusal.limit else {}
+    return {"rejected": refusal.reason, "detail": refusal.detail, **measured}
 
 
 def _out_of_memory(limits: VideoLimits) -> dict[str, Any]:
