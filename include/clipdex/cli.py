@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +32,9 @@ from clipdex.pipeline import Ingested, Pipeline, resolved
 from clipdex.presets import PROFILES
 from clipdex.sanitize import escape_line, escape_text
 from clipdex.storage.filesystem import require_writable
+
+if TYPE_CHECKING:
+    from clipdex.runs.vanished import VanishedFolder
 
 console = Console(highlight=False)
 
@@ -145,6 +148,8 @@ def ingest(args: argparse.Namespace) -> int:
             case Plan():
                 found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
                 print(f"{found}, {event.quarantined} known quarantined, {event.to_do} to do", file=sys.stderr)
+                for gone in event.vanished:
+                    print(gone, file=sys.stderr)
                 if not event.discovered:
                     print(_nothing_in(folder, pipeline.settings), file=sys.stderr)
             case CaptionTotals():
@@ -211,18 +216,22 @@ def plan(args: argparse.Namespace) -> int:
     if source and args.first is None:  # as clipdex ingest names the folder; with days, it is the archive of the DAG
         source["name"] = source["url"]
     settings = Settings.load(source=source)
+    vanished: list[VanishedFolder] = []
     if args.clips is not None:
         by_day = {"all": args.clips}
         found = by_day
     elif args.source:
-        by_day, found = _surveyed(settings, args.first, args.last)
+        by_day, found, vanished = _surveyed(settings, args.first, args.last)
     else:
         raise ConfigurationError("nothing to plan: give a folder, a URL, or --clips 1000000")
     speed = expected_speed(settings, args.gpus, args.profile, args.clips_per_second_per_gpu)
     costs = estimate(settings, by_day, speed)
     if args.json:
-        print(json.dumps({"discovered": found, "to_do": by_day, **costs}))
+        folders = [asdict(folder) for folder in vanished]
+        print(json.dumps({"discovered": found, "to_do": by_day, "vanished": folders, **costs}))
         return 0
+    for folder in vanished:
+        print(folder, file=sys.stderr)
     if not sum(found.values()):
         print(_nothing_in(settings.source_url, settings), file=sys.stderr)
         return 0
@@ -296,8 +305,10 @@ def _print(what: Any) -> None:
     print(escape_text(what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)))
 
 
-def _surveyed(settings: Settings, first: date | None, last: date | None) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the clips to do and the clips found, by day."""
+def _surveyed(
+    settings: Settings, first: date | None, last: date | None
+) -> "tuple[dict[str, int], dict[str, int], list[VanishedFolder]]":
+    """Return the clips to do and the clips found, by day, and the folders that have no clips any more."""
     pipeline = Pipeline.open(settings)
     criteria = pipeline.criteria()
     if first is None and last is None:
@@ -309,10 +320,12 @@ def _surveyed(settings: Settings, first: date | None, last: date | None) -> tupl
         surveys = (pipeline.survey([day], criteria) for day in days)  # one after the other: a day fits into memory
     to_do: dict[str, int] = {}
     discovered: dict[str, int] = {}
+    vanished: list[VanishedFolder] = []
     for found in surveys:
+        vanished += found.vanished
         to_do |= {day: len(clips) for day, clips in found.to_do.items()}
         discovered |= found.discovered
-    return to_do, discovered
+    return to_do, discovered, vanished
 
 
 def _nothing_in(folder: str, settings: Settings) -> str:

@@ -90,7 +90,7 @@ def test_an_archive_of_odd_names_and_odd_files_is_ingested_to_the_last_file(clip
     refused = {one["uri"].rpartition("/")[2]: one["reason"] for one in told["clips"] if one["reason"]}
     assert refused == {
         "empty.mp4": Reason.EMPTY_FILE,
-        "page.mp4": Reason.UNDECODABLE,
+        "page.mp4": Reason.NOT_A_VIDEO,
         "cut.mp4": Reason.TRUNCATED_FILE,
     }
     assert told["captioned"] == len(NAMES) + 1  # in.mp4 shows what -rf.mp4 does

@@ -14,7 +14,9 @@ from tests.support.odd import GOOD, PREPARED, Clips, Specimen, odd, put
 
 # A wrong header can cause any of these rejections, a memory limit included.
 _BROKEN = frozenset({PREPARED, *(reason for reason in Reason if reason.seen_by_decoder)} - {Reason.EMPTY_FILE})
-_CUT = frozenset({PREPARED, Reason.TRUNCATED_FILE, Reason.UNDECODABLE, Reason.NO_VIDEO, Reason.EMPTY_FILE})
+_CUT = frozenset(
+    {PREPARED, Reason.TRUNCATED_FILE, Reason.UNDECODABLE, Reason.NO_VIDEO, Reason.NOT_A_VIDEO, Reason.EMPTY_FILE}
+)
 _MOST_CUTS = 40
 
 Damage = Callable[[bytearray, random.Random], None]

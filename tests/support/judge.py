@@ -123,7 +123,7 @@ def _is_confirmed(reason: Reason, shown: Shown) -> bool:
     match reason:
         case Reason.NO_VIDEO:
             return shown.films == 0
-        case Reason.UNDECODABLE | Reason.DECODE_LIMIT:
+        case Reason.UNDECODABLE | Reason.NOT_A_VIDEO | Reason.DECODE_LIMIT:
             return shown.pictures == 0
         case Reason.TRUNCATED_FILE:
             lost_end = max(declared_s, shown.ends_s) - shown.shown_s > max(0.25, 0.05 * declared_s)

@@ -362,14 +362,17 @@ def test_a_caption_lost_from_the_store_fails_the_run_and_the_next_run_repairs_it
     assert (report.total("planned"), report.total("indexed"), len(engine.chats)) == (1, 1, 4)
 
 
-def test_a_batch_of_mostly_bad_clips_fails(pipeline):
+def test_a_batch_of_mostly_damaged_films_captions_the_good_ones_and_fails(pipeline):
     day = pipeline.clips / DAY.replace("-", "/")
-    pipeline.put(2)
+    good = pipeline.put(2)
     for number in range(8):
-        (day / f"bad-{number}.mp4").touch()
+        (day / f"a-{number}.mp4").write_bytes(good[0].read_bytes()[: 600 + number])
     (batch,) = pipeline.plan().batches
-    with pytest.raises(BatchRejected, match="refused as empty_file"):
+    with pytest.raises(BatchRejected, match="8 of 10 clips were refused as truncated_file"):
         pipeline.caption(batch)
+    outcomes = pipeline.outcomes()
+    assert {outcomes[path.name].outcome for path in good} == {Outcome.CAPTIONED}
+    assert not any(one.outcome is Outcome.QUARANTINED for one in outcomes.values())
 
 
 def test_requests_in_flight_are_bounded(pipeline, engine):

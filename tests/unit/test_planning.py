@@ -152,6 +152,37 @@ def test_quarantined_clips_are_tried_again_only_on_request_and_by_reason(here, t
     assert to_do(here, replace(WANTED, retry_quarantined=retry)) == planned
 
 
+@pytest.mark.parametrize(
+    ("quarantine", "planned"),
+    [
+        ({"reason": "missing"}, ["a.mp4"]),
+        ({"reason": "unreadable"}, ["a.mp4"]),
+        ({"reason": "empty_file"}, ["a.mp4"]),
+        ({"reason": "not_a_video"}, []),
+        ({"reason": "too_long", "limit": "max_duration_s", "found": 120.0}, ["a.mp4"]),
+        ({"reason": "too_long", "limit": "max_duration_s", "found": 120.1}, []),
+        ({"reason": "too_large", "limit": "max_bytes", "found": 5}, []),
+        ({"reason": "too_large"}, []),  # an outcome of release 0.1 does not say which limit
+    ],
+)
+def test_a_quarantine_that_listing_or_limits_refute_lapses(here, tmp_path, quarantine, planned):
+    put(tmp_path, "a.mp4")
+    record_outcome(here, Outcome.QUARANTINED, **quarantine)
+    wanted = replace(WANTED, limits={"max_duration_s": 120.0, "max_bytes": 4})
+    assert to_do(here, wanted) == planned
+
+
+@pytest.mark.parametrize(("outcome", "refused"), [(Outcome.QUARANTINED, "unreadable"), (Outcome.FAILED, "unreadable"),
+                                                  (Outcome.REJECTED, "")])  # fmt: skip
+def test_a_clip_keeps_why_an_earlier_run_could_not_read_it_until_it_changes(here, tmp_path, outcome, refused):
+    put(tmp_path, "a.mp4")
+    record_outcome(here, outcome, reason="unreadable")
+    _, store, source = here
+    assert [clip.refused for clip in survey(store, source, [DAY], WANTED).to_do[DAY]] == [refused]
+    put(tmp_path, "a.mp4", b"repaired")
+    assert [clip.refused for clip in survey(store, source, [DAY], WANTED).to_do[DAY]] == [""]
+
+
 def test_compacting_merges_the_files_and_keeps_the_outcomes(here, tmp_path):
     _, store, _ = here
     for n in range(40):

@@ -9,7 +9,8 @@ from clipdex.errors import Reason
 from clipdex.stages.rejection_policy import all_rejected, over_share
 
 RULE = Quarantine(max_share=0.2, floor=4)
-REFUSED, EMPTY = Reason.REJECTED_BY_ENGINE, Reason.EMPTY_FILE
+REFUSED, EMPTY, LITTER = Reason.REJECTED_BY_ENGINE, Reason.EMPTY_FILE, Reason.NOT_A_VIDEO
+DAMAGED = Reason.UNDECODABLE
 
 
 @pytest.mark.parametrize(
@@ -29,8 +30,16 @@ def test_each_reason_counts_by_itself():
 
 def test_a_trusted_decoder_may_reject_any_number_of_clips():
     trusting = RULE.model_copy(update={"trust_decoder": True})
-    assert over_share(Counter({EMPTY: 64}), 64, trusting) is None
-    assert over_share(Counter({EMPTY: 51, REFUSED: 13}), 64, trusting).reason == REFUSED
+    assert over_share(Counter({DAMAGED: 64}), 64, trusting) is None
+    assert over_share(Counter({DAMAGED: 51, REFUSED: 13}), 64, trusting).reason == REFUSED
+
+
+@pytest.mark.parametrize("reason", [LITTER, EMPTY])
+def test_any_number_of_litter_is_accepted_and_counts_as_no_clip(reason):
+    assert over_share(Counter({reason: 64}), 64, RULE) is None
+    assert over_share(Counter({reason: 32, DAMAGED: 6}), 64, RULE) is None
+    violation = over_share(Counter({reason: 32, DAMAGED: 7}), 64, RULE)
+    assert "7 of 32 clips were refused as undecodable" in violation.why
 
 
 def test_an_engine_that_rejects_every_clip_is_reported_whatever_the_share():

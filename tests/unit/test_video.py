@@ -411,10 +411,10 @@ def test_sound_with_a_cover_picture_is_no_video(tmp_path: Path) -> None:
         pytest.param(bytes(100_000), id="zeros"),
     ],
 )
-def test_a_file_that_is_no_clip_is_undecodable(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_clip_is_not_a_video(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
-    assert _refused(path).reason is Reason.UNDECODABLE
+    assert _refused(path).reason is Reason.NOT_A_VIDEO
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_a_playlist_that_poses_as_a_clip_opens_nothing(tmp_path: Path, playlist:
     target = write_clip(tmp_path / "private.ts")
     path = tmp_path / "a.mp4"
     path.write_text(playlist.format(target=target))
-    assert _refused(path).reason is Reason.UNDECODABLE
+    assert _refused(path).reason is Reason.NOT_A_VIDEO
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.9])

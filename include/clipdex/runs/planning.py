@@ -222,7 +222,7 @@ def survey(
         require_source(store, source)
     to_do: dict[str, list[Clip]] = {day: [] for day in listed}
     vanished: list[VanishedFolder] = []
-    after = ""
+    after, again = "", 0
     for day, clips in listed.items():
         hold(day)
         known = ledger(store, day)
@@ -232,9 +232,12 @@ def survey(
             outcome = criteria.done(clip, known.get(clip.clip_id))
             if outcome is None:
                 to_do[day].append(_with_known(clip, known.get(clip.clip_id)))
+                again += to_do[day][-1].refused != ""
             else:
                 counts[outcome] += 1
     discovered = {day: len(clips) for day, clips in listed.items()}
+    if again:
+        log.info("%d clips that an earlier run could not read are listed: they are tried again", again)
     for folder in vanished:
         log.warning("%s", folder)
     return Survey(

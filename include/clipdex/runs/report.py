@@ -196,6 +196,13 @@ def _log_report(report: RunReport) -> None:
         )  # fmt: skip
         if day.pace.clips:
             log.info("%s: %s, %.1f s at the engine", day.day, day.pace, day.pace.engine_s)
+    if report.conclusive:
+        log.log(
+            logging.WARNING if 2 * report.conclusive > report.total("planned") else logging.INFO,
+            "%d of %d planned files are no videos, or could not be read before either: they do not make a run red. If "
+            "good clips are among them, check that the source gives their content",
+            report.conclusive, report.total("planned"),
+        )  # fmt: skip
     for folder in report.vanished:
         log.warning("%s", folder)
     for line in report.quarantine:

@@ -5,7 +5,7 @@ have been deleted on purpose. Therefore such a folder is reported, no clip of it
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -35,7 +35,7 @@ class VanishedFolder:
 
 
 def vanished_folders(
-    source: Source, day: str, clips: Iterable[Clip], known: Iterable[ClipOutcome], prefix: str = ""
+    source: Source, day: str, clips: Sequence[Clip], known: Iterable[ClipOutcome], prefix: str = ""
 ) -> list[VanishedFolder]:
     """Return the folders that had clips of this day and have none now.
 
@@ -43,10 +43,13 @@ def vanished_folders(
     A single file that was deleted is no vanished folder, as long as its folder exists. Raises Unavailable.
     """
     below = f"{prefix.strip('/')}/".lstrip("/")
+    listed = {clip.clip_id for clip in clips}
     alive = {clip.path.rpartition("/")[0] for clip in clips}
     gone: dict[str, list[str]] = defaultdict(list)
     for outcome in known:
-        path = source.path_of(outcome.uri) if outcome.outcome in (Outcome.CAPTIONED, Outcome.INDEXED) else None
+        if outcome.clip_id in listed or outcome.outcome not in (Outcome.CAPTIONED, Outcome.INDEXED):
+            continue
+        path = source.path_of(outcome.uri)
         if path is not None and f"{path}/".startswith(below):
             folder, _, name = path.rpartition("/")
             gone[folder].append(name)

@@ -93,6 +93,7 @@ class Source:
         self.url = settings.source_url
         self._fs, self._root = open_root(self.url, *_access(settings.source))
         self._local = is_local(self._fs)
+        self._top = percent_encode(self._fs.unstrip_protocol(f"{self._root}/-")[:-1])
         self._presence = Presence(self._fs, self._root, self.url)
         self._extensions = tuple(extension.lower() for extension in settings.source.extensions)
         self._pattern = _DayPattern(settings.source.day_pattern) if settings.source.day_pattern else None
@@ -179,8 +180,7 @@ class Source:
 
     def path_of(self, uri: str) -> str | None:
         """Return the path below the root for a clip's URI, None if it is not below this root."""
-        top = percent_encode(self._fs.unstrip_protocol(f"{self._root}/-")[:-1])
-        return percent_decode(uri[len(top) :]) if uri.startswith(top) else None
+        return percent_decode(uri[len(self._top) :]) if uri.startswith(self._top) else None
 
     def _download(self, full: str, copy: Path, max_bytes: int) -> Fetched:
         """Return a copy of a file, or leave none."""

@@ -205,10 +205,10 @@ def opened(file: ClipFile, limits: VideoLimits) -> Iterator[VideoReader]:
             yield VideoReader(file, container, stream, limits)
     except ClipRejected as refusal:
         if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO):
-            if cut := missing_end(file):
-                raise ClipRejected(Reason.TRUNCATED_FILE, cut) from refusal
             if other := not_a_video(file):
                 raise ClipRejected(Reason.NOT_A_VIDEO, other) from refusal
+            if cut := missing_end(file):
+                raise ClipRejected(Reason.TRUNCATED_FILE, cut) from refusal
         raise
 
 

@@ -42,8 +42,10 @@ _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _MXF = bytes.fromhex("060e2b34")
 _STARTS = (b"\x1a\x45\xdf\xa3", b"OggS", b"GIF87a", b"GIF89a", b"DHAV", b"dhav", b"DAHUA", _ASF, _MXF)
 _RIFFS = frozenset({b"AVI ", b"AVIX", b"AVI\x19", b"AMV ", b"ON2f"})
-_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"pnot", b"sidx", b"jP  ", b"ediw",
-          b"free", b"skip", b"wide", b"junk", b"pict", b"udta", b"uuid", b"prfl", b"emsg")  # fmt: skip
+_BOXES = frozenset(
+    {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"pnot", b"sidx", b"jP  ", b"ediw", b"free", b"skip", b"wide",
+     b"junk", b"pict", b"udta", b"uuid", b"prfl", b"emsg"}
+)  # fmt: skip
 
 # What damage leaves of one, anywhere in the file.
 _INNER_BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"mvhd", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"stsz",
@@ -60,6 +62,7 @@ _CHUNKS = re.compile(
     rb"|\x09.{3}.{4}\x00\x00\x00[\x10-\x5f][\x00\x01]"  # FLV: a video tag
     rb"|FLV[\x01-\x04]"
 )
+_SYNC = b"\x47"
 _PACKETS = (188, 192, 204)  # bytes of a packet of a transport stream
 _IN_STEP = 5  # packets that begin with the sync byte, one after the other
 _TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]*")
@@ -73,7 +76,7 @@ def not_a_video(clip: ClipFile) -> str | None:
     head = _read(clip, 0, _HEAD)
     if other := _other_format(head):
         return f"a video expected, found {other}"
-    if _starts_as_video(head, clip.bytes):
+    if _starts_as_video(head):
         return None
     zeros = True
     for part in _parts(clip, head):
@@ -115,12 +118,15 @@ def _is_text(data: bytes) -> bool:
     return True
 
 
-def _starts_as_video(head: bytes, size: int) -> bool:
+def _starts_as_video(head: bytes) -> bool:
     if head.startswith(_STARTS) or (head[:3] == b"FLV" and head[3:4] < b"\x05"):
         return True
     if head[8:12] in _RIFFS:
         return True
-    return head[4:8] in _BOXES and (head[4:8] in _BOXES[:9] or int.from_bytes(head[:4], "big") <= size)
+    if head[4:8] in _BOXES:
+        return True
+    begins = [head[start::length][:_IN_STEP] for length in _PACKETS for start in (0, 4)]
+    return any(len(syncs) > 1 and not syncs.strip(_SYNC) for syncs in begins)
 
 
 def _has_traces(part: bytes, size: int) -> bool:
@@ -139,7 +145,7 @@ def _lengths(part: bytes, kind: bytes) -> Iterator[int]:
 
 def _in_step(part: bytes) -> bool:
     """Return whether consecutive packets of a transport stream begin with the sync byte."""
-    run = b"\x47" * _IN_STEP
+    run = _SYNC * _IN_STEP
     return any(run in part[start::length] for length in _PACKETS for start in range(length))
 
 
