@@ -1,0 +1,117 @@
+"""Litter in an archive: it turns no day red, and keeps no good clip from its caption."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from clipdex.errors import BatchRejected
+from clipdex.runs.outcomes import Outcome
+from clipdex.runs.report import check_report
+from tests.support.engine import StandIn
+from tests.support.pipeline import DAY, Pipeline
+
+APPLE_DOUBLE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(4072)
+LITTER = [APPLE_DOUBLE, b"<html>404 Not Found</html>", bytes(5000), b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(99), b""]
+
+
+@pytest.fixture
+def engine():
+    with StandIn(words=80) as engine:
+        yield engine
+
+
+@pytest.fixture
+def pipeline(tmp_path, engine) -> Pipeline:
+    return Pipeline(tmp_path, [engine.url])
+
+
+def litter(pipeline: Pipeline, count: int, first: int = 0) -> list[Path]:
+    """Write litter of each kind in turn, also copies of it, before the clips of the day in the order of their paths."""
+    folder = pipeline.clips / DAY.replace("-", "/")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"._{number:02d}.mp4" for number in range(first, first + count)]
+    for number, path in enumerate(paths):
+        path.write_bytes(LITTER[number % len(LITTER)])
+    return paths
+
+
+def damaged(good: Path, count: int) -> list[Path]:
+    """Write films without their end, before the good ones in the order of their paths."""
+    paths = [good.with_name(f"a-{number:02d}.mp4") for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_bytes(good.read_bytes()[: 600 + number])
+    return paths
+
+
+def test_a_day_of_mostly_litter_is_green_and_its_clips_are_captioned(pipeline, engine):
+    good, bad = pipeline.put(4), litter(pipeline, 15)
+    report = pipeline.run()
+    check_report(report, pipeline.settings.quarantine)
+    assert (report.total("indexed"), report.total("quarantined"), report.total("unfinished")) == (4, 15, 0)
+    outcomes = pipeline.outcomes()
+    assert {outcomes[path.name].outcome for path in good} == {Outcome.INDEXED}
+    assert {outcomes[path.name].reason for path in bad} == {"not_a_video", "empty_file"}
+    assert (pipeline.plan("r.2").to_do, pipeline.plan("r.2").quarantined) == (0, 15)
+
+
+def test_a_night_that_finds_only_litter_is_green(pipeline):
+    litter(pipeline, 10)
+    report = pipeline.run()
+    check_report(report, pipeline.settings.quarantine)
+    assert report.conclusive == report.total("quarantined") == 10
+
+
+def test_litter_beside_damaged_films_hides_none_of_them(pipeline):
+    good = pipeline.put(4)
+    damaged(good[0], 5)
+    litter(pipeline, 30)
+    (batch,) = pipeline.plan().batches
+    with pytest.raises(BatchRejected, match="5 of 9 clips were refused as truncated_file"):
+        pipeline.caption(batch)
+    outcomes = pipeline.outcomes()
+    assert {outcomes[path.name].outcome for path in good} == {Outcome.CAPTIONED}
+    assert sum(one.outcome is Outcome.QUARANTINED for one in outcomes.values()) == 30
+
+
+def test_litter_is_settled_by_the_first_try_even_if_the_engine_rejects_every_clip(pipeline, engine):
+    pipeline.put(6)
+    bad = litter(pipeline, 6)
+    (batch,) = pipeline.plan().batches
+    engine.plan.set("400:1.0")
+    with pytest.raises(BatchRejected, match="rejected_by_engine"):
+        pipeline.caption(batch, 1)
+    assert {pipeline.outcomes()[path.name].outcome for path in bad} == {Outcome.QUARANTINED}
+    engine.plan.set("")
+    totals = pipeline.caption(batch, 2)
+    assert (totals.new, totals.before) == (6, 6)
+
+
+def test_good_clips_are_captioned_although_the_engine_rejects_too_many_that_come_first(tmp_path, engine):
+    pipeline = Pipeline(tmp_path, [engine.url], engine={"in_flight": 2}, batches={"preparing": 1})
+    clips = pipeline.put(16)
+    engine.plan.set(",".join(f"400:digest={pipeline.proxy_digest(clip)}" for clip in clips[:8]))
+    (batch,) = pipeline.plan().batches
+    for number in range(1, 3):
+        with pytest.raises(BatchRejected, match="rejected_by_engine"):
+            pipeline.caption(batch, number)
+    outcomes = pipeline.outcomes()
+    assert {outcomes[clip.name].outcome for clip in clips[8:]} == {Outcome.CAPTIONED}
+    assert not any(one.outcome is Outcome.QUARANTINED for one in outcomes.values())
+
+
+def test_a_limit_that_is_raised_frees_the_clips_that_exceeded_it(tmp_path, engine):
+    short = Pipeline(tmp_path, [engine.url], video={"max_duration_s": 0.5})
+    (clip,) = short.put(1)
+    short.run("r.1")
+    assert short.outcomes("r.1")[clip.name].reason == "too_long"
+    assert short.plan("r.2").to_do == 0
+    longer = Pipeline(tmp_path, [engine.url], video={"max_duration_s": 60})
+    assert longer.run("r.3").total("indexed") == 1
+    small = Pipeline(tmp_path, [engine.url], video={"max_bytes": clip.stat().st_size - 1})
+    shutil.copy(clip, clip.with_name("large.mp4"))
+    with clip.with_name("large.mp4").open("ab") as file:
+        file.write(b"\0\0\0\x08free")
+    small.run("r.4")
+    assert small.outcomes("r.4")["large.mp4"].reason == "too_large"
+    assert longer.run("r.5").total("indexed") == 1
