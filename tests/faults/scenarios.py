@@ -5,6 +5,7 @@ the undisturbed one. What it is called, how it is injected and what must come of
 """
 
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -290,6 +291,44 @@ def _(drill: Drill, chance: random.Random, state: State) -> State:
     gone.unlink()
     drill.injected()
     return without(state, [gone.name], "missing")
+
+
+@scenario("source: away", "the archive's mount goes away while a batch is captioned",
+          "it leaves no folder, an empty one, or one with other files, as the seed chooses; back at the third try",
+          own_archive=True, quick=True,
+          drill={"engine": {"in_flight": 1}, "batches": {"size": BATCH, "preparing": 1}})  # fmt: skip
+def _(drill: Drill, chance: random.Random, state: State) -> None:
+    drill.until("caption")
+    engine, kept = drill.engines[0], drill.home / "kept"
+    engine.latency_s = 0.3
+    task = drill.start("caption")
+    drill.wait(task, lambda: drill.stored() >= 1)  # most of the batch is not read yet
+    drill.archive.rename(kept)
+    left = chance.choice(["gone", "empty", "covered"])
+    if left != "gone":
+        drill.archive.mkdir()
+    if left == "covered":
+        (drill.archive / "NOT-MOUNTED.txt").touch()
+    drill.injected()
+    if (code := drill.end(task)) != LATER:
+        drill.verdict_so_far.lost.append(f"caption ended with {code} while the archive was away ({left})")
+    engine.latency_s = 0.0
+    drill.must("caption", ends=LATER)
+    if left != "gone":
+        shutil.rmtree(drill.archive)
+    kept.rename(drill.archive)
+
+
+@scenario("source: litter", "litter beside the clips, more than there are clips",
+          "attributes of a Mac, pages, zeros, thumbnails, under names of clips", own_archive=True)  # fmt: skip
+def _(drill: Drill, chance: random.Random, state: State) -> State:
+    folder = next(drill.archive.rglob("tiny-000000.mp4")).parent
+    kinds = [b"\0\5\x16\7" + bytes(4092), b"<html>404</html>", bytes(9000), b"\xff\xd8\xff\xe0" + bytes(99)]
+    names = [f"._{number:02d}.mov" for number in range(2 * CLIPS)]
+    for name in names:
+        (folder / name).write_bytes(chance.choice(kinds))
+    drill.injected(len(names))
+    return without(state, names, "not_a_video")
 
 
 def _as_copy(state: State, name: str, of: str, drill: Drill) -> State:
