@@ -74,17 +74,16 @@ def test_litter_beside_damaged_films_hides_none_of_them(pipeline):
     assert sum(one.outcome is Outcome.QUARANTINED for one in outcomes.values()) == 30
 
 
-def test_litter_is_settled_by_the_first_try_even_if_the_engine_rejects_every_clip(pipeline, engine):
+def test_litter_beside_an_engine_that_rejects_every_clip_changes_nothing(pipeline, engine):
     pipeline.put(6)
     bad = litter(pipeline, 6)
     (batch,) = pipeline.plan().batches
     engine.plan.set("400:1.0")
     with pytest.raises(BatchRejected, match="rejected_by_engine"):
         pipeline.caption(batch, 1)
-    assert {pipeline.outcomes()[path.name].outcome for path in bad} == {Outcome.QUARANTINED}
     engine.plan.set("")
-    totals = pipeline.caption(batch, 2)
-    assert (totals.new, totals.before) == (6, 6)
+    assert pipeline.caption(batch, 2).new == 6
+    assert {pipeline.outcomes()[path.name].outcome for path in bad} == {Outcome.QUARANTINED}
 
 
 def test_good_clips_are_captioned_although_the_engine_rejects_too_many_that_come_first(tmp_path, engine):

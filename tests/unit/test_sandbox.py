@@ -72,7 +72,7 @@ def test_a_rejection_keeps_its_reason_and_its_process(clip: Path, tmp_path: Path
         with pytest.raises(ClipRejected) as caught:
             await decoders.prepare(tmp_path / "b.mp4")
         await decoders.prepare(clip)
-        assert (caught.value.reason, children()) == (Reason.UNDECODABLE, before)
+        assert (caught.value.reason, children()) == (Reason.NOT_A_VIDEO, before)
 
     _run(use)
 

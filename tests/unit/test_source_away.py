@@ -2,6 +2,8 @@
 
 import errno
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,15 +25,22 @@ FOLDER = DAY.replace("-", "/")
 
 
 class Failing(MemoryFileSystem):
-    """Files in memory. Those whose path contains a key of `errors` cannot be read or listed; hollow: none has bytes."""
+    """Files in memory.
+
+    errors: by a part of a path; such files cannot be read or listed
+    hollow: no file has bytes
+    ready: an error is raised only when this is true
+    """
 
     protocol = "failing"
     errors: ClassVar[dict[str, OSError]] = {}
     hollow: ClassVar[bool] = False
+    ready: ClassVar[Callable[[], bool]] = staticmethod(lambda: True)
 
     def _check(self, path: str) -> None:
         for part, error in self.errors.items():
             if part in path:
+                wait_until(self.ready)
                 raise error
 
     def get_file(self, rpath, lpath, *args, **options):
@@ -74,6 +83,13 @@ def failing(tmp_path, engine, monkeypatch) -> Pipeline:
     return Pipeline.of(
         here.settings.model_copy(update={"source": here.settings.source.model_copy(update={"url": root})})
     )
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def empty(folder: Path, kept: Path) -> None:
@@ -199,6 +215,28 @@ def test_a_clip_that_stays_unreadable_is_tried_each_night_and_the_day_stays_gree
     assert failing.run("r.4").total("indexed") == 1
 
 
+def test_a_download_that_always_breaks_is_retried_for_a_run_and_then_keeps_no_run_red(failing):
+    Failing.errors["000000.mp4"] = ConnectionResetError(errno.ECONNRESET, "reset")
+    (batch,) = failing.plan("r.1").batches
+    with pytest.raises(Unavailable, match="1 of 4 clips are left"):
+        failing.caption(batch)
+    failing.index(batch)
+    failing.report("r.1")
+    report = failing.run("r.2")
+    check_report(report, failing.settings.quarantine)
+    assert [line["reason"] for line in report.quarantine] == ["unreadable"]
+    Failing.errors.clear()
+    assert failing.run("r.3").total("indexed") == 1
+
+
+def test_a_download_that_breaks_while_others_succeed_is_quarantined(failing, monkeypatch):
+    Failing.errors["000003.mp4"] = ConnectionResetError(errno.ECONNRESET, "reset")
+    monkeypatch.setattr(Failing, "ready", staticmethod(lambda: failing.store.list("captions") != []))
+    report = failing.run("r.1")
+    assert [line["reason"] for line in report.quarantine] == ["unreadable"]
+    assert report.total("indexed") == 3
+
+
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails with EIO")
 def test_a_clip_on_a_damaged_place_of_a_disk_is_unreadable_by_itself(tmp_path):
     source = Source(Settings.load(source={"url": "/proc/self"}))
@@ -229,8 +267,8 @@ def test_a_bucket_that_is_deleted_makes_no_clip_missing(s3_endpoint, tmp_path):
 
 
 def test_another_disk_at_the_root_makes_no_clip_missing(tmp_path):
-    archive, other = tmp_path / "archive", Path("/dev/shm")
-    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+    archive, other = tmp_path / "archive", Path("/proc")
+    if not other.is_dir():
         pytest.skip("needs a second file system")
     clip = archive / FOLDER / "a.mp4"
     clip.parent.mkdir(parents=True)

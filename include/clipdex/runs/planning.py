@@ -305,9 +305,9 @@ def _with_known(clip: Clip, known: ClipOutcome | None) -> Clip:
     """Copy what is known of an unchanged clip: its digest, so that it is not read again, and why it was not read."""
     if known is None or known.version != clip.version:
         return clip
-    ended = known.outcome in (Outcome.QUARANTINED, Outcome.FAILED)
-    refused = known.reason if ended and known.reason in _NOT_READ else ""
-    return replace(clip, content=known.content, refused=refused)
+    quarantined = known.outcome is Outcome.QUARANTINED and known.reason in _NOT_READ
+    failed = known.outcome is Outcome.FAILED and known.reason == Reason.UNREADABLE  # missing: its folder was away
+    return replace(clip, content=known.content, refused=known.reason if quarantined or failed else "")
 
 
 def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:

@@ -138,6 +138,10 @@ class BatchState:
         )
         return over_share(by_engine, self._clips, self._settings.quarantine)
 
+    async def record_failure(self, clip: Clip, reason: Reason, detail: str) -> None:
+        """Record why a clip is left to the next try."""
+        await self._record(replace(self._outcome(clip, Outcome.FAILED), reason=reason, detail=detail))
+
     def reset_rejections(self) -> bool:
         """Reset engine rejections so that they are retried; False if there are none, or if it captioned no clip."""
         return bool(self.captioned) and self._reset(lambda reason: reason is Reason.REJECTED_BY_ENGINE)
@@ -175,7 +179,7 @@ class BatchState:
         )
         if violation:
             for outcome in self.rejections().values():
-                if outcome.reason == violation.reason:
+                if violation.covers(Reason(outcome.reason)):
                     await self._record(replace(outcome, outcome=Outcome.FAILED))
             raise violation.error(violation.why)
         if complete:

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from clipdex.captions.captioner import Captioner
 from clipdex.config import Settings
+from clipdex.errors import Reason
 from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import Journal
 from clipdex.runs.planning import BatchRef, manifest
@@ -93,6 +94,7 @@ class _Rounds:
         idle = round(self._idle_s / self._open_s, 4) if self._open_s else 0.0
         totals = self._state.totals(len(left), idle)
         if left:
+            await self._pipeline.record_unread(left)
             raise self._pipeline.failures.unfinished(left, len(clips))
         return totals
 
@@ -115,9 +117,15 @@ class _Rounds:
 
     async def _retry_unread(self, clips: list[Clip]) -> None:
         """Read once more what the source did not give, so that a disk that is away for a moment costs no clip."""
-        if not self._state.left(clips) and self._state.reset_source_rejections():
-            await self._captioner.check()
-            await self._round(self._state.left(clips))
+        if self._state.left(clips) or not self._state.reset_source_rejections():
+            return
+        await self._captioner.check()
+        if not await self._round(self._state.left(clips)) or self._pipeline.failures.away:
+            return
+        with suppress(BatchStopped):
+            for clip in self._state.left(clips):
+                if (failure := self._pipeline.failures.of(clip)) and failure.reason is Reason.UNREADABLE:
+                    await self._pipeline.reject_failed(clip)
 
     async def _retry_rejections(self, clips: list[Clip]) -> None:
         """Request again what the engine rejected while it captioned others, until that saves no clip any more.

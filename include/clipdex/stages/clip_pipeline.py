@@ -111,6 +111,13 @@ class ClipPipeline:
             detail = f"no answer while other clips got one: {failure.error}"
             await self._reject(clip, ClipRejected(failure.reason, detail))
 
+    async def record_unread(self, left: list[Clip]) -> None:
+        """Record the clips that the source did not give, for the next run; not if all of it is away."""
+        for clip in left:
+            failure = self.failures.of(clip)
+            if failure and failure.reason is Reason.UNREADABLE and not self.failures.away:
+                await self._state.record_failure(clip, failure.reason, str(failure.error))
+
     def end_round(self) -> None:
         """Forget the copies that wait: their leaders have failed."""
         self._copies.clear()

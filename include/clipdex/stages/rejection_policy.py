@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from clipdex.config import Quarantine
-from clipdex.errors import BatchRejected, ClipdexError, Reason
+from clipdex.errors import BatchRejected, ClipdexError, Reason, SourceUnavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,10 @@ class PolicyViolation:
     reason: str
     why: str
     error: type[ClipdexError] = BatchRejected
+
+    def covers(self, reason: Reason) -> bool:
+        """Return whether clips with this reason are left to the next try: if the source is away, all that it lacks."""
+        return reason == self.reason or (self.error is SourceUnavailable and reason.seen_by_source)
 
 
 def over_share(rejected: Counter[str], clips: int, rule: Quarantine) -> PolicyViolation | None:

@@ -8,7 +8,7 @@ themselves if others of the batch can be read.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from clipdex.errors import Reason, SourceUnavailable
+from clipdex.errors import Reason, SourceUnavailable, Unavailable
 from clipdex.runs.outcomes import ClipOutcome
 from clipdex.stages.rejection_policy import PolicyViolation
 from clipdex.storage.source import Clip, Source
@@ -21,8 +21,15 @@ def source_violation(
 ) -> PolicyViolation | None:
     """Return a violation if clips seem to be missing or unreadable because a disk, mount or bucket is away.
 
-    clips: of the batch; rejected: by clip_id. Raises SourceUnavailable if the source does not answer.
+    clips: of the batch; rejected: by clip_id
     """
+    try:
+        return _violation(source, clips, rejected)
+    except Unavailable as error:
+        return PolicyViolation(Reason.MISSING, str(error), SourceUnavailable)
+
+
+def _violation(source: Source, clips: Sequence[Clip], rejected: Mapping[str, ClipOutcome]) -> PolicyViolation | None:
     reasons = {clip.clip_id: outcome.reason for clip in clips if (outcome := rejected.get(clip.clip_id))}
     missing = [clip for clip in clips if reasons.get(clip.clip_id) == Reason.MISSING]
     unreadable = [clip for clip in clips if reasons.get(clip.clip_id) == Reason.UNREADABLE]

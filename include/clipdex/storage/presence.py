@@ -53,6 +53,8 @@ class Presence:
                 self._fs.info(self._root)
             except FileNotFoundError:
                 self._fs.info(self._root.lstrip("/").split("/")[0])
+            except PermissionError:  # a key may list only
+                self._fs.ls(self._root)
             return True
         return bool(self._fs.ls(self._root, detail=False))
 
