@@ -1,6 +1,7 @@
 """# Ingest clips
 
 Process yesterday's new clips every night: caption, chunk, embed, upsert into Qdrant. Include clips that arrived late.
+Days are those of `CLIPDEX_SOURCE__TIMEZONE`.
 
 * **Backfill an archive**: Trigger → Backfill, choose the days. *Missing and Errored Runs* repairs a failed day. A
   completed day costs one listing.
@@ -12,11 +13,13 @@ Process yesterday's new clips every night: caption, chunk, embed, upsert into Qd
 
 from datetime import datetime, timedelta
 
-from airflow.sdk import AsyncCallback, CronPartitionTimetable, DeadlineAlert, DeadlineReference, dag, task, task_group
+from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference, dag, task, task_group
 
 from clipdex import airflow_tasks as clipdex
+from clipdex.airflow_timetable import DayTimetable
+from clipdex.config import source_timezone
 
-NIGHTLY = CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
+NIGHTLY = DayTimetable(source_timezone())
 
 DEFAULTS = clipdex.DEFAULTS | {"execution_timeout": timedelta(minutes=30)}
 

@@ -1,4 +1,5 @@
-"""Add clipdex to Airflow's UI: the page Clips in the navigation, and the button Outcomes on tasks that process a batch.
+"""Add clipdex to Airflow: the page Clips in the navigation, the button Outcomes on tasks that process a batch, and the
+timetable of ingest_clips.
 
 Every Airflow process imports this file. The web app is created only on first use, by the API server.
 """
@@ -9,6 +10,8 @@ from urllib.parse import quote, urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk import BaseOperatorLink
+
+from clipdex.airflow_timetable import DayTimetable
 
 PREFIX, PAGE = "/clipdex", "clips"
 
@@ -26,6 +29,7 @@ class OutcomesLink(BaseOperatorLink):
 class ClipdexPlugin(AirflowPlugin):
     name = "clipdex"
     global_operator_extra_links = [OutcomesLink()]  # noqa: RUF012  # Airflow requires a list and does not modify it
+    timetables = [DayTimetable]  # noqa: RUF012
 
     @property
     def external_views(self):

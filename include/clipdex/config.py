@@ -8,14 +8,14 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self, get_origin
+from typing import Annotated, Any, Self, get_origin
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from clipdex import presets
+from clipdex import days, presets
 from clipdex.errors import ConfigurationError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,19 +40,24 @@ class _Access(_Group):
         return self
 
 
+Timezone = Annotated[str, AfterValidator(days.checked_timezone)]
+
+
 class Source(_Access):
     """Locate the clips and their days.
 
     url: any fsspec URL or a folder
     name: stands for the root in every clip_id, so that the mount point may change
     day_pattern: the path below the root, with {year}, {month}, {day} and * for one folder; "" takes the day from
-        the modification time (UTC)
+        the modification time
+    timezone: IANA name of the time zone of all days
     options: passed to the filesystem (key, secret, endpoint_url, ...)
     """
 
     name: str = "archive"
     url: str = ""
     day_pattern: str = "{year}/{month}/{day}"
+    timezone: Timezone = "UTC"
     extensions: tuple[str, ...] = (
         ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".ogv", ".3gp", ".flv", ".wmv", ".gif",
     )  # fmt: skip
@@ -321,6 +326,28 @@ class Settings(BaseSettings):
             raise ConfigurationError(
                 f'settings: {_without_json(cls)}: expected JSON, such as ["http://gpu-1:30000"] or {{"fps": 2}}'
             ) from None
+
+
+class _SourceTimezone(BaseModel):
+    timezone: Timezone = "UTC"
+
+
+class _TimezoneSettings(BaseSettings):
+    """Read the time zone alone: the other settings may be complete only with their Connections."""
+
+    model_config = SettingsConfigDict(env_prefix="CLIPDEX_", env_nested_delimiter="__", extra="ignore")
+
+    source: _SourceTimezone = _SourceTimezone()
+
+
+def source_timezone() -> str:
+    """Return the time zone in the environment, the one of the schedule. Raises ConfigurationError."""
+    try:
+        return _TimezoneSettings().source.timezone
+    except ValidationError as error:
+        raise ConfigurationError(_validation_message(error)) from None
+    except SettingsError:
+        raise ConfigurationError('settings: CLIPDEX_SOURCE: expected JSON, such as {"timezone": "UTC"}') from None
 
 
 class _Preset(PydanticBaseSettingsSource):

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -64,6 +64,7 @@ class ClipOutcome:
     answered_at: time of the engine's response
     limit, found: the field of VideoLimits that the clip exceeds, and its value
     repeated: an earlier run could not read this version for the same reason
+    moved_to: another day, to which the clip belongs since the source's time zone changed; "" for none (moves.py)
     """
 
     clip_id: str
@@ -93,6 +94,7 @@ class ClipOutcome:
     found: float = 0.0
     repeated: bool = False
     at: str = ""
+    moved_to: str = ""
 
     @property
     def conclusive(self) -> bool:
@@ -200,7 +202,20 @@ def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
 
 
 def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
-    """Return the latest outcome of each clip of a day over all runs, by clip_id. Runs may overlap: time decides."""
+    """Return the latest outcome of each clip of a day over all runs, by clip_id. Runs may overlap: time decides.
+
+    Clips that moved to another day are left out.
+    """
+    return without_moved(whole_ledger(store, day))
+
+
+def without_moved(entries: Mapping[str, ClipOutcome]) -> dict[str, ClipOutcome]:
+    """Return the entries of clips that belong to this day."""
+    return {clip_id: one for clip_id, one in entries.items() if not one.moved_to}
+
+
+def whole_ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
+    """Return what ledger() returns, and the clips that moved to another day."""
 
     def read() -> dict[str, ClipOutcome]:
         runs: dict[str, list[str]] = defaultdict(list)
@@ -210,6 +225,16 @@ def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
         return _newest([*_each(store, store.list(ledger_path(day))), *of_runs])
 
     return _read_again(read)
+
+
+def add_to_ledger(store: Store, day: str, outcomes: Iterable[ClipOutcome]) -> None:
+    """Add outcomes to the ledger of a day, in one write. Safe while other runs read, write or compact it."""
+    store.write_lines(f"{ledger_path(day)}/{uuid.uuid4().hex}.jsonl", (one.to_json() for one in outcomes))
+
+
+def next_stamp(after: str) -> str:
+    """Return the time of an outcome that is written now and must be later than another."""
+    return max(_stamp(datetime.now(UTC)), _just_after(after) if after else "")
 
 
 def ledger_days(store: Store) -> list[str]:
@@ -227,7 +252,7 @@ def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
     parts, whole = _read_again(lambda: _of_run(store, folder, folder))
     if parts:
         ledgers, union = _read_again(lambda: _merged(store, day, whole))
-        store.write_lines(f"{ledger_path(day)}/{uuid.uuid4().hex}.jsonl", (one.to_json() for one in union.values()))
+        add_to_ledger(store, day, union.values())
         store.write_lines(f"{folder}/{ALL}", (one.to_json() for one in whole.values()))
         by_batch: dict[str, list[str]] = defaultdict(list)
         for key in parts:

@@ -17,7 +17,8 @@ from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError, Reason
 from clipdex.index import Collection
 from clipdex.index.embeddings import open_embedder
-from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
+from clipdex.runs.moves import Move, journal_moved, known_elsewhere, mark_moved
+from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days, whole_ledger, without_moved
 from clipdex.runs.vanished import VanishedFolder, require_source, vanished_folders
 from clipdex.sanitize import escape_line
 from clipdex.storage.artifacts import Store, run_name
@@ -128,6 +129,7 @@ class Plan:
     discovered: number of clips listed, by day
     done, quarantined: number of clips skipped
     vanished: folders that were there in an earlier run
+    moved: number of clips that were done under another day (moves.py); timezone: that of the days
     """
 
     run: str
@@ -137,6 +139,8 @@ class Plan:
     quarantined: int
     batches: tuple[BatchRef, ...]
     vanished: tuple[VanishedFolder, ...] = ()
+    moved: int = 0
+    timezone: str = "UTC"
 
     @property
     def to_do(self) -> int:
@@ -162,6 +166,7 @@ class Survey:
     after: time of the latest outcome of these clips
     criteria: by which clips were skipped
     vanished: folders that were there in an earlier run
+    moves: clips whose latest outcome is under another day, by their day; those that are done are not in to_do
     """
 
     discovered: dict[str, int]
@@ -171,6 +176,12 @@ class Survey:
     after: str
     criteria: CompletionCriteria
     vanished: tuple[VanishedFolder, ...] = ()
+    moves: dict[str, list[Move]] = field(default_factory=dict)
+
+    @property
+    def moved(self) -> dict[str, int]:
+        """Return the number of clips, by day, that only move: they were done under another day."""
+        return {day: sum(move.done is not None for move in moves) for day, moves in self.moves.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,47 +232,70 @@ def survey(
     if not any(listed.values()):
         require_source(store, source)
     to_do: dict[str, list[Clip]] = {day: [] for day in listed}
+    moves: dict[str, list[Move]] = {day: [] for day in listed}
     vanished: list[VanishedFolder] = []
     after, again = "", 0
     for day, clips in listed.items():
         hold(day)
-        known = ledger(store, day)
+        entries = whole_ledger(store, day)
+        known = without_moved(entries)
         vanished += vanished_folders(source, day, clips, known.values(), prefix or "")
-        after = max([after, *(outcome.at for outcome in known.values())])
+        new = {clip.clip_id for clip in clips if clip.clip_id not in known and not source.names_day(clip)}
+        elsewhere = known_elsewhere(store, day, new)
+        after = max([after, *(outcome.at for outcome in (*entries.values(), *elsewhere.values()))])
         for clip in clips:
-            outcome = criteria.done(clip, known.get(clip.clip_id))
-            if outcome is None:
-                to_do[day].append(_with_known(clip, known.get(clip.clip_id)))
+            latest = known.get(clip.clip_id) or elsewhere.get(clip.clip_id)
+            done = criteria.done(clip, latest)
+            if clip.clip_id in elsewhere:
+                moves[day].append(Move(clip, elsewhere[clip.clip_id], done))
+            if done is None:
+                to_do[day].append(_with_known(clip, latest))
                 again += to_do[day][-1].refused != ""
-            else:
-                counts[outcome] += 1
+            elif done is Outcome.QUARANTINED or clip.clip_id not in elsewhere:
+                counts[done] += 1
     discovered = {day: len(clips) for day, clips in listed.items()}
     if again:
         log.info("%d clips that an earlier run could not read are listed: they are tried again", again)
     for folder in vanished:
         log.warning("%s", folder)
     return Survey(
-        discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after, criteria, tuple(vanished)
+        discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after, criteria, tuple(vanished), moves
     )
 
 
 def plan_run(settings: Settings, store: Store, source: Source, run: str, found: Survey) -> Plan:
     """Write the manifests and the plan of a run (a label from run_label()). A run without clips has a plan, too."""
-    size = batch_size(settings.batches, [len(clips) for clips in found.to_do.values()])
-    batches = tuple(
-        _write_batch(store, run, day, clips, found)
-        for day in sorted(found.to_do)
-        for clips in _cut(found.to_do[day], size)
-    )
+    moved = {
+        day: {move.clip.clip_id: move for move in moves if move.done is Outcome.INDEXED}
+        for day, moves in found.moves.items()
+    }
+    work = {day: [*clips, *(move.clip for move in moved.get(day, {}).values())] for day, clips in found.to_do.items()}
+    size = batch_size(settings.batches, [len(clips) for clips in work.values()])
+    for day, moves in found.moves.items():
+        mark_moved(store, day, moves, found.after)
+    batches = []
+    for day in sorted(work):
+        for clips in _cut(work[day], size):
+            batches.append(_write_batch(store, run, day, clips, found))
+            to_move = [moved[day][clip.clip_id] for clip in clips if clip.clip_id in moved.get(day, {})]
+            journal_moved(store, day, run, batches[-1].batch, to_move, found.after)
     plan = Plan(
-        run, tuple(sorted(found.to_do)), found.discovered, found.done, found.quarantined, batches, found.vanished
-    )
+        run, tuple(sorted(work)), found.discovered, found.done, found.quarantined, tuple(batches),
+        vanished=found.vanished,
+        moved=sum(found.moved.values()),
+        timezone=settings.source.timezone,
+    )  # fmt: skip
     store.write_json(_plan_key(run), plan.to_json())
     log.info(
         "%s: %d clips found in %s, %d done before, %d known quarantined, %d to do in %d batches of up to %d",
         ", ".join(plan.days) or "no day", sum(found.discovered.values()), source.url, plan.done, plan.quarantined,
         plan.to_do, len(batches), size,
     )  # fmt: skip
+    if plan.moved:
+        log.info(
+            "%d of these clips were done under another day before the time zone became %s: they get their day, and no "
+            "request goes to the engine", plan.moved, plan.timezone,
+        )  # fmt: skip
     return plan
 
 

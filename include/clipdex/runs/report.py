@@ -56,6 +56,7 @@ class RunReport:
     conclusive: how many of those make nothing else suspect: litter, and what an earlier run could not read either
     vanished: folders that were there in an earlier run
     unfinished: URIs of planned clips without a final outcome
+    moved: number of clips that were done under another day; timezone: that of the days
     """
 
     run: str
@@ -66,6 +67,8 @@ class RunReport:
     unfinished: tuple[str, ...]
     conclusive: int = 0
     vanished: tuple[VanishedFolder, ...] = ()
+    moved: int = 0
+    timezone: str = "UTC"
 
     def total(self, field: str) -> int:
         return sum(getattr(day, field) for day in self.days)
@@ -115,6 +118,8 @@ def report_run(store: Store, run: str) -> RunReport:
             one.outcome is Outcome.QUARANTINED and one.conclusive for day in plan.days for one in outcomes[day].values()
         ),
         vanished=plan.vanished,
+        moved=plan.moved,
+        timezone=plan.timezone,
     )
     store.write_json(report_path(run), report.to_json())
     for day in plan.days:
@@ -187,6 +192,8 @@ def _quarantine_line(one: ClipOutcome) -> dict[str, str]:
 
 
 def _log_report(report: RunReport) -> None:
+    if report.timezone != "UTC" or report.moved:
+        log.info("days of %s; %d clips were done under another day", report.timezone, report.moved)
     for day in report.days:
         log.info(
             "%s: %d found, %d planned, %d captioned (%d new, %d copies, %d stored before), "

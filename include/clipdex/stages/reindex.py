@@ -7,7 +7,7 @@ collection until serve() switches the alias.
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass
 from dataclasses import replace as changed
 from itertools import chain
@@ -20,7 +20,7 @@ from clipdex.index.chunking import split
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import in_batches
 from clipdex.runs.leases import Lease
-from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, ledger
+from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, whole_ledger, without_moved
 from clipdex.stages.index import CLIPS_AT_ONCE, CaptionedClip, points_of
 from clipdex.storage.artifacts import Store
 
@@ -100,12 +100,14 @@ def _reindex_day(
     settings: Settings, store: Store, embedder: Embedder, day: str, run: str, try_number: int, lease: Lease
 ) -> DayTotals:
     started = time.monotonic()
-    collection, known = Collection.of(settings, embedder), ledger(store, day)
-    after = max((known_clip.at for known_clip in known.values()), default="")
+    collection, entries = Collection.of(settings, embedder), whole_ledger(store, day)
+    known = without_moved(entries)
+    moved = entries.keys() - known.keys()
+    after = max((known_clip.at for known_clip in entries.values()), default="")
     journal = Journal(store, day, run, _BATCH, _BATCH, try_number, after)
     chunks = written = 0
     there: set[str] = set()
-    for captioned in _captioned_clips(store, day, known):
+    for captioned in _captioned_clips(store, day, known, moved):
         ids = _ids(settings, embedder, captioned)
         with open_index(settings, collection) as index:
             index.ensure()
@@ -138,17 +140,21 @@ def _reindex_day(
     return totals
 
 
-def _captioned_clips(store: Store, day: str, known: dict[str, ClipOutcome]) -> Iterator[list[CaptionedClip]]:
+def _captioned_clips(
+    store: Store, day: str, known: dict[str, ClipOutcome], moved: Set[str]
+) -> Iterator[list[CaptionedClip]]:
     """Yield the clips of a day with the caption that was indexed last, in parts.
 
+    moved: clips that belong to another day now
     The objects are read twice: a clip may be in several, and the captions of a day may not fit into memory. Clips in
     no object are read caption by caption.
     """
     written = store.written(f"rebuild/day={day}")
     keys = sorted(written, key=lambda key: (written[key], key))
     last = {record["clip_id"]: key for key in keys for record in store.read_lines(key)}
+    last = {clip_id: key for clip_id, key in last.items() if clip_id not in moved}
     for key in keys:
-        lines = {record["clip_id"]: record for record in store.read_lines(key) if last[record["clip_id"]] == key}
+        lines = {record["clip_id"]: record for record in store.read_lines(key) if last.get(record["clip_id"]) == key}
         yield [CaptionedClip.from_json(record) for record in lines.values()]
     elsewhere = [
         known_clip

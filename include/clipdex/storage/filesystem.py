@@ -79,8 +79,13 @@ def files_below(fs: Any, top: str) -> dict[str, dict[str, Any]]:
 
 
 def modified(info: dict[str, Any]) -> datetime:
-    """Return the modification time (UTC) from a file's info(); UNKNOWN if it has none."""
+    """Return the modification time (UTC) from a file's info(); UNKNOWN if it has none.
+
+    A time without a zone is UTC, not the local time of this machine.
+    """
     stamp = info.get("LastModified") or info.get("last_modified") or info.get("mtime") or info.get("created")
     if not stamp:
         return UNKNOWN
-    return stamp.astimezone(UTC) if isinstance(stamp, datetime) else datetime.fromtimestamp(float(stamp), UTC)
+    if not isinstance(stamp, datetime):
+        return datetime.fromtimestamp(float(stamp), UTC)
+    return stamp.astimezone(UTC) if stamp.tzinfo else stamp.replace(tzinfo=UTC)

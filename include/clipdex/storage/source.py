@@ -14,6 +14,7 @@ from typing import Any, Self
 from fsspec.callbacks import Callback
 
 from clipdex import config
+from clipdex.days import day_of
 from clipdex.errors import ClipRejected, ConfigurationError, Reason, SourceUnavailable, Unavailable
 from clipdex.sanitize import escape_line, percent_decode, percent_encode
 from clipdex.storage.filesystem import files_below, is_local, modified, open_root
@@ -37,7 +38,7 @@ class Clip:
 
     clip_id: digest of source name and path below the source's root, 32 hex digits
     version: etag, or size and mtime
-    day: YYYY-MM-DD (UTC)
+    day: YYYY-MM-DD, of the path, else of the modification time in the source's time zone
     content: sha256 of the bytes, "" if unknown
     refused: why an earlier run could not read this version (missing, unreadable), "" if none failed
     """
@@ -209,6 +210,13 @@ class Source:
             self._presence.require()
             raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
 
+    def names_day(self, clip: Clip) -> bool:
+        """Return whether the clip's path names its day, so that it is the same in every time zone."""
+        return bool(self._day_in(clip.path))
+
+    def _day_in(self, path: str) -> str:
+        return self._pattern.day_of(path) if self._pattern else ""
+
     def _folders(self, day: str) -> list[str]:
         if self._pattern is None:
             return [""]
@@ -257,7 +265,7 @@ class Source:
             path=path,
             version=_version(info),
             bytes=info["size"],
-            day=(self._pattern and self._pattern.day_of(path)) or modified(info).date().isoformat(),
+            day=self._day_in(path) or day_of(modified(info), self._settings.timezone),
         )
 
 
