@@ -1,4 +1,4 @@
-"""The tasks of the DAGs: connections, pools, retry policy, map index names. Nothing else in clipdex imports Airflow.
+"""The tasks of the DAGs: connections, pools, retry policy, map index names.
 
 The params source and engine may name other Connections than these. Their names begin with clipdex_, too, so that a user
 who may trigger a run reaches no other Connection of this Airflow.
@@ -40,8 +40,9 @@ from airflow.sdk.observability import stats
 
 from clipdex import metrics
 from clipdex.captions.captioner import Flaw
-from clipdex.config import Settings
+from clipdex.config import Settings, source_timezone
 from clipdex.connections import ConnectionFields, engine_settings, index_settings, storage_settings
+from clipdex.days import day_of
 from clipdex.errors import ClipdexError, ConfigurationError, LeaseHeld, Reason
 from clipdex.pipeline import Pipeline
 from clipdex.sanitize import escape_line
@@ -153,6 +154,7 @@ def discover() -> list[dict[str, Any]]:
         recaption_for=params["recaption_for"],
         retry_quarantined=params["retry_quarantined"],
     )
+    _check_timezone(context, pipeline.settings.source.timezone)
     day, before = _days(context, pipeline.settings.source.lookback_days)
     with leases.Lease(pipeline.store, run, pipeline.settings.batches.lease_s, job, _is_active) as lease:
 
@@ -325,6 +327,24 @@ def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
     nightly = context["dag_run"].run_type == "scheduled"
     before = [(day - timedelta(days=back)).isoformat() for back in range(1, lookback + 1)] if nightly else []
     return day.isoformat(), before
+
+
+def _check_timezone(context: Any, timezone: str) -> None:
+    """Raise ConfigurationError if a scheduled run has days of another time zone than the schedule."""
+    run, scheduled = context["dag_run"], source_timezone()
+    if run.run_type != "scheduled":
+        return
+    if timezone != scheduled:
+        raise ConfigurationError(
+            f"the time zone of connection {context['params']['source']} is {timezone}, and ingest_clips is scheduled "
+            f"for the days of {scheduled}: set CLIPDEX_SOURCE__TIMEZONE of every Airflow process to {timezone}, or "
+            "remove timezone from the connection"
+        )
+    if run.partition_key and day_of(run.run_after, timezone) <= run.partition_key:
+        raise ConfigurationError(
+            f"{run.partition_key} is not over in {timezone}: this run was scheduled in another time zone; set "
+            "CLIPDEX_SOURCE__TIMEZONE of the DAG processor and the workers to the same"
+        )
 
 
 def _hold_free_days(days: list[str], hold: Callable[[str], None]) -> None:

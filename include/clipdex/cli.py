@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from clipdex.captions.captioner import Flaw
-from clipdex.config import Settings
+from clipdex.config import Settings, source_timezone
+from clipdex.days import parse_day
 from clipdex.errors import (
     BatchRejected,
     ClipdexError,
@@ -34,7 +35,7 @@ from clipdex.sanitize import escape_line, escape_text
 from clipdex.storage.filesystem import require_writable
 
 if TYPE_CHECKING:
-    from clipdex.runs.vanished import VanishedFolder
+    from clipdex.runs.estimate import Totals
 
 console = Console(highlight=False)
 
@@ -147,7 +148,8 @@ def ingest(args: argparse.Namespace) -> int:
         match event:
             case Plan():
                 found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
-                print(f"{found}, {event.quarantined} known quarantined, {event.to_do} to do", file=sys.stderr)
+                moved = f" ({event.moved} moved from another day)" if event.moved else ""
+                print(f"{found}, {event.quarantined} known quarantined, {event.to_do} to do{moved}", file=sys.stderr)
                 for gone in event.vanished:
                     print(gone, file=sys.stderr)
                 if not event.discovered:
@@ -167,6 +169,7 @@ def ingest(args: argparse.Namespace) -> int:
     try:
         pipeline.ingest(
             folder,
+            day=args.day,
             recaption=args.recaption,
             recaption_for=args.recaption_for,
             retry_quarantined=args.retry_quarantined,
@@ -192,6 +195,7 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
         "unfinished": report.total("unfinished"),
         "done_before": report.done_before,
         "known_quarantined": report.known_quarantined,
+        "moved": report.moved,
         "chunks": report.total("chunks"),
         "seconds": round(seconds, 1),
     }
@@ -210,35 +214,42 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     """Print what a run would caption, in how many batches, and how long it would take."""
-    from clipdex.runs.estimate import estimate, expected_speed
+    from clipdex.runs.estimate import Totals, estimate, expected_speed
 
+    if args.day is not None:
+        if args.first or args.last:
+            raise ConfigurationError("--day is one day, and --from and --to are several: give the one or the others")
+        args.first = args.last = args.day
     source = {"url": resolved(args.source)} if args.source else {}
     if source and args.first is None:  # as clipdex ingest names the folder; with days, it is the archive of the DAG
         source["name"] = source["url"]
     settings = Settings.load(source=source)
-    vanished: list[VanishedFolder] = []
     if args.clips is not None:
-        by_day = {"all": args.clips}
-        found = by_day
+        totals = Totals(discovered={"all": args.clips}, to_do={"all": args.clips})
     elif args.source:
-        by_day, found, vanished = _surveyed(settings, args.first, args.last)
+        totals = _surveyed(settings, args.first, args.last)
     else:
         raise ConfigurationError("nothing to plan: give a folder, a URL, or --clips 1000000")
     speed = expected_speed(settings, args.gpus, args.profile, args.clips_per_second_per_gpu)
-    costs = estimate(settings, by_day, speed)
+    costs = estimate(settings, totals.to_do, speed)
     if args.json:
-        folders = [asdict(folder) for folder in vanished]
-        print(json.dumps({"discovered": found, "to_do": by_day, "vanished": folders, **costs}))
+        print(json.dumps({**totals.to_json(), **costs}))
         return 0
-    for folder in vanished:
+    for folder in totals.vanished:
         print(folder, file=sys.stderr)
-    if not sum(found.values()):
+    if not sum(totals.discovered.values()):
         print(_nothing_in(settings.source_url, settings), file=sys.stderr)
         return 0
     table = Table("day", "found", "to do", "batches")
-    for day in sorted(by_day):
-        table.add_row(day, str(found[day]), str(by_day[day]), str(costs["batches_by_day"][day]))
+    for day, to_do in sorted(totals.to_do.items()):
+        table.add_row(day, str(totals.discovered[day]), str(to_do), str(costs["batches_by_day"][day]))
     console.print(table)
+    if moved := sum(totals.moved.values()):
+        console.print(
+            f"{moved} clips were done under another day before the time zone became "
+            f"{settings.source.timezone}: they get their day without a request to the engine",
+            soft_wrap=True,
+        )
     duration = "no estimate of the time"
     if costs["hours"] is not None:
         duration = f"{costs['hours']:.1f} h at {costs['clips_per_second']:.2f} clips/s"
@@ -305,10 +316,9 @@ def _print(what: Any) -> None:
     print(escape_text(what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)))
 
 
-def _surveyed(
-    settings: Settings, first: date | None, last: date | None
-) -> "tuple[dict[str, int], dict[str, int], list[VanishedFolder]]":
-    """Return the clips to do and the clips found, by day, and the folders that have no clips any more."""
+def _surveyed(settings: Settings, first: date | None, last: date | None) -> "Totals":
+    from clipdex.runs.estimate import Totals
+
     pipeline = Pipeline.open(settings)
     criteria = pipeline.criteria()
     if first is None and last is None:
@@ -318,14 +328,10 @@ def _surveyed(
     else:
         days = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
         surveys = (pipeline.survey([day], criteria) for day in days)  # one after the other: a day fits into memory
-    to_do: dict[str, int] = {}
-    discovered: dict[str, int] = {}
-    vanished: list[VanishedFolder] = []
+    totals = Totals()
     for found in surveys:
-        vanished += found.vanished
-        to_do |= {day: len(clips) for day, clips in found.to_do.items()}
-        discovered |= found.discovered
-    return to_do, discovered, vanished
+        totals.add(found)
+    return totals
 
 
 def _nothing_in(folder: str, settings: Settings) -> str:
@@ -347,7 +353,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("search", help="search the index")
     one.add_argument("query")
     one.add_argument("--limit", type=_positive, default=5)
-    one.add_argument("--day", type=_day_text, help="only clips of this day, such as 2026-11-03")
+    one.add_argument("--day", type=_day_text, help="only clips of this day: 2026-11-03, today or yesterday")
     one.set_defaults(run=search)
 
     one = commands.add_parser("caption", help="describe one file; nothing is stored")
@@ -374,10 +380,12 @@ def _parser() -> argparse.ArgumentParser:
         "--retry-quarantined", nargs="+", default=[], metavar="REASON", choices=["all", *map(str, Reason)],
         help='reasons to try again, such as engine_failed, or "all"',
     )  # fmt: skip
+    one.add_argument("--day", type=_day_text, help="only this day, listed as a run of the DAG does")
     one.set_defaults(run=ingest)
 
     one = commands.add_parser("plan", help="print what would be captioned, and how long it would take")
     one.add_argument("source", nargs="?", help="a folder or an fsspec URL")
+    one.add_argument("--day", type=_day, metavar="DAY", help="2026-11-03, today or yesterday")
     one.add_argument("--from", dest="first", type=_day, metavar="DAY")
     one.add_argument("--to", dest="last", type=_day, metavar="DAY")
     one.add_argument("--clips", type=_positive, help="so many clips, instead of a folder")
@@ -414,10 +422,13 @@ def _rate(text: str) -> float:
 
 
 def _day(text: str) -> date:
+    """Read a day; today and yesterday are those of the source's time zone."""
     try:
-        return date.fromisoformat(text)
+        return parse_day(text, source_timezone())
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-03") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-03, today or yesterday") from None
 
 
 def _day_text(text: str) -> str:

@@ -182,6 +182,7 @@ class Pipeline:
         folder: str | Path | None = None,
         *,
         prefix: str = "",
+        day: str | None = None,
         recaption: bool = False,
         recaption_for: Iterable[str] = (),
         retry_quarantined: Iterable[str] = (),
@@ -189,16 +190,17 @@ class Pipeline:
     ) -> Ingested:
         """Caption and index a folder (the configured source without one), as the DAG does, and return the outcomes.
 
-        folder: a folder or an fsspec URL. on_progress: called with the plan, with the totals of each batch, and with
-        the result, also where something stopped the run. Raises FileNotFoundError; without a
-        result, LeaseHeld while another run works on one of the days, and LeaseLost if another run took one over; and,
-        after the result, what stopped the run: EngineUnavailable or BatchRejected.
+        folder: a folder or an fsspec URL. day: YYYY-MM-DD, instead of a prefix. on_progress: called with the plan, with
+        the totals of each batch, and with the result, also where something stopped the run. Raises FileNotFoundError;
+        without a result, LeaseHeld while another run works on one of the days, and LeaseLost if another run took one
+        over; and, after the result, what stopped the run: EngineUnavailable or BatchRejected.
         """
         pipeline = self if folder is None else self._over(folder)
         criteria = pipeline.criteria(
             recaption=recaption, recaption_for=recaption_for, retry_quarantined=retry_quarantined
         )
-        return pipeline._ingest(prefix, criteria, on_progress)
+        days, below = ([], prefix) if day is None else ([day], None)
+        return pipeline._ingest(days, below, criteria, on_progress)
 
     def search(
         self, query: str, *, limit: int = 10, day: str | None = None, where: Filters | None = None
@@ -290,7 +292,11 @@ class Pipeline:
         return Pipeline(self.settings.model_copy(update=update), self.store)
 
     def _ingest(
-        self, prefix: str, criteria: CompletionCriteria, on_progress: Callable[[Plan | CaptionTotals | Ingested], None]
+        self,
+        days: list[str],
+        prefix: str | None,
+        criteria: CompletionCriteria,
+        on_progress: Callable[[Plan | CaptionTotals | Ingested], None],
     ) -> Ingested:
         from clipdex.runs.leases import Lease
         from clipdex.runs.planning import run_label
@@ -298,7 +304,7 @@ class Pipeline:
         run = run_label(f"ingest-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}", 1)
         with Lease(self.store, run, self.settings.batches.lease_s) as lease:
             try:
-                found = self.survey([], criteria, prefix, lease.take)
+                found = self.survey(days, criteria, prefix, lease.take)
                 result, stopped = self._ingest_leased(run, found, lease, on_progress)
             finally:
                 lease.release()

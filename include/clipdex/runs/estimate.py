@@ -1,13 +1,33 @@
 """Estimate: batches and hours of a run before it starts, from measured rates."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from clipdex.config import EngineName, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.presets import DETECTORS, PROFILES
-from clipdex.runs.planning import batch_size
+from clipdex.runs.planning import Survey, batch_size
+from clipdex.runs.vanished import VanishedFolder
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sum up surveys. discovered, to_do, moved: number of clips by day; vanished: folders without their clips."""
+
+    discovered: dict[str, int] = field(default_factory=dict)
+    to_do: dict[str, int] = field(default_factory=dict)
+    moved: dict[str, int] = field(default_factory=dict)
+    vanished: list[VanishedFolder] = field(default_factory=list)
+
+    def add(self, found: Survey) -> None:
+        self.discovered |= found.discovered
+        self.to_do |= {day: len(clips) for day, clips in found.to_do.items()}
+        self.moved |= found.moved
+        self.vanished += found.vanished
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

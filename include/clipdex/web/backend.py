@@ -49,6 +49,13 @@ class Backend:
     async def store(self) -> Store:
         return await self.read(lambda: self._now().store)
 
+    async def timezone(self) -> str:
+        """Return the time zone of the days; "" if the settings are wrong, which the first search reports."""
+        try:
+            return (await self.read(self._now)).settings.source.timezone
+        except ConfigurationError:
+            return ""
+
     async def warm(self) -> None:
         """Load the embedding model before the first search."""
         await to_thread.run_sync(self._warm, limiter=self._searches)

@@ -61,13 +61,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BatchView:
-    """Hold a batch and its clips, those that need attention first. counts: clips by outcome."""
+    """Hold a batch and its clips, those that need attention first.
+
+    counts: clips by outcome; timezone: that of the day
+    """
 
     run: str
     day: str
     batch: str
     counts: dict[str, int]
     rows: tuple[Row, ...]
+    timezone: str = "UTC"
 
     def total(self, field: str) -> Any:
         return sum(getattr(row, field) for row in self.rows)
@@ -103,7 +107,9 @@ def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:
     rows = [Row.of(clip, outcomes.get(clip.clip_id)) for clip in clips]
     counts = Counter(row.outcome for row in rows)
     rows.sort(key=lambda row: (_ORDER.index(row.outcome), row.path))
-    return BatchView(run, day, batch, {str(kind): counts[kind] for kind in _ORDER if counts[kind]}, tuple(rows))
+    return BatchView(
+        run, day, batch, {str(kind): counts[kind] for kind in _ORDER if counts[kind]}, tuple(rows), plan.timezone
+    )
 
 
 async def _view_or_404(backend: Backend, run: str, day: str, batch: str) -> BatchView:

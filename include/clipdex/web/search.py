@@ -41,7 +41,7 @@ async def search_page(
     request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()], later: BackgroundTasks
 ) -> Response:
     if not question.q.strip():
-        response = page(request, "search.html", question=question, clips=None)
+        response = page(request, "search.html", question=question, clips=None, timezone=await backend.timezone())
         response.background = later
         later.add_task(backend.warm)
         return response
@@ -52,6 +52,7 @@ async def search_page(
         "search.html",
         question=question,
         clips=[_clip_json(request, clip) for clip in found],
+        timezone=await backend.timezone(),
         more=min(2 * question.limit, MAX_LIMIT) if len(found) == question.limit < MAX_LIMIT else None,
         seconds=time.perf_counter() - started,
     )
