@@ -2,10 +2,12 @@
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +47,42 @@ def pipeline(tmp_path, engine, monkeypatch) -> Pipeline:
 @pytest.fixture
 def run(database):
     return lambda **params: loaded_dag("ingest_clips").test(run_conf=params)
+
+
+@pytest.fixture
+def run_nightly(database, monkeypatch):
+    """Run what the scheduler makes at some moment, in this process: dag.test() makes manual runs alone."""
+    import pendulum
+    from airflow.serialization.definitions.dag import SerializedDAG
+    from airflow.serialization.encoders import coerce_to_core_timetable
+    from airflow.timetables.base import TimeRestriction
+    from airflow.utils.types import DagRunType
+
+    create = SerializedDAG.create_dagrun
+
+    def run_nightly(after: datetime, **params):
+        dag = loaded_dag("ingest_clips")
+        timetable = coerce_to_core_timetable(dag.timetable)
+        info = timetable.next_dagrun_info_v2(
+            last_dagrun_info=None, restriction=TimeRestriction(pendulum.instance(after), None, True)
+        )
+        run_id = timetable.generate_run_id(
+            run_type=DagRunType.SCHEDULED,
+            run_after=info.run_after,
+            data_interval=None,
+            partition_key=info.partition_key,
+        )
+
+        def scheduled(self, **given):
+            partition = {"partition_key": info.partition_key, "partition_date": info.partition_date}
+            return create(self, **{**given, "run_id": run_id, "run_type": DagRunType.SCHEDULED, **partition})
+
+        monkeypatch.setattr(SerializedDAG, "create_dagrun", scheduled)
+        done = dag.test(logical_date=None, run_after=info.run_after, run_conf=params)
+        monkeypatch.setattr(SerializedDAG, "create_dagrun", create)
+        return info.partition_key, done
+
+    return run_nightly
 
 
 @pytest.fixture
@@ -259,6 +297,85 @@ def test_the_log_of_an_unexpected_failure_has_its_traceback(pipeline, logged):
     assert dag.test(run_conf={"day": DAY}).state == "failed"
     lines, log = logged()
     assert "Traceback" in log and not any(line.startswith("discover failed: ") for line in lines)
+
+
+def moved_to_times(pipeline, monkeypatch, moments: dict[str, str]) -> list[Path]:
+    """Make an archive without days in its paths, of clips with these modification times."""
+    monkeypatch.setenv("CLIPDEX_SOURCE__DAY_PATTERN", "")
+    paths = [path.rename(pipeline.clips / name) for path, name in zip(pipeline.put(len(moments)), moments, strict=True)]
+    for path in paths:
+        os.utime(path, (datetime.fromisoformat(moments[path.name]).timestamp(),) * 2)
+    return paths
+
+
+def test_the_nightly_run_has_the_local_day_that_is_over_also_when_the_clocks_change(
+    pipeline, run_nightly, engine, monkeypatch
+):
+    monkeypatch.setenv("CLIPDEX_SOURCE__TIMEZONE", "Europe/Berlin")
+    moved_to_times(pipeline, monkeypatch, {
+        "too-early.mp4": "2026-10-24T23:59:59+02:00",
+        "first.mp4": "2026-10-25T00:00:00+02:00",
+        "last.mp4": "2026-10-25T23:59:59+01:00",
+        "too-late.mp4": "2026-10-26T00:00:00+01:00",
+    })  # fmt: skip
+    monkeypatch.setenv("CLIPDEX_SOURCE__LOOKBACK_DAYS", "0")
+    day, done = run_nightly(datetime(2026, 10, 25, 12, tzinfo=UTC))
+    assert (day, done.state) == ("2026-10-25", "success")
+    assert {(point["uri"].rpartition("/")[2], point["day"]) for point in pipeline.points().values()} == {
+        ("first.mp4", day), ("last.mp4", day),
+    }  # fmt: skip
+    assert load_report(pipeline.store, label(done)).timezone == "Europe/Berlin"
+
+
+def test_nightly_runs_after_a_change_of_the_zone_move_the_clips_of_their_days(
+    pipeline, run_nightly, engine, monkeypatch
+):
+    clips = {"morning.mp4": "2026-11-03T09:00+00:00", "night.mp4": "2026-11-03T22:00+00:00"}
+    moved_to_times(pipeline, monkeypatch, clips)
+    assert run_nightly(datetime(2026, 11, 3, 12, tzinfo=UTC))[0] == "2026-11-03"
+    monkeypatch.setenv("CLIPDEX_SOURCE__TIMEZONE", "Europe/Moscow")
+    day, done = run_nightly(datetime(2026, 11, 4, 12, tzinfo=UTC))
+    report = load_report(pipeline.store, label(done))
+    assert (day, done.state, report.moved) == ("2026-11-04", "success", 1)
+    assert (report.done_before, report.total("asked"), len(engine.chats)) == (1, 0, 2)
+    assert {(point["uri"].rpartition("/")[2], point["day"]) for point in pipeline.points().values()} == {
+        ("morning.mp4", "2026-11-03"), ("night.mp4", "2026-11-04"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "state"), [("Europe/Moscow", "failed"), ("Asia/Tokyo", "success")])
+def test_a_connection_with_another_zone_than_the_schedule_fails_scheduled_runs_alone(
+    pipeline, run, run_nightly, engine, logged, monkeypatch, given, state
+):
+    monkeypatch.setenv("CLIPDEX_SOURCE__TIMEZONE", "Asia/Tokyo")
+    connection = {"host": str(pipeline.clips), "extra": {"timezone": given}}
+    monkeypatch.setenv("AIRFLOW_CONN_CLIPDEX_SOURCE", json.dumps(connection))
+    pipeline.put(1)
+    day, done = run_nightly(datetime(2026, 11, 3, 12, tzinfo=UTC))
+    assert (day, done.state) == (DAY, state)
+    if state == "failed":
+        line = next(line for line in logged()[0] if line.startswith("discover failed: ConfigurationError"))
+        assert "the time zone of connection clipdex_source is Europe/Moscow" in line and "days of Asia/Tokyo" in line
+        assert not engine.requests
+    assert run(day=DAY).state == "success"
+
+
+def test_a_run_that_was_scheduled_in_another_zone_does_not_take_a_day_that_is_not_over(
+    pipeline, run_nightly, engine, logged, monkeypatch
+):
+    from airflow.sdk import DAG
+
+    pipeline.put(1)
+    test = DAG.test
+
+    def in_another_process(self, **given):
+        monkeypatch.setenv("CLIPDEX_SOURCE__TIMEZONE", "America/Los_Angeles")
+        return test(self, **given)
+
+    monkeypatch.setattr(DAG, "test", in_another_process)
+    day, done = run_nightly(datetime(2026, 11, 3, 12, tzinfo=UTC))
+    assert (day, done.state) == (DAY, "failed")
+    assert any(f"{DAY} is not over in America/Los_Angeles" in line for line in logged()[0]) and not engine.requests
 
 
 def label(run) -> str:

@@ -79,10 +79,9 @@ def test_one_task_tells_the_asset(bag):
     assert [task.task_id for task in dag.tasks if task.outlets] == ["publish"]
 
 
-def test_a_scheduled_run_is_for_the_day_before(bag):
+def test_the_schedule_has_the_days_of_utc_unless_a_zone_is_set(bag):
     timetable = bag.dags["ingest_clips"].timetable
-    assert type(timetable).__name__ == "CronPartitionTimetable"
-    assert timetable.run_offset == -1 and timetable.key_format == "%Y-%m-%d"
+    assert timetable.partitioned and timetable.description == "At the end of each day in UTC"
 
 
 def test_parsing_loads_no_model_and_takes_milliseconds():

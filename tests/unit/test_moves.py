@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+import clipdex
 from clipdex import cli
 from clipdex.runs.outcomes import Outcome, compact, ledger, ledger_days, whole_ledger
 from clipdex.runs.planning import load_plan
@@ -110,8 +111,8 @@ def test_a_zone_that_is_changed_back_moves_the_clips_back(opened, engine):
 
 
 def test_one_run_over_the_whole_archive_moves_all_days(opened, engine):
-    opened("UTC").ingest()
-    result = opened("Europe/Moscow").ingest()
+    clipdex.Pipeline(opened("UTC").settings).ingest()
+    result = clipdex.Pipeline(opened("Europe/Moscow").settings).ingest()
     assert result.report.moved == 2 and len(engine.chats) == len(MOMENTS)
     assert {(one.uri.rpartition("/")[2], one.day) for one in result.clips} == set(
         zip(MOMENTS, DAYS["Europe/Moscow"], strict=True)
