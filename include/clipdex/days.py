@@ -17,7 +17,7 @@ _FURTHEST = 2
 
 def checked_timezone(name: str) -> str:
     """Return an IANA name such as Europe/Berlin as it is. Raises ValueError for any other name."""
-    if name in _names():
+    if name == "UTC" or name in _names():  # the default needs no list
         return name
     folded = {known.casefold(): known for known in _names()}
     near = difflib.get_close_matches(name.casefold(), folded, 1)
