@@ -152,7 +152,7 @@ def ingest(args: argparse.Namespace) -> int:
                 print(f"{found}, {event.quarantined} known quarantined, {event.to_do} to do{moved}", file=sys.stderr)
                 for gone in event.vanished:
                     print(gone, file=sys.stderr)
-                if not event.discovered:
+                if not sum(event.discovered.values()):
                     print(_nothing_in(folder, pipeline.settings), file=sys.stderr)
             case CaptionTotals():
                 done += event.clips

@@ -243,6 +243,11 @@ def test_the_same_as_json(viewer):
     assert found["clips"][0]["hits"][0]["end_s"] == 3.5
 
 
+def test_the_search_page_names_the_time_zone_of_a_day(viewer):
+    for page in ("/clipdex/", "/clipdex/?q=a+clip"):
+        assert 'title="A day in UTC"' in viewer.get(page).text
+
+
 def test_a_day_narrows_the_search_and_an_empty_field_does_not(viewer):
     for day, clips in ((DAY, 3), ("2026-11-04", 0), ("", 3)):
         assert len(viewer.get("/clipdex/api/search", params={"q": "a clip", "day": day}).json()["clips"]) == clips

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,7 @@ from clipdex.cli import main
 from clipdex.config import Settings, source_timezone
 from clipdex.days import day_of, days_nearby, parse_day, start_after, start_before, start_of
 from clipdex.errors import ConfigurationError
+from clipdex.storage.filesystem import modified
 from clipdex.storage.source import Source
 
 # Zones and a day on which, or next to which, their clocks change.
@@ -77,6 +79,15 @@ print([clip.day for clip in source.prefix("")], len(list(source.day(sys.argv[3])
     arguments = [sys.executable, "-c", program, str(tmp_path), zone, day]
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
     assert done.stdout == f"[{day!r}] 1\n", done.stderr
+
+
+def test_a_modification_time_without_a_zone_is_utc_on_every_machine(monkeypatch):
+    for machine in ("UTC", "Asia/Tokyo"):
+        monkeypatch.setenv("TZ", machine)
+        time.tzset()
+        assert modified({"mtime": datetime(2026, 11, 4, 1, 30)}) == datetime(2026, 11, 4, 1, 30, tzinfo=UTC)
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_a_day_in_a_path_is_a_local_day_in_every_zone(tmp_path):

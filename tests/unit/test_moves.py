@@ -244,6 +244,18 @@ def test_a_dry_run_after_a_change_says_that_clips_only_move(opened, engine, clip
     assert "2 clips were done under another day before the time zone became Europe/Moscow" in capsys.readouterr().out
 
 
+def test_a_folder_is_ingested_day_by_day(opened, engine, clips, monkeypatch, capsys):
+    for name, value in opened("UTC").environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CLIPDEX_SOURCE__DAY_PATTERN", "")
+    monkeypatch.setenv("CLIPDEX_SOURCE__TIMEZONE", "Europe/Moscow")
+    assert cli.main(["ingest", str(clips), "--day", "2026-11-04", "--json"]) == 0
+    assert {clip["day"] for clip in json.loads(capsys.readouterr().out)["clips"]} == {"2026-11-04"}
+    assert len(engine.chats) == 3
+    assert cli.main(["ingest", str(clips), "--day", "2026-11-01"]) == 0
+    assert "no clip in" in capsys.readouterr().err and len(engine.chats) == 3
+
+
 def release(pipeline) -> None:
     """Give back the days of a run that stopped."""
     pipeline.store.delete(pipeline.store.list("leases"))
