@@ -32,6 +32,7 @@ from clipdex.pipeline import Ingested, Pipeline, resolved
 from clipdex.presets import PROFILES
 from clipdex.sanitize import escape_line, escape_text
 from clipdex.storage.filesystem import require_writable
+from clipdex.storage.listing import Skipped, describe
 
 console = Console(highlight=False)
 
@@ -145,8 +146,11 @@ def ingest(args: argparse.Namespace) -> int:
             case Plan():
                 found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
                 print(f"{found}, {event.quarantined} known quarantined, {event.to_do} to do", file=sys.stderr)
+                if left_out := describe(event.skipped, event.excluded):
+                    print(f"left out: {left_out}", file=sys.stderr)
                 if not event.discovered:
-                    print(_nothing_in(folder, pipeline.settings), file=sys.stderr)
+                    nothing = event.nothing or _nothing_in(folder, pipeline.settings)
+                    print(escape_line(nothing), file=sys.stderr)
             case CaptionTotals():
                 done += event.clips
                 rate = done / (time.monotonic() - started)
@@ -187,6 +191,8 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
         "unfinished": report.total("unfinished"),
         "done_before": report.done_before,
         "known_quarantined": report.known_quarantined,
+        "skipped": sum(report.skipped.values()),
+        "excluded": report.excluded,
         "chunks": report.total("chunks"),
         "seconds": round(seconds, 1),
     }
@@ -213,18 +219,21 @@ def plan(args: argparse.Namespace) -> int:
     settings = Settings.load(source=source)
     if args.clips is not None:
         by_day = {"all": args.clips}
-        found = by_day
+        found, skipped, nothing = by_day, Skipped(), ""
     elif args.source:
-        by_day, found = _surveyed(settings, args.first, args.last)
+        by_day, found, skipped, nothing = _surveyed(settings, args.first, args.last)
     else:
         raise ConfigurationError("nothing to plan: give a folder, a URL, or --clips 1000000")
     speed = expected_speed(settings, args.gpus, args.profile, args.clips_per_second_per_gpu)
     costs = estimate(settings, by_day, speed)
     if args.json:
-        print(json.dumps({"discovered": found, "to_do": by_day, **costs}))
+        others = {"skipped": skipped.to_json(), "excluded": skipped.excluded, "nothing": nothing}
+        print(json.dumps({"discovered": found, "to_do": by_day, **others, **costs}))
         return 0
+    if left_out := describe(skipped.to_json(), skipped.excluded):
+        print(escape_line(f"left out: {left_out}"), file=sys.stderr)
     if not sum(found.values()):
-        print(_nothing_in(settings.source_url, settings), file=sys.stderr)
+        print(escape_line(nothing or _nothing_in(settings.source_url, settings)), file=sys.stderr)
         return 0
     table = Table("day", "found", "to do", "batches")
     for day in sorted(by_day):
@@ -296,8 +305,10 @@ def _print(what: Any) -> None:
     print(escape_text(what if isinstance(what, str) else json.dumps(what, ensure_ascii=False)))
 
 
-def _surveyed(settings: Settings, first: date | None, last: date | None) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the clips to do and the clips found, by day."""
+def _surveyed(
+    settings: Settings, first: date | None, last: date | None
+) -> tuple[dict[str, int], dict[str, int], Skipped, str]:
+    """Return the clips to do and the clips found, by day; the other files; and why nothing was found."""
     pipeline = Pipeline.open(settings)
     criteria = pipeline.criteria()
     if first is None and last is None:
@@ -309,10 +320,13 @@ def _surveyed(settings: Settings, first: date | None, last: date | None) -> tupl
         surveys = (pipeline.survey([day], criteria) for day in days)  # one after the other: a day fits into memory
     to_do: dict[str, int] = {}
     discovered: dict[str, int] = {}
+    skipped = Skipped()
     for found in surveys:
         to_do |= {day: len(clips) for day, clips in found.to_do.items()}
         discovered |= found.discovered
-    return to_do, discovered
+        skipped += found.skipped
+    nothing = "" if sum(discovered.values()) else pipeline.source.why_nothing(tuple(discovered))
+    return to_do, discovered, skipped, nothing
 
 
 def _nothing_in(folder: str, settings: Settings) -> str:

@@ -40,13 +40,41 @@ class _Access(_Group):
         return self
 
 
+DEFAULT_EXCLUDE = (
+    # unfinished and locked
+    "*.part", "*.partial", "*.filepart", "*.tmp", "*.temp", "*.crdownload", "*.download", "*.opdownload", "*.aria2",
+    "*.!qB", "*.!ut", "*.bts", "*.lock", "*.lck", "*.icloud", ".pending-*", ".~lock.*", "~$*", ".#*", ".~tmp~",
+    ".rsync-partial", ".syncthing.*", "~syncthing~*", ".tmp.drivedownload", ".tmp.driveupload", ".dropbox.cache",
+    ".sync", ".stfolder", ".nfs*", ".fuse_hidden*",
+    # deleted
+    ".trashed-*", ".Trash*", "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "#recycle", "@Recycle", ".recycle", "trashbox",
+    ".stversions", "lost+found", "LOST.DIR", "FOUND.[0-9][0-9][0-9]",
+    # thumbnails and previews
+    "@eaDir", ".@__thumb", "thumbnails", ".thumbnails", "thumbs", ".thumbs",
+    # attributes, indexes and snapshots of file systems
+    "._*", ".AppleDouble", ".AppleDB", ".AppleDesktop", ".DocumentRevisions-V100", ".Spotlight-V100", ".fseventsd",
+    ".TemporaryItems", "Network Trash Folder", "Temporary Items", "System Volume Information", "@tmp", "#snapshot",
+    "@Recently-Snapshot", ".snapshot", ".snapshots", ".zfs", ".git",
+)  # fmt: skip
+"""Globs of what devices, shares and programs leave among clips."""
+
+RESERVED_FIELDS = frozenset({
+    "clip_id", "uri", "day", "chunk_no", "text", "start_s", "end_s", "duration_s", "width", "height", "engine", "model",
+    "caption_key", "poster", "recorded_at", "recorded_from", "year", "month", "hour", "minute", "second", "metadata",
+    "score", "id",
+})  # fmt: skip
+"""Names that a clip's metadata may not have: fields of a point, and of the date in a path."""
+
+
 class Source(_Access):
     """Locate the clips and their days.
 
     url: any fsspec URL or a folder
     name: stands for the root in every clip_id, so that the mount point may change
-    day_pattern: the path below the root, with {year}, {month}, {day} and * for one folder; "" takes the day from
-        the modification time (UTC)
+    day_pattern: the path below the root, with {year}, {month}, {day} and * for one folder (storage/day_pattern.py); ""
+        takes the day from the modification time (UTC)
+    extensions: of clips, in any case of letters
+    exclude: globs of files and folders to leave out, in any case of letters; "..." stands for the default ones
     options: passed to the filesystem (key, secret, endpoint_url, ...)
     """
 
@@ -54,10 +82,18 @@ class Source(_Access):
     url: str = ""
     day_pattern: str = "{year}/{month}/{day}"
     extensions: tuple[str, ...] = (
-        ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".ogv", ".3gp", ".flv", ".wmv", ".gif",
+        ".mp4", ".m4v", ".mov", ".qt", ".f4v", ".3gp", ".3gpp", ".3g2", ".lrv", ".mkv", ".webm", ".avi", ".divx", ".ts",
+        ".mts", ".m2ts", ".m2t", ".tod", ".mpg", ".mpeg", ".mpe", ".vob", ".mod", ".ogv", ".flv", ".wmv", ".asf",
+        ".mxf", ".dav", ".gif",
     )  # fmt: skip
+    exclude: tuple[str, ...] = DEFAULT_EXCLUDE
     lookback_days: int = Field(default=2, ge=0)
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """Return the globs to leave out, with the default ones in the place of "..."."""
+        return tuple(glob for one in self.exclude for glob in (DEFAULT_EXCLUDE if one == "..." else (one,)))
 
 
 class StoreSettings(_Access):

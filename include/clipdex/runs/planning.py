@@ -20,6 +20,7 @@ from clipdex.index.embeddings import open_embedder
 from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
 from clipdex.sanitize import escape_line
 from clipdex.storage.artifacts import Store, run_name
+from clipdex.storage.listing import Skipped, describe
 from clipdex.storage.source import Clip, Source
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,9 @@ class Plan:
 
     discovered: number of clips listed, by day
     done, quarantined: number of clips skipped
+    skipped: number of listed files that are no clips, by extension
+    excluded: number of files and folders that the setting `exclude` left out
+    nothing: why no clip was found although files are there, with an example; "" otherwise
     """
 
     run: str
@@ -121,6 +125,9 @@ class Plan:
     done: int
     quarantined: int
     batches: tuple[BatchRef, ...]
+    skipped: dict[str, int] = field(default_factory=dict)
+    excluded: int = 0
+    nothing: str = ""
 
     @property
     def to_do(self) -> int:
@@ -144,6 +151,8 @@ class Survey:
     done, quarantined: number of clips skipped because of their latest outcome
     after: time of the latest outcome of these clips
     criteria: by which clips were skipped
+    skipped: the files that are no clips
+    prefix: what was listed, instead of days
     """
 
     discovered: dict[str, int]
@@ -152,6 +161,14 @@ class Survey:
     quarantined: int
     after: str
     criteria: CompletionCriteria
+    skipped: Skipped = field(default_factory=Skipped)
+    prefix: str | None = None
+
+    def why_nothing(self, source: Source) -> str:
+        """Return why no clip was found although files are there, with an example; "" otherwise."""
+        if any(self.discovered.values()):
+            return ""
+        return source.why_nothing(tuple(self.discovered), self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +212,9 @@ def survey(
     hold: called with each day that was listed before its outcomes are read, to take its lease
     """
     listed: dict[str, list[Clip]] = {day: [] for day in days}
-    for clip in source.prefix(prefix) if prefix is not None else (clip for day in listed for clip in source.day(day)):
+    skipped = Skipped()
+    found = (clip for day in listed for clip in source.day(day, skipped))
+    for clip in source.prefix(prefix, skipped) if prefix is not None else found:
         listed.setdefault(clip.day, []).append(clip)
     counts = dict.fromkeys(Outcome, 0)
     to_do: dict[str, list[Clip]] = {day: [] for day in listed}
@@ -211,7 +230,8 @@ def survey(
             else:
                 counts[outcome] += 1
     discovered = {day: len(clips) for day, clips in listed.items()}
-    return Survey(discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after, criteria)
+    done, quarantined = counts[Outcome.INDEXED], counts[Outcome.QUARANTINED]
+    return Survey(discovered, to_do, done, quarantined, after, criteria, skipped, prefix)
 
 
 def plan_run(settings: Settings, store: Store, source: Source, run: str, found: Survey) -> Plan:
@@ -222,13 +242,20 @@ def plan_run(settings: Settings, store: Store, source: Source, run: str, found: 
         for day in sorted(found.to_do)
         for clips in _cut(found.to_do[day], size)
     )
-    plan = Plan(run, tuple(sorted(found.to_do)), found.discovered, found.done, found.quarantined, batches)
+    plan = Plan(
+        run, tuple(sorted(found.to_do)), found.discovered, found.done, found.quarantined, batches,
+        found.skipped.to_json(), found.skipped.excluded, found.why_nothing(source),
+    )  # fmt: skip
     store.write_json(_plan_key(run), plan.to_json())
     log.info(
         "%s: %d clips found in %s, %d done before, %d known quarantined, %d to do in %d batches of up to %d",
         ", ".join(plan.days) or "no day", sum(found.discovered.values()), source.url, plan.done, plan.quarantined,
         plan.to_do, len(batches), size,
     )  # fmt: skip
+    if left_out := describe(plan.skipped, plan.excluded):
+        log.info("left out: %s", left_out)
+    if plan.nothing:
+        log.warning("%s", escape_line(plan.nothing))
     return plan
 
 

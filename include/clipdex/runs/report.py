@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from clipdex import metrics
@@ -13,7 +13,9 @@ from clipdex.runs import leases
 from clipdex.runs.outcomes import ClipOutcome, Origin, Outcome, compact
 from clipdex.runs.planning import Plan, load_plan, manifest
 from clipdex.runs.throughput import Throughput, throughput
+from clipdex.sanitize import escape_line
 from clipdex.storage.artifacts import Store
+from clipdex.storage.listing import describe
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class RunReport:
     done_before, known_quarantined: number of clips that discovery skipped
     quarantine: the clips that this run quarantined
     unfinished: URIs of planned clips without a final outcome
+    skipped, excluded, nothing: as in Plan
     """
 
     run: str
@@ -61,6 +64,9 @@ class RunReport:
     known_quarantined: int
     quarantine: tuple[dict[str, str], ...]
     unfinished: tuple[str, ...]
+    skipped: dict[str, int] = field(default_factory=dict)
+    excluded: int = 0
+    nothing: str = ""
 
     def total(self, field: str) -> int:
         return sum(getattr(day, field) for day in self.days)
@@ -98,13 +104,16 @@ def report_run(store: Store, run: str) -> RunReport:
             if one.outcome is Outcome.QUARANTINED
         ),
         unfinished=tuple(uri for day in plan.days for uri in missing[day]),
+        skipped=plan.skipped,
+        excluded=plan.excluded,
+        nothing=plan.nothing,
     )
     store.write_json(report_path(run), report.to_json())
     for day in plan.days:
         leases.release(store, day, run)
     _log_report(report)
-    for field in ("planned", "indexed", "quarantined", "unfinished"):
-        metrics.gauge(f"run.{field}", report.total(field))
+    for total in ("planned", "indexed", "quarantined", "unfinished"):
+        metrics.gauge(f"run.{total}", report.total(total))
     metrics.gauge("quarantine", report.known_quarantined + report.total("quarantined"))
     return report
 
@@ -178,5 +187,9 @@ def _log_report(report: RunReport) -> None:
         )  # fmt: skip
         if day.pace.clips:
             log.info("%s: %s, %.1f s at the engine", day.day, day.pace, day.pace.engine_s)
+    if left_out := describe(report.skipped, report.excluded):
+        log.info("left out: %s", left_out)
+    if report.nothing:
+        log.warning("%s", escape_line(report.nothing))
     for line in report.quarantine:
         log.warning("quarantined %s: %s (%s)", line["uri"], line["reason"], line["detail"])

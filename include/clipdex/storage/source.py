@@ -3,10 +3,10 @@
 import hashlib
 import logging
 import os
-import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,12 +15,19 @@ from fsspec.callbacks import Callback
 from clipdex import config
 from clipdex.errors import ClipRejected, ConfigurationError, Reason, Unavailable
 from clipdex.sanitize import escape_line, percent_encode
+from clipdex.storage import localtime
+from clipdex.storage.day_pattern import DayPattern, Step
 from clipdex.storage.filesystem import files_below, is_local, modified, open_root
+from clipdex.storage.globs import Exclusion
+from clipdex.storage.listing import Skipped
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
-_FIELDS = {"year": r"(?P<year>\d{4})", "month": r"(?P<month>\d{2})", "day": r"(?P<day>\d{2})"}
+_MOST_LISTED = 200
+
+Found = dict[str, dict[str, Any]]
+"""What a listing found: info() by path below the root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +91,46 @@ class Source:
         self._fs, self._root = open_root(self.url, *_access(settings.source))
         self._local = is_local(self._fs)
         self._extensions = tuple(extension.lower() for extension in settings.source.extensions)
-        self._pattern = _DayPattern(settings.source.day_pattern) if settings.source.day_pattern else None
+        self._excluded = Exclusion(settings.source.excluded)
+        self._pattern = DayPattern(settings.source.day_pattern) if settings.source.day_pattern else None
 
-    def day(self, day: str) -> Iterator[Clip]:
-        """Yield the clips of a day (YYYY-MM-DD). Lists only the day's folder if the pattern allows it."""
-        for folder in self._folders(day):
-            for clip in self._below(folder):
+    def day(self, day: str, skipped: Skipped | None = None) -> Iterator[Clip]:
+        """Yield the clips of a day (YYYY-MM-DD). Lists only the day's folders if the pattern allows it.
+
+        skipped: counts the other files in these folders
+        """
+        skipped = skipped if skipped is not None else Skipped()
+        for found in self._of_day("", self._pattern.steps(day) if self._pattern else [], skipped):
+            for clip in self._clips(found, skipped):
                 if clip.day == day:
                     yield clip
 
-    def prefix(self, prefix: str) -> Iterator[Clip]:
-        """Yield the clips of all days below a folder of the source ("" for the root)."""
+    def prefix(self, prefix: str, skipped: Skipped | None = None) -> Iterator[Clip]:
+        """Yield the clips of all days below a folder of the source ("" for the root). skipped: as in day()."""
         if ".." in Path(prefix).parts or Path(prefix).is_absolute():
             raise ConfigurationError(f"prefix {prefix!r} must be a folder below {self.url}, such as 2026/11/03")
-        yield from self._below(prefix.strip("/"))
+        skipped = skipped if skipped is not None else Skipped()
+        yield from self._clips(self._below(prefix.strip("/"), skipped), skipped)
+
+    def why_nothing(self, days: Collection[str] = (), prefix: str | None = None) -> str:
+        """Return why days (or a prefix) have no clip although files are there, with an example; "" if none is there.
+
+        Lists at most a few hundred folders.
+        """
+        where = self.url if prefix in (None, "") else f"{self.url}/{prefix}"
+        example = self._example((prefix or "").strip("/"))
+        if example is None:
+            return ""
+        of_days = f" of {_some(days)}" if days else ""
+        nothing = f"no clip{of_days} in {where}, although files are there, such as {example}"
+        if not self._is_named_as_clip(example):
+            return f"{nothing}: it has none of the extensions {' '.join(self._extensions)} (CLIPDEX_SOURCE__EXTENSIONS)"
+        if self._pattern is None:
+            return f"{nothing}: its day is that of its modification time, as CLIPDEX_SOURCE__DAY_PATTERN is empty"
+        pattern = f"CLIPDEX_SOURCE__DAY_PATTERN={self._settings.day_pattern}"
+        if reading := self._pattern.read(example):
+            return f"{nothing}: its day is {reading.day} by {pattern}"
+        return f"{nothing}: its path has no day by {pattern}; set the pattern to where your paths have the day"
 
     def fetch(self, clip: Clip, folder: Path, max_bytes: int) -> "Fetched":
         """Return the clip as a local file with its content digest. A download stays in folder until discarded.
@@ -141,22 +174,57 @@ class Source:
         except Exception as error:
             raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
 
-    def _folders(self, day: str) -> list[str]:
-        if self._pattern is None:
-            return [""]
-        prefix = self._pattern.folder(day)
-        if "*" not in prefix:
-            return [prefix]
-        skip = len(self._root) + 1
-        return [path[skip:] for path in self._fs.glob(f"{self._root}/{prefix}")]
+    def _of_day(self, folder: str, steps: list[Step], skipped: Skipped) -> Iterator[Found]:
+        """Yield the files in the folders of a day, listing from one level of the pattern to the next."""
+        if not steps:
+            yield self._below(folder, skipped)
+            return
+        step, *below = steps
+        for name in step.names:
+            yield from self._of_day(_join(folder, name), below, skipped)
+        if step.names:
+            return
+        files: Found = {}
+        for path, info in self._entries(folder).items():
+            is_folder, name = info["type"] == "directory", path.rpartition("/")[2]
+            if not step.matches(name, is_file=not is_folder):
+                continue
+            if not is_folder:
+                files |= {path: info} if step.last else {}
+            elif self._enters(path, skipped):
+                yield from self._of_day(path, below, skipped)
+        yield files
 
-    def _below(self, folder: str) -> Iterator[Clip]:
+    def _below(self, folder: str, skipped: Skipped) -> Found:
+        """Return all files below a folder, by path below the root."""
         top = f"{self._root}/{folder}".rstrip("/")
         if not self._inside(top):
             log.warning("%s: a link that leaves %s, skipped", escape_line(top), self._root)
-            return
+            return {}
+        skip = len(self._root) + 1
+        found: Found = {}
+        with self._errors(top):
+            found = files_below(self._fs, top, lambda path: self._enters(path[skip:], skipped))
+        return {path[skip:]: info for path, info in found.items()}
+
+    def _entries(self, folder: str) -> Found:
+        """Return the files and folders in a folder, by path below the root."""
+        top, skip = f"{self._root}/{folder}".rstrip("/"), len(self._root) + 1
+        found: list[dict[str, Any]] = []
+        with self._errors(top):
+            found = self._fs.ls(top, detail=True)
+        return {path[skip:]: info for info in found if (path := info["name"].rstrip("/")) != top}
+
+    def _enters(self, folder: str, skipped: Skipped) -> bool:
+        excluded = self._excluded.matches(folder)
+        skipped.excluded += excluded
+        return not excluded
+
+    @contextmanager
+    def _errors(self, top: str) -> Iterator[None]:
+        """Convert the errors of a listing. A folder that does not exist is empty."""
         try:
-            found = files_below(self._fs, top)
+            yield
         except FileNotFoundError:
             return
         except PermissionError as error:
@@ -165,10 +233,34 @@ class Source:
             ) from error
         except Exception as error:  # object store clients have their own exception types
             raise Unavailable(f"{self.url}: the source does not answer ({error})") from error
-        skip = len(self._root) + 1
+
+    def _clips(self, found: Found, skipped: Skipped) -> Iterator[Clip]:
         for path, info in found.items():
-            if path.lower().endswith(self._extensions) and self._is_clip(path, info):
-                yield self._clip(path[skip:], info)
+            if self._excluded.matches(path):
+                skipped.excluded += 1
+            elif not self._is_named_as_clip(path):
+                skipped.add(path)
+            elif self._is_clip(f"{self._root}/{path}", info):
+                yield self._clip(path, info)
+
+    def _is_named_as_clip(self, path: str) -> bool:
+        return path.lower().endswith(self._extensions)
+
+    def _example(self, folder: str) -> str | None:
+        """Return the path of a clip below a folder, or of another file if no clip is found soon."""
+        other, folders, listed = None, deque([folder]), 0
+        while folders and listed < _MOST_LISTED:
+            listed += 1
+            for path, info in sorted(self._entries(folders.popleft()).items()):
+                if self._excluded.matches(path):
+                    continue
+                if info["type"] == "directory":
+                    folders.append(path)
+                elif self._is_named_as_clip(path):
+                    return path
+                else:
+                    other = other or path
+        return other
 
     def _is_clip(self, path: str, info: dict[str, Any]) -> bool:
         if not info.get("islink"):
@@ -183,45 +275,23 @@ class Source:
         return not self._local or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root))
 
     def _clip(self, path: str, info: dict[str, Any]) -> Clip:
+        reading = self._pattern.read(path) if self._pattern else None
         return Clip(
             clip_id=_clip_id(self._settings.name, path),
             uri=percent_encode(self._fs.unstrip_protocol(f"{self._root}/{path}")),
             path=path,
             version=_version(info),
             bytes=info["size"],
-            day=(self._pattern and self._pattern.day_of(path)) or modified(info).date().isoformat(),
+            day=reading.day if reading else localtime.day_of(modified(info)),
         )
 
 
-class _DayPattern:
-    """A pattern such as {year}/{month}/{day}, */dt={year}-{month}-{day} or **/{year}/{month}/{day}."""
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
-    def __init__(self, pattern: str) -> None:
-        missing = [field for field in _FIELDS if f"{{{field}}}" not in pattern]
-        if missing:
-            raise ConfigurationError(
-                f'source.day_pattern {pattern!r} lacks {", ".join(missing)}; "" uses the file\'s time'
-            )
-        self._pattern = pattern.strip("/")
-        expression = re.escape(self._pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]+")
-        for field, group in _FIELDS.items():
-            expression = expression.replace(rf"\{{{field}\}}", group)
-        self._expression = re.compile(rf"{expression}(?:/|$)")
 
-    def folder(self, day: str) -> str:
-        year, month, date = day.split("-")
-        whole = self._pattern.format(year=year, month=month, day=date)
-        return whole.split("**", 1)[0].rstrip("/")
-
-    def day_of(self, path: str) -> str:
-        """Return the day in a path, or ""."""
-        match = self._expression.match(path)
-        if not match:
-            return ""
-        try:
-            return datetime(*(int(match[field]) for field in _FIELDS), tzinfo=UTC).date().isoformat()  # type: ignore[misc, arg-type]
-        except ValueError:
-            return ""
+def _some(days: Collection[str]) -> str:
+    return ", ".join(sorted(days)[:3]) + (f" and {len(days) - 3} more days" if len(days) > 3 else "")
 
 
 def _access(source: config.Source) -> tuple[Any, ...]:

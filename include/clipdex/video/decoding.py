@@ -27,7 +27,7 @@ from clipdex.video.truncation import missing_end
 
 # Self-contained formats only: a playlist or a concat script would open other files.
 _OPTIONS = {
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,mxf,dhav,gif",
     "protocol_whitelist": "",  # no protocol: FFmpeg opens nothing, it reads through ClipReader
     "max_streams": "64",
 }
