@@ -6,12 +6,13 @@ A nested field has two underscores: CLIPDEX_ENGINE__NAME=sglang. Under Airflow, 
 
 import json
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self, get_origin
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -66,6 +67,12 @@ RESERVED_FIELDS = frozenset({
 """Names that a clip's metadata may not have: fields of a point, and of the date in a path."""
 
 
+class MetadataType(StrEnum):
+    STRING = "string"
+    NUMBER = "number"
+    TIME = "time"
+
+
 class Source(_Access):
     """Locate the clips and their days.
 
@@ -75,6 +82,9 @@ class Source(_Access):
         takes the day from the modification time (UTC)
     extensions: of clips, in any case of letters
     exclude: globs of files and folders to leave out, in any case of letters; "..." stands for the default ones
+    metadata: types of named values of a clip, from its path and its sidecars; a field of the path that is not declared
+        is a string
+    sidecars: names of files beside the clips that have more of the declared values (storage/sidecars.py)
     options: passed to the filesystem (key, secret, endpoint_url, ...)
     """
 
@@ -87,8 +97,28 @@ class Source(_Access):
         ".mxf", ".dav", ".gif",
     )  # fmt: skip
     exclude: tuple[str, ...] = DEFAULT_EXCLUDE
+    metadata: dict[str, MetadataType] = Field(default_factory=dict, max_length=64)
+    sidecars: tuple[str, ...] = ("{file}.json", "metadata.csv")
     lookback_days: int = Field(default=2, ge=0)
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @field_validator("metadata")
+    @classmethod
+    def _names_are_free(cls, metadata: dict[str, MetadataType]) -> dict[str, MetadataType]:
+        for name in metadata:
+            if not name.isidentifier() or len(name) > 64:
+                raise ValueError(f"{name!r} is not a name such as camera")
+            if name in RESERVED_FIELDS:
+                raise ValueError(f"the name {name!r} is used by clipdex itself: choose another")
+        return metadata
+
+    @field_validator("sidecars")
+    @classmethod
+    def _sidecars_are_names(cls, sidecars: tuple[str, ...]) -> tuple[str, ...]:
+        for name in sidecars:
+            if not name or "/" in name or set(re.findall(r"[{}]", name.replace("{file}", "").replace("{stem}", ""))):
+                raise ValueError(f"{name!r} is not a name such as {{file}}.json or metadata.csv")
+        return sidecars
 
     @property
     def excluded(self) -> tuple[str, ...]:

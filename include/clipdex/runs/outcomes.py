@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import chain
@@ -62,6 +62,7 @@ class ClipOutcome:
     preparing_s: time to fetch, digest and decode the clip [s]
     waiting_s: time from decoded to sent [s]
     answered_at: time of the engine's response
+    metadata, details, recorded_at, recorded_from: as in Clip; recorded_at may also be from the container
     """
 
     clip_id: str
@@ -88,9 +89,13 @@ class ClipOutcome:
     waiting_s: float = 0.0
     answered_at: str = ""
     at: str = ""
+    metadata: dict[str, str | float] = field(default_factory=dict)
+    details: str = ""
+    recorded_at: str = ""
+    recorded_from: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value not in ("", 0)}
+        return {name: value for name, value in asdict(self).items() if value not in ("", 0, {})}
 
     def counters(self) -> dict[str, float]:
         """Return the metric increments of this outcome (metrics.py)."""
@@ -119,7 +124,7 @@ class ClipOutcome:
         return cls(**{**record, **shared, "outcome": Outcome(record["outcome"])})
 
 
-_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin")
+_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin", "recorded_from")
 """Fields with few distinct values: interned to save memory."""
 
 

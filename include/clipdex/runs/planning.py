@@ -8,7 +8,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from clipdex.captions.captioner import Flaw
@@ -21,7 +21,7 @@ from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
 from clipdex.sanitize import escape_line
 from clipdex.storage.artifacts import Store, run_name
 from clipdex.storage.listing import Skipped, describe
-from clipdex.storage.source import Clip, Source
+from clipdex.storage.source import Clip, RecordedFrom, Source
 
 log = logging.getLogger(__name__)
 
@@ -223,12 +223,23 @@ def survey(
         hold(day)
         known = ledger(store, day) if clips else {}
         after = max([after, *(outcome.at for outcome in known.values())])
+        described = []
         for clip in clips:
             outcome = criteria.done(clip, known.get(clip.clip_id))
             if outcome is None:
                 to_do[day].append(_with_content(clip, known.get(clip.clip_id)))
+            elif outcome is Outcome.INDEXED and clip.details != known[clip.clip_id].details:
+                described.append(clip)
             else:
                 counts[outcome] += 1
+        fresh = len(to_do[day])
+        read = source.with_metadata([*to_do[day], *described])
+        to_do[day] = read[:fresh]
+        changed = [clip for clip in read[fresh:] if _is_described_anew(clip, known[clip.clip_id])]
+        if changed:
+            log.info("%s: the metadata of %d clips has changed; their captions stay", day, len(changed))
+        to_do[day] += [_with_caption(clip, known[clip.clip_id]) for clip in changed]
+        counts[Outcome.INDEXED] += len(described) - len(changed)
     discovered = {day: len(clips) for day, clips in listed.items()}
     done, quarantined = counts[Outcome.INDEXED], counts[Outcome.QUARANTINED]
     return Survey(discovered, to_do, done, quarantined, after, criteria, skipped, prefix)
@@ -299,7 +310,18 @@ def _with_content(clip: Clip, known: ClipOutcome | None) -> Clip:
     """Copy the known content digest to an unchanged clip, so that its file is not read again."""
     if known is None or known.version != clip.version or not known.content:
         return clip
-    return Clip(**{**clip.to_json(), "content": known.content})
+    return replace(clip, content=known.content)
+
+
+def _is_described_anew(clip: Clip, known: ClipOutcome) -> bool:
+    """Return whether the points of an indexed clip have other metadata, or another time in its path."""
+    times = [one.recorded_at if one.recorded_from == RecordedFrom.PATH else "" for one in (clip, known)]
+    return clip.metadata != known.metadata or times[0] != times[1]
+
+
+def _with_caption(clip: Clip, known: ClipOutcome) -> Clip:
+    """Copy the key of the caption, so that only the points are written."""
+    return replace(clip, content=known.content, caption_key=known.caption_key)
 
 
 def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:

@@ -94,7 +94,10 @@ class DayPattern:
         for number, name in enumerate(names, 1):
             known = {part: _alternatives(self._forms(name, part), value) for part, value in values.items()}
             expression = re.compile(self._name(name, known), re.DOTALL)
-            steps.append(Step(tuple(self._spelled(name, known)), expression, number == self._dated))
+            last = number == self._dated
+            # The last name may be a file's; its folder is listed, so that what lies beside it is seen.
+            spelled = () if last and "." in name else tuple(self._spelled(name, known))
+            steps.append(Step(spelled, expression, last))
         return steps
 
     def _checked(self) -> list[str]:

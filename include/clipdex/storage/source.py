@@ -4,9 +4,11 @@ import hashlib
 import logging
 import os
 from collections import deque
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,17 +19,37 @@ from clipdex.errors import ClipRejected, ConfigurationError, Reason, Unavailable
 from clipdex.sanitize import escape_line, percent_encode
 from clipdex.storage import localtime
 from clipdex.storage.day_pattern import DayPattern, Step
-from clipdex.storage.filesystem import files_below, is_local, modified, open_root
+from clipdex.storage.filesystem import UNKNOWN, files_below, is_local, modified, open_root
 from clipdex.storage.globs import Exclusion
 from clipdex.storage.listing import Skipped
+from clipdex.storage.metadata import Metadata, Warnings, stamp, typed, types_in_path
+from clipdex.storage.sidecars import Found, Sidecars
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _MOST_LISTED = 200
+_READERS = 16
 
-Found = dict[str, dict[str, Any]]
+Infos = dict[str, dict[str, Any]]
 """What a listing found: info() by path below the root."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """The files of one listing. top: the folder that was listed; chosen: the paths that may be clips."""
+
+    top: str
+    found: Infos
+    chosen: Collection[str]
+
+
+class RecordedFrom(StrEnum):
+    """Name the origin of the time at which a clip was recorded."""
+
+    PATH = "path"
+    CONTAINER = "container"
+    MODIFIED = "modified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +60,12 @@ class Clip:
     version: etag, or size and mtime
     day: YYYY-MM-DD (UTC)
     content: sha256 of the bytes, "" if unknown
+    metadata: values by name, of the path and, once with_metadata() has read them, of the sidecars
+    recorded_at: the time in the path, else the modification time; "" if unknown
+    recorded_from: where recorded_at is from, a RecordedFrom
+    details: digest of what metadata and a time in the path are from, without reading a sidecar; "" if there is nothing
+    has_sidecars: whether with_metadata() has something to read
+    caption_key: of the stored caption, if only the clip's metadata has changed
     """
 
     clip_id: str
@@ -47,6 +75,12 @@ class Clip:
     bytes: int
     day: str
     content: str = ""
+    metadata: Metadata = field(default_factory=dict)
+    recorded_at: str = ""
+    recorded_from: str = ""
+    details: str = ""
+    has_sidecars: bool = False
+    caption_key: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,6 +127,12 @@ class Source:
         self._extensions = tuple(extension.lower() for extension in settings.source.extensions)
         self._excluded = Exclusion(settings.source.excluded)
         self._pattern = DayPattern(settings.source.day_pattern) if settings.source.day_pattern else None
+        self._path_types = types_in_path(settings.source)
+        self._warnings = Warnings()
+        self._column_files: dict[str, dict[str, Any] | None] = {}
+        self._sidecars = Sidecars(
+            settings.source.sidecars, settings.source.metadata, self._read_sidecar, self._warnings
+        )
 
     def day(self, day: str, skipped: Skipped | None = None) -> Iterator[Clip]:
         """Yield the clips of a day (YYYY-MM-DD). Lists only the day's folders if the pattern allows it.
@@ -100,8 +140,9 @@ class Source:
         skipped: counts the other files in these folders
         """
         skipped = skipped if skipped is not None else Skipped()
-        for found in self._of_day("", self._pattern.steps(day) if self._pattern else [], skipped):
-            for clip in self._clips(found, skipped):
+        self._column_files.clear()
+        for listed in self._of_day("", self._pattern.steps(day) if self._pattern else [], skipped):
+            for clip in self._clips(listed, skipped):
                 if clip.day == day:
                     yield clip
 
@@ -110,7 +151,18 @@ class Source:
         if ".." in Path(prefix).parts or Path(prefix).is_absolute():
             raise ConfigurationError(f"prefix {prefix!r} must be a folder below {self.url}, such as 2026/11/03")
         skipped = skipped if skipped is not None else Skipped()
+        self._column_files.clear()
         yield from self._clips(self._below(prefix.strip("/"), skipped), skipped)
+
+    def with_metadata(self, clips: Sequence[Clip]) -> list[Clip]:
+        """Return the clips with the metadata of their sidecars, which are read concurrently. Raises Unavailable."""
+        paths = [clip.path for clip in clips if clip.has_sidecars]
+        with ThreadPoolExecutor(_READERS) as readers:
+            values = dict(zip(paths, readers.map(self._sidecars.values, paths), strict=True))
+        return [
+            replace(clip, metadata={**clip.metadata, **values[clip.path]}) if clip.path in values else clip
+            for clip in clips
+        ]
 
     def why_nothing(self, days: Collection[str] = (), prefix: str | None = None) -> str:
         """Return why days (or a prefix) have no clip although files are there, with an example; "" if none is there.
@@ -174,7 +226,7 @@ class Source:
         except Exception as error:
             raise Unavailable(f"{clip.uri}: the source does not answer ({error})") from error
 
-    def _of_day(self, folder: str, steps: list[Step], skipped: Skipped) -> Iterator[Found]:
+    def _of_day(self, folder: str, steps: list[Step], skipped: Skipped) -> Iterator[_Listed]:
         """Yield the files in the folders of a day, listing from one level of the pattern to the next."""
         if not steps:
             yield self._below(folder, skipped)
@@ -184,30 +236,31 @@ class Source:
             yield from self._of_day(_join(folder, name), below, skipped)
         if step.names:
             return
-        files: Found = {}
-        for path, info in self._entries(folder).items():
+        entries, chosen = self._entries(folder), []
+        for path, info in entries.items():
             is_folder, name = info["type"] == "directory", path.rpartition("/")[2]
             if not step.matches(name, is_file=not is_folder):
                 continue
             if not is_folder:
-                files |= {path: info} if step.last else {}
+                chosen += [path] if step.last else []
             elif self._enters(path, skipped):
                 yield from self._of_day(path, below, skipped)
-        yield files
+        yield _Listed(folder, entries, chosen)
 
-    def _below(self, folder: str, skipped: Skipped) -> Found:
-        """Return all files below a folder, by path below the root."""
+    def _below(self, folder: str, skipped: Skipped) -> _Listed:
+        """Return all files below a folder."""
         top = f"{self._root}/{folder}".rstrip("/")
         if not self._inside(top):
             log.warning("%s: a link that leaves %s, skipped", escape_line(top), self._root)
-            return {}
+            return _Listed(folder, {}, ())
         skip = len(self._root) + 1
-        found: Found = {}
+        found: Infos = {}
         with self._errors(top):
             found = files_below(self._fs, top, lambda path: self._enters(path[skip:], skipped))
-        return {path[skip:]: info for path, info in found.items()}
+        found = {path[skip:]: info for path, info in found.items()}
+        return _Listed(folder, found, found)
 
-    def _entries(self, folder: str) -> Found:
+    def _entries(self, folder: str) -> Infos:
         """Return the files and folders in a folder, by path below the root."""
         top, skip = f"{self._root}/{folder}".rstrip("/"), len(self._root) + 1
         found: list[dict[str, Any]] = []
@@ -234,14 +287,51 @@ class Source:
         except Exception as error:  # object store clients have their own exception types
             raise Unavailable(f"{self.url}: the source does not answer ({error})") from error
 
-    def _clips(self, found: Found, skipped: Skipped) -> Iterator[Clip]:
-        for path, info in found.items():
+    def _clips(self, listed: _Listed, skipped: Skipped) -> Iterator[Clip]:
+        others: list[str] = []
+        sidecars: set[str] = set()
+        for path in listed.chosen:
+            info = listed.found[path]
             if self._excluded.matches(path):
                 skipped.excluded += 1
             elif not self._is_named_as_clip(path):
-                skipped.add(path)
+                others.append(path)
             elif self._is_clip(f"{self._root}/{path}", info):
-                yield self._clip(path, info)
+                beside = self._versions_of_sidecars(listed, path)
+                sidecars.update(beside)
+                yield self._clip(path, info, beside)
+        for path in others:
+            if path not in sidecars:
+                skipped.add(path)
+
+    def _versions_of_sidecars(self, listed: _Listed, path: str) -> dict[str, str]:
+        """Return the version of each sidecar of a clip by its path."""
+        infos: dict[str, dict[str, Any] | None]
+        infos = {sidecar: listed.found.get(sidecar) for sidecar in self._sidecars.beside(path)}
+        for columns in self._sidecars.above(path):
+            is_listed = columns in listed.found or columns.startswith(f"{listed.top}/" if listed.top else "")
+            infos[columns] = listed.found.get(columns) if is_listed else self._column_file(columns)
+        found = {one: Found(_version(info), info["size"]) for one, info in infos.items() if info and _is_file(info)}
+        self._sidecars.found |= found
+        return {sidecar: one.version for sidecar, one in found.items()}
+
+    def _column_file(self, path: str) -> dict[str, Any] | None:
+        """Return info() of a column file above the listed folders, None if there is none."""
+        if path not in self._column_files:
+            self._column_files[path] = None
+            with self._errors(path), suppress(PermissionError):
+                self._column_files[path] = self._fs.info(f"{self._root}/{path}")
+        return self._column_files[path]
+
+    def _read_sidecar(self, path: str) -> bytes | None:
+        try:
+            return bytes(self._fs.cat_file(f"{self._root}/{path}"))
+        except (FileNotFoundError, PermissionError) as error:
+            if isinstance(error, PermissionError):
+                self._warnings.add(f"{path}: not read, no permission")
+            return None
+        except Exception as error:  # object store clients have their own exception types
+            raise Unavailable(f"{self.url}: the source does not answer ({error})") from error
 
     def _is_named_as_clip(self, path: str) -> bool:
         return path.lower().endswith(self._extensions)
@@ -274,16 +364,33 @@ class Source:
         """Return whether a path is below the root with all links resolved. Object stores have no links."""
         return not self._local or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root))
 
-    def _clip(self, path: str, info: dict[str, Any]) -> Clip:
+    def _clip(self, path: str, info: dict[str, Any], sidecars: dict[str, str]) -> Clip:
         reading = self._pattern.read(path) if self._pattern else None
+        fields = typed(reading.fields if reading else {}, self._path_types, path, self._warnings)
+        changed, recorded = modified(info), reading.moment if reading else None
+        parts = [fields, recorded and stamp(recorded), sidecars, self._settings.metadata if sidecars else ""]
         return Clip(
             clip_id=_clip_id(self._settings.name, path),
             uri=percent_encode(self._fs.unstrip_protocol(f"{self._root}/{path}")),
             path=path,
             version=_version(info),
             bytes=info["size"],
-            day=reading.day if reading else localtime.day_of(modified(info)),
+            day=reading.day if reading else localtime.day_of(changed),
+            metadata=fields,
+            recorded_at=stamp(recorded or changed) if recorded or changed != UNKNOWN else "",
+            recorded_from=RecordedFrom.PATH if recorded else RecordedFrom.MODIFIED if changed != UNKNOWN else "",
+            details=_digest_of_text(repr(parts)) if any(parts) else "",
+            has_sidecars=bool(sidecars),
         )
+
+
+def _digest_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _is_file(info: dict[str, Any]) -> bool:
+    """Return whether this is a file itself: a sidecar that is a link is not read."""
+    return bool(info["type"] == "file" and not info.get("islink"))
 
 
 def _join(folder: str, name: str) -> str:
