@@ -198,24 +198,27 @@ def test_no_field_of_a_payload_can_be_a_name_of_metadata():
     ],
 )  # fmt: skip
 def test_the_time_in_the_container_is_read_in_the_sandbox(tmp_path, file, tags, recorded_at):
-    path = write_clip(tmp_path / file, container_options={"movflags": "use_metadata_tags"} if file == "a.mov" else {})
-    with (
-        av.open(path) as source,
-        av.open(tmp_path / f"tagged-{file}", "w", options={"movflags": "use_metadata_tags"}) as out,
-    ):
+    tagged = with_tags(write_clip(tmp_path / file), tags)
+    settings = Settings.load()
+
+    async def prepared() -> str:
+        async with DecoderPool(settings.video, settings.sampling, 1) as decoders:
+            return (await decoders.prepare(tagged)).info.recorded_at
+
+    assert asyncio.run(prepared()) == recorded_at
+
+
+def with_tags(path: Path, tags: dict[str, str]) -> Path:
+    """Give a clip the tags of a camera; return its path."""
+    tagged = path.with_stem("tagged")
+    with av.open(path) as source, av.open(tagged, "w", options={"movflags": "use_metadata_tags"}) as out:
         out.metadata.update(tags)
         stream = out.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream
                 out.mux(packet)
-    settings = Settings.load()
-
-    async def prepared() -> str:
-        async with DecoderPool(settings.video, settings.sampling, 1) as decoders:
-            return (await decoders.prepare(tmp_path / f"tagged-{file}")).info.recorded_at
-
-    assert asyncio.run(prepared()) == recorded_at
+    return tagged.replace(path)
 
 
 @pytest.mark.parametrize("text", ["soon", "2026-11-03T10:15:00", "2026-11-03T10:15:00+03:00", "2" * 41, 7])
@@ -351,14 +354,7 @@ def test_a_new_field_of_the_pattern_updates_the_points_of_all_clips(tmp_path, en
 def test_the_time_of_a_clip_is_from_its_container_if_its_path_has_none_else_from_the_file(tmp_path, engine):
     plain = Pipeline(tmp_path, [engine.url])
     tagged, other = plain.put(2)
-    with av.open(tagged) as source, av.open(tmp_path / "tagged.mp4", "w") as out:
-        out.metadata["creation_time"] = "2026-11-02T23:30:00Z"
-        stream = out.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                out.mux(packet)
-    (tmp_path / "tagged.mp4").replace(tagged)
+    with_tags(tagged, {"creation_time": "2026-11-02T23:30:00Z"})
     os.utime(other, (1793700000, 1793700000))
     plain.run()
     found = {name: (one.recorded_at, one.recorded_from, one.day) for name, one in plain.outcomes().items()}
@@ -366,9 +362,8 @@ def test_the_time_of_a_clip_is_from_its_container_if_its_path_has_none_else_from
         tagged.name: ("2026-11-02T23:30:00+00:00", "container", DAY),
         other.name: ("2026-11-03T10:00:00+00:00", "modified", DAY),
     }
-    assert {
-        (payload["recorded_at"], payload["recorded_from"], payload["day"]) for payload in plain.points().values()
-    } == {*found.values()}
+    payloads = plain.points().values()
+    assert {(one["recorded_at"], one["recorded_from"], one["day"]) for one in payloads} == set(found.values())
 
 
 def test_a_lost_caption_of_a_clip_with_new_metadata_is_requested_again(pipeline, engine):
@@ -405,7 +400,7 @@ def test_payload_indexes_of_declared_fields_are_made_on_an_existing_collection(p
     assert schema(retyped)["speed"] == "Datetime"
 
 
-BASE = {"clip_id": "Keyword", "day": "Keyword", "model": "Keyword", "recorded_at": "Datetime"}
+BASE = {"clip_id": "Keyword", "day": "Keyword", "model": "Keyword"}
 
 
 def schema(pipeline: Pipeline) -> dict[str, str]:

@@ -28,7 +28,6 @@ PAYLOAD_INDEXES = {
     "clip_id": MetadataType.STRING,
     "day": MetadataType.STRING,
     "model": MetadataType.STRING,
-    "recorded_at": MetadataType.TIME,
 }
 """Type of each indexed field of a payload. The metadata of clips is indexed, too."""
 
