@@ -33,6 +33,7 @@ from clipdex.pipeline import Ingested, Pipeline, resolved
 from clipdex.presets import PROFILES
 from clipdex.sanitize import escape_line, escape_text
 from clipdex.storage.filesystem import require_writable
+from clipdex.storage.listing import describe
 
 if TYPE_CHECKING:
     from clipdex.runs.estimate import Totals
@@ -150,10 +151,13 @@ def ingest(args: argparse.Namespace) -> int:
                 found = f"{sum(event.discovered.values())} clips found, {event.done} done before"
                 moved = f" ({event.moved} moved from another day)" if event.moved else ""
                 print(f"{found}, {event.quarantined} known quarantined, {event.to_do} to do{moved}", file=sys.stderr)
+                if left_out := describe(event.skipped, event.excluded):
+                    print(f"left out: {left_out}", file=sys.stderr)
                 for gone in event.vanished:
                     print(gone, file=sys.stderr)
                 if not sum(event.discovered.values()):
-                    print(_nothing_in(folder, pipeline.settings), file=sys.stderr)
+                    nothing = event.nothing or _nothing_in(folder, pipeline.settings)
+                    print(escape_line(nothing), file=sys.stderr)
             case CaptionTotals():
                 done += event.clips
                 rate = done / (time.monotonic() - started)
@@ -196,6 +200,8 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
         "done_before": report.done_before,
         "known_quarantined": report.known_quarantined,
         "moved": report.moved,
+        "skipped": sum(report.skipped.values()),
+        "excluded": report.excluded,
         "chunks": report.total("chunks"),
         "seconds": round(seconds, 1),
     }
@@ -235,10 +241,12 @@ def plan(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**totals.to_json(), **costs}))
         return 0
+    if left_out := describe(totals.skipped.to_json(), totals.skipped.excluded):
+        print(escape_line(f"left out: {left_out}"), file=sys.stderr)
     for folder in totals.vanished:
         print(folder, file=sys.stderr)
     if not sum(totals.discovered.values()):
-        print(_nothing_in(settings.source_url, settings), file=sys.stderr)
+        print(escape_line(totals.nothing or _nothing_in(settings.source_url, settings)), file=sys.stderr)
         return 0
     table = Table("day", "found", "to do", "batches")
     for day, to_do in sorted(totals.to_do.items()):
@@ -331,6 +339,8 @@ def _surveyed(settings: Settings, first: date | None, last: date | None) -> "Tot
     totals = Totals()
     for found in surveys:
         totals.add(found)
+    if not sum(totals.discovered.values()):
+        totals.nothing = pipeline.source.why_nothing(tuple(totals.discovered))
     return totals
 
 

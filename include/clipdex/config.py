@@ -6,12 +6,22 @@ A nested field has two underscores: CLIPDEX_ENGINE__NAME=sglang. Under Airflow, 
 
 import json
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self, get_origin
 
 import platformdirs
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
@@ -41,6 +51,36 @@ class _Access(_Group):
 
 
 Timezone = Annotated[str, AfterValidator(days.checked_timezone)]
+DEFAULT_EXCLUDE = (
+    # unfinished and locked
+    "*.part", "*.partial", "*.filepart", "*.tmp", "*.temp", "*.crdownload", "*.download", "*.opdownload", "*.aria2",
+    "*.!qB", "*.!ut", "*.bts", "*.lock", "*.lck", "*.icloud", ".pending-*", ".~lock.*", "~$*", ".#*", ".~tmp~",
+    ".rsync-partial", ".syncthing.*", "~syncthing~*", ".tmp.drivedownload", ".tmp.driveupload", ".dropbox.cache",
+    ".sync", ".stfolder", ".nfs*", ".fuse_hidden*",
+    # deleted
+    ".trashed-*", ".Trash*", "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "#recycle", "@Recycle", ".recycle", "trashbox",
+    ".stversions", "lost+found", "LOST.DIR", "FOUND.[0-9][0-9][0-9]",
+    # thumbnails and previews
+    "@eaDir", ".@__thumb", "thumbnails", ".thumbnails", "thumbs", ".thumbs",
+    # attributes, indexes and snapshots of file systems
+    "._*", ".AppleDouble", ".AppleDB", ".AppleDesktop", ".DocumentRevisions-V100", ".Spotlight-V100", ".fseventsd",
+    ".TemporaryItems", "Network Trash Folder", "Temporary Items", "System Volume Information", "@tmp", "#snapshot",
+    "@Recently-Snapshot", ".snapshot", ".snapshots", ".zfs", ".git",
+)  # fmt: skip
+"""Globs of what devices, shares and programs leave among clips."""
+
+RESERVED_FIELDS = frozenset({
+    "clip_id", "uri", "day", "chunk_no", "text", "start_s", "end_s", "duration_s", "width", "height", "engine", "model",
+    "caption_key", "poster", "recorded_at", "recorded_from", "year", "month", "hour", "minute", "second", "metadata",
+    "score", "id",
+})  # fmt: skip
+"""Names that a clip's metadata may not have: fields of a point, and of the date in a path."""
+
+
+class MetadataType(StrEnum):
+    STRING = "string"
+    NUMBER = "number"
+    TIME = "time"
 
 
 class Source(_Access):
@@ -48,9 +88,14 @@ class Source(_Access):
 
     url: any fsspec URL or a folder
     name: stands for the root in every clip_id, so that the mount point may change
-    day_pattern: the path below the root, with {year}, {month}, {day} and * for one folder; "" takes the day from
-        the modification time
+    day_pattern: the path below the root, with {year}, {month}, {day} and * for one folder (storage/day_pattern.py); ""
+        takes the day from the modification time
     timezone: IANA name of the time zone of all days
+    extensions: of clips, in any case of letters
+    exclude: globs of files and folders to leave out, in any case of letters; "..." stands for the default ones
+    metadata: types of named values of a clip, from its path and its sidecars; a field of the path that is not declared
+        is a string
+    sidecars: names of files beside the clips that have more of the declared values (storage/sidecars.py)
     options: passed to the filesystem (key, secret, endpoint_url, ...)
     """
 
@@ -59,10 +104,38 @@ class Source(_Access):
     day_pattern: str = "{year}/{month}/{day}"
     timezone: Timezone = "UTC"
     extensions: tuple[str, ...] = (
-        ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mpg", ".mpeg", ".ogv", ".3gp", ".flv", ".wmv", ".gif",
+        ".mp4", ".m4v", ".mov", ".qt", ".f4v", ".3gp", ".3gpp", ".3g2", ".lrv", ".mkv", ".webm", ".avi", ".divx", ".ts",
+        ".mts", ".m2ts", ".m2t", ".tod", ".mpg", ".mpeg", ".mpe", ".vob", ".mod", ".ogv", ".flv", ".wmv", ".asf",
+        ".mxf", ".dav", ".gif",
     )  # fmt: skip
+    exclude: tuple[str, ...] = DEFAULT_EXCLUDE
+    metadata: dict[str, MetadataType] = Field(default_factory=dict, max_length=64)
+    sidecars: tuple[str, ...] = ("{file}.json", "metadata.csv")
     lookback_days: int = Field(default=2, ge=0)
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @field_validator("metadata")
+    @classmethod
+    def _names_are_free(cls, metadata: dict[str, MetadataType]) -> dict[str, MetadataType]:
+        for name in metadata:
+            if not name.isidentifier() or len(name) > 64:
+                raise ValueError(f"{name!r} is not a name such as camera")
+            if name in RESERVED_FIELDS:
+                raise ValueError(f"the name {name!r} is used by clipdex itself: choose another")
+        return metadata
+
+    @field_validator("sidecars")
+    @classmethod
+    def _sidecars_are_names(cls, sidecars: tuple[str, ...]) -> tuple[str, ...]:
+        for name in sidecars:
+            if not name or "/" in name or set(re.findall(r"[{}]", name.replace("{file}", "").replace("{stem}", ""))):
+                raise ValueError(f"{name!r} is not a name such as {{file}}.json or metadata.csv")
+        return sidecars
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """Return the globs to leave out, with the default ones in the place of "..."."""
+        return tuple(glob for one in self.exclude for glob in (DEFAULT_EXCLUDE if one == "..." else (one,)))
 
 
 class StoreSettings(_Access):

@@ -30,6 +30,11 @@ def day_of(moment: datetime, timezone: str) -> str:
     return moment.astimezone(ZoneInfo(timezone)).date().isoformat()
 
 
+def moment_of(local: datetime, timezone: str) -> datetime:
+    """Return the moment of a local time. local: without a zone; of a time that comes twice, the first one counts."""
+    return local.replace(tzinfo=ZoneInfo(timezone))
+
+
 def start_of(day: date, timezone: str) -> datetime | None:
     """Return the moment (UTC) from which on it is this day or a later one; None for a day that the zone skipped.
 

@@ -5,7 +5,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from clipdex.errors import ConfigurationError, NothingIndexed
-from clipdex.index import Collection, Query, Range, Sparse, point_id, replace, sparse_document, sparse_query
+from clipdex.index import Collection, Query, Range, Sparse, overwrite, point_id, replace, sparse_document, sparse_query
 from tests.support.indexes import OTHER, SMALL, edge_opener, point, server_opener
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
@@ -82,6 +82,19 @@ def test_new_caption_leaves_no_point_of_the_old_one(index):
     gone = replace(index, {"a": [point("a", "new", key="new")]})
     assert gone == 2
     assert sorted(payload["text"] for payload in found(index).values()) == ["new", "of another clip"]
+
+
+def test_new_payloads_replace_the_old_ones_and_leave_the_vectors(index):
+    points = [point("a", f"a red car {no}", no=no, speed=1.0) for no in range(3)]
+    replace(index, {"a": points, "b": [point("b", "a blue boat")]})
+    before = run_query(index, "a red car 1")
+    kept = {one.id: {**one.payload, "camera": "cam-1"} for one in points[:2]}
+    for payload in kept.values():
+        del payload["speed"]
+    assert overwrite(index, {"a": kept}) == 1
+    assert found(index) == {**kept, point("b", "").id: point("b", "a blue boat").payload}
+    assert [hit.id for hit in run_query(index, "a red car 1")] == [hit.id for hit in before if hit.id != points[2].id]
+    assert index.count({"camera": "cam-1"}) == 2
 
 
 def test_shorter_caption_under_the_same_key_leaves_no_tail(index):

@@ -30,7 +30,7 @@ def answering(status=200, body=None, headers=(), hang=None):
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self):
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             requests.append(f"{self.command} {self.path.partition('?')[0]}")
             if hang is not None:
                 hang.wait(30)
@@ -180,6 +180,39 @@ def test_payload_indexes_come_before_the_alias_and_the_first_point():
         "POST /collections/aliases",
         f"PUT {collection}/points",
     ]
+
+
+def test_declared_metadata_gets_payload_indexes_in_an_existing_collection():
+    collection = f"/collections/{SMALL.name}"
+    memory = QdrantClient(":memory:")
+    ServerIndex(memory, "clips", SMALL).ensure()
+    described = json.loads(memory.get_collection(SMALL.name).model_dump_json())
+    memory.close()
+    indexed = {key: {"data_type": "keyword", "points": 1} for key in ("clip_id", "day", "model", "speed", "camera")}
+    described["payload_schema"] = indexed
+    made = []
+
+    def body(request):
+        path = request.path.partition("?")[0]
+        result = {"operation_id": 1, "status": "completed"}
+        if path.endswith("/exists"):
+            result = {"exists": True}
+        elif path == "/aliases":
+            result = {"aliases": [{"alias_name": "clips", "collection_name": SMALL.name}]}
+        elif path == collection:
+            result = described
+        elif request.command == "PUT":
+            sent = json.loads(request.sent)
+            made.append((sent["field_name"], sent["field_schema"]))
+        return {"result": result, "status": "ok", "time": 0.0}
+
+    with answering(200, body) as (url, requests):
+        declared = {"speed": "number", "shift": "time", "camera": "string"}
+        settings = Settings.load(index={"url": url}, source={"metadata": declared})
+        with open_index(settings, SMALL) as index:
+            index.ensure()
+    assert [request for request in requests if request.startswith("DELETE")] == [f"DELETE {collection}/index/speed"]
+    assert sorted(made) == [("shift", "datetime"), ("speed", "float")]
 
 
 def test_vectors_are_compared_by_angle_and_words_weighed_by_rarity():

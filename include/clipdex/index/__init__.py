@@ -4,9 +4,9 @@ A collection belongs to one embedding model and one chunking. An alias names the
 Both backends implement the protocol Index; one test suite runs on both.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from clipdex.config import Settings
 from clipdex.index.points import (
@@ -18,7 +18,9 @@ from clipdex.index.points import (
     Range,
     Sparse,
     in_batches,
+    make_payloads,
     make_points,
+    payload_indexes,
     point_id,
     sparse_document,
     sparse_query,
@@ -33,8 +35,11 @@ __all__ = [
     "Query",
     "Range",
     "Sparse",
+    "make_payloads",
     "make_points",
     "open_index",
+    "overwrite",
+    "payload_indexes",
     "point_id",
     "replace",
     "sparse_document",
@@ -54,9 +59,12 @@ class Index(Protocol):
     def collection(self) -> Collection: ...
 
     def ensure(self) -> None:
-        """Create the collection if it is missing. Point the alias at it if the alias is unset."""
+        """Create what is missing: the collection, its payload indexes, and an alias that points at it."""
 
     def upsert(self, points: Sequence[Point]) -> None: ...
+
+    def overwrite(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace the payloads of existing points, by id. Their vectors stay."""
 
     def delete(self, ids: Sequence[str]) -> None: ...
 
@@ -91,15 +99,29 @@ def open_index(settings: Settings, collection: Collection | None = None) -> Iter
         from clipdex.index.server import ServerIndex, connect
 
         with closing(connect(settings.index)) as client:
-            yield ServerIndex(client, settings.index.alias, collection)
+            yield ServerIndex(client, settings.index.alias, collection, payload_indexes(settings))
     else:
         from clipdex.index.edge import EdgeIndex, locked
 
         with (
             locked(settings.edge_path, settings.index.lock_wait_s),
-            closing(EdgeIndex(settings.edge_path, settings.index.alias, collection)) as index,
+            closing(
+                EdgeIndex(settings.edge_path, settings.index.alias, collection, payload_indexes(settings))
+            ) as index,
         ):
             yield index
+
+
+def overwrite(index: Index, clips: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> int:
+    """Replace the payloads of all points of these clips, then delete their other points. Return the number deleted.
+
+    clips: payloads by point id, by clip_id; each point exists
+    Idempotent: an interrupted call can be repeated.
+    """
+    payloads = {id: payload for of_clip in clips.values() for id, payload in of_clip.items()}
+    for ids in in_batches(list(payloads), _WRITE_BATCH):
+        index.overwrite({id: payloads[id] for id in ids})
+    return _delete_stale(index, clips, set(payloads))
 
 
 def replace(index: Index, clips: Mapping[str, Sequence[Point]]) -> int:
@@ -111,8 +133,13 @@ def replace(index: Index, clips: Mapping[str, Sequence[Point]]) -> int:
     points = [point for of_clip in clips.values() for point in of_clip]
     for batch in in_batches(points, _WRITE_BATCH):
         index.upsert(batch)
-    stale = sorted(index.point_ids(list(clips)) - {point.id for point in points})
+    stale = _delete_stale(index, clips, {point.id for point in points})
+    index.optimize()
+    return stale
+
+
+def _delete_stale(index: Index, clips: Iterable[str], kept: set[str]) -> int:
+    stale = sorted(index.point_ids(list(clips)) - kept)
     for ids in in_batches(stale, _WRITE_BATCH):
         index.delete(ids)
-    index.optimize()
     return len(stale)

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import qdrant_edge as qdrant
 
+from clipdex.config import MetadataType
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range, Sparse
 
@@ -34,6 +35,11 @@ _UNPACKED = 20_000
 _EXACT_SEARCH = qdrant.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)
 # Number of packed segments, and their size limit [bytes of vectors]: merging locks the index, too.
 _SEGMENTS, _SEGMENT_BYTES = 8, 200 << 20
+_SCHEMA = {
+    MetadataType.STRING: qdrant.PayloadSchemaType.Keyword,
+    MetadataType.NUMBER: qdrant.PayloadSchemaType.Float,
+    MetadataType.TIME: qdrant.PayloadSchemaType.Datetime,
+}
 
 
 @contextmanager
@@ -54,8 +60,14 @@ def locked(folder: Path, wait_s: float) -> Iterator[None]:
 class EdgeIndex:
     """Read and write a collection in a folder. The caller holds the lock."""
 
-    def __init__(self, folder: Path, alias: str, collection: Collection | None = None) -> None:
-        self._folder, self._alias = folder, folder / f"{alias}.alias"
+    def __init__(
+        self,
+        folder: Path,
+        alias: str,
+        collection: Collection | None = None,
+        indexes: Mapping[str, MetadataType] = PAYLOAD_INDEXES,
+    ) -> None:
+        self._folder, self._alias, self._indexes = folder, folder / f"{alias}.alias", indexes
         self.collection = collection or self._served()
         self._open: qdrant.EdgeShard | None = None
 
@@ -63,11 +75,15 @@ class EdgeIndex:
         if not self._path.exists():
             self._create()
         _read_collection(self._path).check(self.collection.embedder, self.collection.dimension)
+        self._index_payload(self._shard)
         if not self._alias.exists():
             self.switch()
 
     def upsert(self, points: Sequence[Point]) -> None:
         self._write(qdrant.UpdateOperation.upsert_points([_edge_point(point) for point in points]))
+
+    def overwrite(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
+        self._write(*(qdrant.UpdateOperation.overwrite_payload([id], dict(one)) for id, one in payloads.items()))
 
     def delete(self, ids: Sequence[str]) -> None:
         self._write(qdrant.UpdateOperation.delete_points(list(ids)))
@@ -142,16 +158,26 @@ class EdgeIndex:
         temporary.mkdir()
         (temporary / "collection.json").write_text(json.dumps(asdict(self.collection)))
         shard = qdrant.EdgeShard.create(str(temporary / "shard"), _edge_config(self.collection))
-        for field in PAYLOAD_INDEXES:
-            shard.update(qdrant.UpdateOperation.create_field_index(field, qdrant.PayloadSchemaType.Keyword))
-        shard.flush()
+        self._index_payload(shard)
         shard.close()
         temporary.rename(self._path)
 
-    def _write(self, operation: qdrant.UpdateOperation) -> None:
+    def _index_payload(self, shard: qdrant.EdgeShard) -> None:
+        """Create the payload indexes that are missing or of another type."""
+        found = {field: info.data_type for field, info in shard.info().payload_schema.items()}
+        missing = {field: _SCHEMA[kind] for field, kind in self._indexes.items() if found.get(field) != _SCHEMA[kind]}
+        for field, schema in missing.items():
+            if field in found:
+                shard.update(qdrant.UpdateOperation.delete_field_index(field))
+            shard.update(qdrant.UpdateOperation.create_field_index(field, schema))
+        if missing:
+            shard.flush()
+
+    def _write(self, *operations: qdrant.UpdateOperation) -> None:
         shard = self._shard
         try:
-            shard.update(operation)
+            for operation in operations:
+                shard.update(operation)
             shard.flush()
         except Exception as error:  # the binding has no narrower type
             kind = ConfigurationError if "dimension" in str(error) else IndexUnavailable

@@ -13,17 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipdex.config import Settings
+from clipdex.config import MetadataType, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.index.chunking import Chunk
 from clipdex.index.embeddings import Embedder
 from clipdex.storage.caption import Caption
+from clipdex.storage.metadata import types_in_path
 
 if TYPE_CHECKING:
     from qdrant_edge import Bm25
 
 DENSE, SPARSE = "dense", "bm25"
-PAYLOAD_INDEXES = ("clip_id", "day", "model")
+PAYLOAD_INDEXES = {
+    "clip_id": MetadataType.STRING,
+    "day": MetadataType.STRING,
+    "model": MetadataType.STRING,
+}
+"""Type of each indexed field of a payload. The metadata of clips is indexed, too."""
 
 _NAMESPACE = uuid.UUID("6f1d0d5e-0f3c-5b44-9f0e-2c1b7d0c1e5a")
 _RRF_K = 60
@@ -119,39 +125,63 @@ class Hit:
     payload: dict[str, Any]
 
 
+def payload_indexes(settings: Settings) -> dict[str, MetadataType]:
+    """Return the type of each field of a payload that the index of these settings keeps searchable."""
+    source = settings.source
+    return {**types_in_path(source), **source.metadata, **PAYLOAD_INDEXES}
+
+
 def point_id(clip_id: str, caption_key: str, chunk_no: int) -> str:
     """Return a deterministic id for a chunk of a caption of a clip."""
     return str(uuid.uuid5(_NAMESPACE, f"{clip_id}/{caption_key}/{chunk_no}"))
 
 
 def make_points(
-    clip_id: str, uri: str, day: str, caption: Caption, chunks: Sequence[Chunk], vectors: np.ndarray
+    clip_id: str,
+    uri: str,
+    day: str,
+    caption: Caption,
+    chunks: Sequence[Chunk],
+    vectors: np.ndarray,
+    more: Mapping[str, Any] | None = None,
 ) -> list[Point]:
-    """Return the points of a clip. vectors: one row per chunk."""
+    """Return the points of a clip. vectors: one row per chunk; more: further fields of each payload."""
+    payloads = make_payloads(clip_id, uri, day, caption, chunks, more)
     return [
-        Point(
-            id=point_id(clip_id, caption.key, chunk.no),
-            dense=vector.tolist(),
-            sparse=sparse_document(chunk.text),
-            payload={
-                "clip_id": clip_id,
-                "uri": uri,
-                "day": day,
-                "chunk_no": chunk.no,
-                "text": chunk.text,
-                "start_s": chunk.start_s,
-                "end_s": chunk.end_s,
-                "duration_s": caption.duration_s,
-                "width": caption.width,
-                "height": caption.height,
-                "engine": caption.engine,
-                "model": caption.model,
-                "caption_key": caption.key,
-                "poster": caption.poster,
-            },
-        )
-        for chunk, vector in zip(chunks, vectors, strict=True)
+        Point(id=id, dense=vector.tolist(), sparse=sparse_document(payload["text"]), payload=payload)
+        for (id, payload), vector in zip(payloads.items(), vectors, strict=True)
     ]
+
+
+def make_payloads(
+    clip_id: str,
+    uri: str,
+    day: str,
+    caption: Caption,
+    chunks: Sequence[Chunk],
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the payloads of the points of a clip by their ids. more: further fields of each payload."""
+    return {
+        point_id(clip_id, caption.key, chunk.no): {
+            **(more or {}),
+            "clip_id": clip_id,
+            "uri": uri,
+            "day": day,
+            "chunk_no": chunk.no,
+            "text": chunk.text,
+            "start_s": chunk.start_s,
+            "end_s": chunk.end_s,
+            "duration_s": caption.duration_s,
+            "width": caption.width,
+            "height": caption.height,
+            "engine": caption.engine,
+            "model": caption.model,
+            "caption_key": caption.key,
+            "poster": caption.poster,
+        }
+        for chunk in chunks
+    }
 
 
 def sparse_document(text: str) -> Sparse:

@@ -1,9 +1,9 @@
 """Search: find clips by their captions, by meaning and by words at once, grouped by clip."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from clipdex.config import Settings
+from clipdex.config import RESERVED_FIELDS, Settings
 from clipdex.errors import ClipdexError
 from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse_query
 from clipdex.index.embeddings import Embedder
@@ -34,6 +34,8 @@ class ClipHit:
     poster: a store key, or ""
     text, start_s, end_s: of the best chunk
     hits: the matching chunks, best first
+    metadata: of the clip, by name
+    recorded_at: ISO 8601 in UTC, or ""; recorded_from: path, container or modified
     """
 
     clip_id: str
@@ -46,6 +48,9 @@ class ClipHit:
     start_s: float
     end_s: float
     hits: tuple[ChunkHit, ...]
+    metadata: dict[str, str | float] = field(default_factory=dict)
+    recorded_at: str = ""
+    recorded_from: str = ""
 
 
 class EmptyQuery(ClipdexError):
@@ -139,4 +144,7 @@ def _clip_hit(group: list[Hit]) -> ClipHit:
         start_s=best["start_s"],
         end_s=best["end_s"],
         hits=chunks,
+        metadata={name: value for name, value in best.items() if name not in RESERVED_FIELDS},
+        recorded_at=best.get("recorded_at", ""),
+        recorded_from=best.get("recorded_from", ""),
     )

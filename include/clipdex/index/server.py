@@ -1,7 +1,7 @@
 """The index on a Qdrant server or cluster, 1.16 or later (RRF constant, collection metadata)."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,12 +12,18 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from clipdex import config, proxies, tls
+from clipdex.config import MetadataType
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range, Sparse
 
 _CA_FILE = "CLIPDEX_INDEX__CA_FILE"
 _PORTS = {"http": 6333, "https": 443}
 _PAGE = 1000
+_SCHEMA = {
+    MetadataType.STRING: models.PayloadSchemaType.KEYWORD,
+    MetadataType.NUMBER: models.PayloadSchemaType.FLOAT,
+    MetadataType.TIME: models.PayloadSchemaType.DATETIME,
+}
 _BUSY = (408, 425, 429)
 
 
@@ -62,8 +68,14 @@ def address(url: str) -> str:
 class ServerIndex:
     """Read and write a collection on a server. The caller closes the client."""
 
-    def __init__(self, client: QdrantClient, alias: str, collection: Collection | None = None) -> None:
-        self._client, self._alias = client, alias
+    def __init__(
+        self,
+        client: QdrantClient,
+        alias: str,
+        collection: Collection | None = None,
+        indexes: Mapping[str, MetadataType] = PAYLOAD_INDEXES,
+    ) -> None:
+        self._client, self._alias, self._indexes = client, alias, indexes
         self.collection = collection or self._served()
 
     def ensure(self) -> None:
@@ -73,15 +85,26 @@ class ServerIndex:
                 self._create()
             found = self._client.get_collection(name)
             _collection(name, found).check(self.collection.embedder, self.collection.dimension)
-            for field in PAYLOAD_INDEXES:
-                if field not in found.payload_schema:
-                    self._client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD, wait=True)
+            for field, kind in self._indexes.items():
+                known = found.payload_schema.get(field)
+                if known is not None and known.data_type != _SCHEMA[kind]:
+                    self._client.delete_payload_index(name, field, wait=True)
+                if known is None or known.data_type != _SCHEMA[kind]:
+                    self._client.create_payload_index(name, field, _SCHEMA[kind], wait=True)
             if self._aliased() is None:
                 self.switch()
 
     def upsert(self, points: Sequence[Point]) -> None:
         with _errors(self.collection.name):
             self._client.upsert(self.collection.name, [_server_point(point) for point in points], wait=True)
+
+    def overwrite(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
+        operations = [
+            models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=dict(payload), points=[id]))
+            for id, payload in payloads.items()
+        ]
+        with _errors(self.collection.name):
+            self._client.batch_update_points(self.collection.name, operations, wait=True)
 
     def delete(self, ids: Sequence[str]) -> None:
         with _errors(self.collection.name):

@@ -9,25 +9,34 @@ from clipdex.errors import ConfigurationError
 from clipdex.presets import DETECTORS, PROFILES
 from clipdex.runs.planning import Survey, batch_size
 from clipdex.runs.vanished import VanishedFolder
+from clipdex.storage.listing import Skipped
 
 
 @dataclass(slots=True)
 class Totals:
-    """Sum up surveys. discovered, to_do, moved: number of clips by day; vanished: folders without their clips."""
+    """Sum up surveys.
+
+    discovered, to_do, moved: number of clips by day
+    vanished: folders without their clips
+    skipped: the files that are no clips; nothing: why no clip was found
+    """
 
     discovered: dict[str, int] = field(default_factory=dict)
     to_do: dict[str, int] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
     vanished: list[VanishedFolder] = field(default_factory=list)
+    skipped: Skipped = field(default_factory=Skipped)
+    nothing: str = ""
 
     def add(self, found: Survey) -> None:
         self.discovered |= found.discovered
         self.to_do |= {day: len(clips) for day, clips in found.to_do.items()}
         self.moved |= found.moved
         self.vanished += found.vanished
+        self.skipped += found.skipped
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "skipped": self.skipped.to_json(), "excluded": self.skipped.excluded}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from clipdex.days import days_nearby
-from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, add_to_ledger, next_stamp, whole_ledger
+from clipdex.runs.outcomes import ClipOutcome, Outcome, add_to_ledger, next_stamp, whole_ledger
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Clip
 
@@ -57,16 +57,3 @@ def mark_moved(store: Store, day: str, moves: Iterable[Move], after: str) -> Non
         add_to_ledger(store, former, outcomes)
     if quarantined:
         add_to_ledger(store, day, quarantined)
-
-
-def journal_moved(store: Store, day: str, run: str, batch: str, moves: Iterable[Move], after: str) -> None:
-    """Journal indexed clips of a batch as captioned before, so that the batch has to write their points alone."""
-    journal = Journal(store, day, run, batch, "caption", 0, after)
-    for move in moves:
-        known = move.known
-        outcome = ClipOutcome(
-            known.clip_id, move.clip.uri, day, known.version, Outcome.CAPTIONED, batch,
-            content=known.content, caption_key=known.caption_key, fingerprint=known.fingerprint, origin=Origin.STORED,
-        )  # fmt: skip
-        journal.add(outcome)
-    journal.flush()

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import chain
@@ -65,6 +65,7 @@ class ClipOutcome:
     limit, found: the field of VideoLimits that the clip exceeds, and its value
     repeated: an earlier run could not read this version for the same reason
     moved_to: another day, to which the clip belongs since the source's time zone changed; "" for none (moves.py)
+    metadata, details, recorded_at, recorded_from: as in Clip; recorded_at may also be from the container
     """
 
     clip_id: str
@@ -95,6 +96,10 @@ class ClipOutcome:
     repeated: bool = False
     at: str = ""
     moved_to: str = ""
+    metadata: dict[str, str | float] = field(default_factory=dict)
+    details: str = ""
+    recorded_at: str = ""
+    recorded_from: str = ""
 
     @property
     def conclusive(self) -> bool:
@@ -102,7 +107,7 @@ class ClipOutcome:
         return self.repeated or self.reason in _LITTER
 
     def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value not in ("", 0)}
+        return {name: value for name, value in asdict(self).items() if value not in ("", 0, {})}
 
     def counters(self) -> dict[str, float]:
         """Return the metric increments of this outcome (metrics.py)."""
@@ -132,7 +137,7 @@ class ClipOutcome:
 
 
 _LITTER = frozenset(reason for reason in Reason if reason.is_litter)
-_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin")
+_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin", "recorded_from")
 """Fields with few distinct values: interned to save memory."""
 
 

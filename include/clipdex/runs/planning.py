@@ -17,12 +17,13 @@ from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError, Reason
 from clipdex.index import Collection
 from clipdex.index.embeddings import open_embedder
-from clipdex.runs.moves import Move, journal_moved, known_elsewhere, mark_moved
+from clipdex.runs.moves import Move, known_elsewhere, mark_moved
 from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days, whole_ledger, without_moved
 from clipdex.runs.vanished import VanishedFolder, require_source, vanished_folders
 from clipdex.sanitize import escape_line
 from clipdex.storage.artifacts import Store, run_name
-from clipdex.storage.source import Clip, Source
+from clipdex.storage.listing import Skipped, describe
+from clipdex.storage.source import Clip, RecordedFrom, Source
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +131,9 @@ class Plan:
     done, quarantined: number of clips skipped
     vanished: folders that were there in an earlier run
     moved: number of clips that were done under another day (moves.py); timezone: that of the days
+    skipped: number of listed files that are no clips, by extension
+    excluded: number of files and folders that the setting `exclude` left out
+    nothing: why no clip was found although files are there, with an example; "" otherwise
     """
 
     run: str
@@ -141,6 +145,9 @@ class Plan:
     vanished: tuple[VanishedFolder, ...] = ()
     moved: int = 0
     timezone: str = "UTC"
+    skipped: dict[str, int] = field(default_factory=dict)
+    excluded: int = 0
+    nothing: str = ""
 
     @property
     def to_do(self) -> int:
@@ -167,6 +174,8 @@ class Survey:
     criteria: by which clips were skipped
     vanished: folders that were there in an earlier run
     moves: clips whose latest outcome is under another day, by their day; those that are done are not in to_do
+    skipped: the files that are no clips
+    prefix: what was listed, instead of days
     """
 
     discovered: dict[str, int]
@@ -177,11 +186,19 @@ class Survey:
     criteria: CompletionCriteria
     vanished: tuple[VanishedFolder, ...] = ()
     moves: dict[str, list[Move]] = field(default_factory=dict)
+    skipped: Skipped = field(default_factory=Skipped)
+    prefix: str | None = None
 
     @property
     def moved(self) -> dict[str, int]:
         """Return the number of clips, by day, that only move: they were done under another day."""
         return {day: sum(move.done is not None for move in moves) for day, moves in self.moves.items()}
+
+    def why_nothing(self, source: Source) -> str:
+        """Return why no clip was found although files are there, with an example; "" otherwise."""
+        if any(self.discovered.values()):
+            return ""
+        return source.why_nothing(tuple(self.discovered), self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +243,9 @@ def survey(
     hold: called with each day that was listed before its outcomes are read, to take its lease
     """
     listed: dict[str, list[Clip]] = {day: [] for day in days}
-    for clip in source.prefix(prefix) if prefix is not None else (clip for day in listed for clip in source.day(day)):
+    skipped = Skipped()
+    found = (clip for day in listed for clip in source.day(day, skipped))
+    for clip in source.prefix(prefix, skipped) if prefix is not None else found:
         listed.setdefault(clip.day, []).append(clip)
     counts = dict.fromkeys(Outcome, 0)
     if not any(listed.values()):
@@ -243,6 +262,7 @@ def survey(
         new = {clip.clip_id for clip in clips if clip.clip_id not in known and not source.names_day(clip)}
         elsewhere = known_elsewhere(store, day, new)
         after = max([after, *(outcome.at for outcome in (*entries.values(), *elsewhere.values()))])
+        described = []
         for clip in clips:
             latest = known.get(clip.clip_id) or elsewhere.get(clip.clip_id)
             done = criteria.done(clip, latest)
@@ -251,39 +271,52 @@ def survey(
             if done is None:
                 to_do[day].append(_with_known(clip, latest))
                 again += to_do[day][-1].refused != ""
-            elif done is Outcome.QUARANTINED or clip.clip_id not in elsewhere:
+            elif done is Outcome.QUARANTINED:
                 counts[done] += 1
+            elif clip.clip_id not in elsewhere:
+                if clip.details == known[clip.clip_id].details:
+                    counts[done] += 1
+                else:
+                    described.append(clip)
+        fresh = len(to_do[day])
+        read = source.with_metadata([*to_do[day], *described])
+        to_do[day] = read[:fresh]
+        changed = [clip for clip in read[fresh:] if _is_described_anew(clip, known[clip.clip_id])]
+        if changed:
+            log.info("%s: the metadata of %d clips has changed; their captions stay", day, len(changed))
+        to_do[day] += [_with_caption(clip, known[clip.clip_id]) for clip in changed]
+        counts[Outcome.INDEXED] += len(described) - len(changed)
     discovered = {day: len(clips) for day, clips in listed.items()}
     if again:
         log.info("%d clips that an earlier run could not read are listed: they are tried again", again)
     for folder in vanished:
         log.warning("%s", folder)
     return Survey(
-        discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after, criteria, tuple(vanished), moves
-    )
+        discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after, criteria,
+        tuple(vanished), moves, skipped, prefix,
+    )  # fmt: skip
 
 
 def plan_run(settings: Settings, store: Store, source: Source, run: str, found: Survey) -> Plan:
     """Write the manifests and the plan of a run (a label from run_label()). A run without clips has a plan, too."""
-    moved = {
-        day: {move.clip.clip_id: move for move in moves if move.done is Outcome.INDEXED}
-        for day, moves in found.moves.items()
-    }
-    work = {day: [*clips, *(move.clip for move in moved.get(day, {}).values())] for day, clips in found.to_do.items()}
-    size = batch_size(settings.batches, [len(clips) for clips in work.values()])
-    for day, moves in found.moves.items():
+    work: dict[str, list[Clip]] = {}
+    for day, clips in found.to_do.items():
+        moves = found.moves.get(day, ())
         mark_moved(store, day, moves, found.after)
-    batches = []
-    for day in sorted(work):
-        for clips in _cut(work[day], size):
-            batches.append(_write_batch(store, run, day, clips, found))
-            to_move = [moved[day][clip.clip_id] for clip in clips if clip.clip_id in moved.get(day, {})]
-            journal_moved(store, day, run, batches[-1].batch, to_move, found.after)
+        to_move = [_with_caption(move.clip, move.known) for move in moves if move.done is Outcome.INDEXED]
+        work[day] = [*clips, *source.with_metadata(to_move)]
+    size = batch_size(settings.batches, [len(clips) for clips in work.values()])
+    batches = tuple(
+        _write_batch(store, run, day, clips, found) for day in sorted(work) for clips in _cut(work[day], size)
+    )
     plan = Plan(
-        run, tuple(sorted(work)), found.discovered, found.done, found.quarantined, tuple(batches),
+        run, tuple(sorted(work)), found.discovered, found.done, found.quarantined, batches,
         vanished=found.vanished,
         moved=sum(found.moved.values()),
         timezone=settings.source.timezone,
+        skipped=found.skipped.to_json(),
+        excluded=found.skipped.excluded,
+        nothing=found.why_nothing(source),
     )  # fmt: skip
     store.write_json(_plan_key(run), plan.to_json())
     log.info(
@@ -296,6 +329,10 @@ def plan_run(settings: Settings, store: Store, source: Source, run: str, found: 
             "%d of these clips were done under another day before the time zone became %s: they get their day, and no "
             "request goes to the engine", plan.moved, plan.timezone,
         )  # fmt: skip
+    if left_out := describe(plan.skipped, plan.excluded):
+        log.info("left out: %s", left_out)
+    if plan.nothing:
+        log.warning("%s", escape_line(plan.nothing))
     return plan
 
 
@@ -342,6 +379,17 @@ def _with_known(clip: Clip, known: ClipOutcome | None) -> Clip:
     quarantined = known.outcome is Outcome.QUARANTINED and known.reason in _NOT_READ
     failed = known.outcome is Outcome.FAILED and known.reason == Reason.UNREADABLE  # missing: its folder was away
     return replace(clip, content=known.content, refused=known.reason if quarantined or failed else "")
+
+
+def _is_described_anew(clip: Clip, known: ClipOutcome) -> bool:
+    """Return whether the points of an indexed clip have other metadata, or another time in its path."""
+    times = [one.recorded_at if one.recorded_from == RecordedFrom.PATH else "" for one in (clip, known)]
+    return clip.metadata != known.metadata or times[0] != times[1]
+
+
+def _with_caption(clip: Clip, known: ClipOutcome) -> Clip:
+    """Copy the key of the caption, so that only the points are written."""
+    return replace(clip, content=known.content, caption_key=known.caption_key)
 
 
 def _cut(clips: list[Clip], size: int) -> Iterator[list[Clip]]:

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from clipdex import metrics
@@ -14,7 +14,9 @@ from clipdex.runs.outcomes import ClipOutcome, Origin, Outcome, compact
 from clipdex.runs.planning import Plan, load_plan, manifest
 from clipdex.runs.throughput import Throughput, throughput
 from clipdex.runs.vanished import VanishedFolder
+from clipdex.sanitize import escape_line
 from clipdex.storage.artifacts import Store
+from clipdex.storage.listing import describe
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class RunReport:
     vanished: folders that were there in an earlier run
     unfinished: URIs of planned clips without a final outcome
     moved: number of clips that were done under another day; timezone: that of the days
+    skipped, excluded, nothing: as in Plan
     """
 
     run: str
@@ -69,6 +72,9 @@ class RunReport:
     vanished: tuple[VanishedFolder, ...] = ()
     moved: int = 0
     timezone: str = "UTC"
+    skipped: dict[str, int] = field(default_factory=dict)
+    excluded: int = 0
+    nothing: str = ""
 
     def total(self, field: str) -> int:
         return sum(getattr(day, field) for day in self.days)
@@ -120,13 +126,16 @@ def report_run(store: Store, run: str) -> RunReport:
         vanished=plan.vanished,
         moved=plan.moved,
         timezone=plan.timezone,
+        skipped=plan.skipped,
+        excluded=plan.excluded,
+        nothing=plan.nothing,
     )
     store.write_json(report_path(run), report.to_json())
     for day in plan.days:
         leases.release(store, day, run)
     _log_report(report)
-    for field in ("planned", "indexed", "quarantined", "unfinished"):
-        metrics.gauge(f"run.{field}", report.total(field))
+    for total in ("planned", "indexed", "quarantined", "unfinished"):
+        metrics.gauge(f"run.{total}", report.total(total))
     metrics.gauge("quarantine", report.known_quarantined + report.total("quarantined"))
     return report
 
@@ -212,5 +221,9 @@ def _log_report(report: RunReport) -> None:
         )  # fmt: skip
     for folder in report.vanished:
         log.warning("%s", folder)
+    if left_out := describe(report.skipped, report.excluded):
+        log.info("left out: %s", left_out)
+    if report.nothing:
+        log.warning("%s", escape_line(report.nothing))
     for line in report.quarantine:
         log.warning("quarantined %s: %s (%s)", line["uri"], line["reason"], line["detail"])

@@ -23,7 +23,7 @@ from clipdex.runs.throughput import Throughput, throughput
 from clipdex.stages.rejection_policy import PolicyViolation, all_rejected, over_share
 from clipdex.storage.artifacts import Store
 from clipdex.storage.caption import Caption
-from clipdex.storage.source import Clip, Source
+from clipdex.storage.source import Clip, RecordedFrom, Source
 
 log = logging.getLogger(__name__)
 
@@ -214,8 +214,11 @@ class BatchState:
     async def _captioned(
         self, clip: Clip, caption: Caption, origin: Origin, preparing_s: float = 0.0, waiting_s: float = 0.0
     ) -> ClipOutcome:
+        own = self._outcome(clip, Outcome.CAPTIONED)
+        if caption.recorded_at and clip.recorded_from != RecordedFrom.PATH:
+            own = replace(own, recorded_at=caption.recorded_at, recorded_from=RecordedFrom.CONTAINER)
         outcome = replace(
-            self._outcome(clip, Outcome.CAPTIONED),
+            own,
             caption_key=caption.key,
             fingerprint=caption.fingerprint,
             origin=origin,
@@ -246,6 +249,10 @@ class BatchState:
             batch=self._batch.batch,
             content=clip.content,
             fingerprint=self._fingerprint,
+            metadata=clip.metadata,
+            details=clip.details,
+            recorded_at=clip.recorded_at,
+            recorded_from=clip.recorded_from,
         )
 
     async def _record(self, outcome: ClipOutcome) -> None:

@@ -80,7 +80,7 @@ class _Rounds:
         self._idle_s = self._open_s = 0.0
 
     async def run(self, clips: list[Clip]) -> CaptionTotals:
-        todo = await self._state.load(clips)
+        todo = await self._pipeline.reuse_captions(await self._state.load(clips))
         if todo:
             await self._captioner.check()
             await self._caption(todo)

@@ -65,6 +65,25 @@ class ClipPipeline:
         self._in_flight = 0
         self.failures = Failures(limit=max(3, captioner.in_flight))
 
+    async def reuse_captions(self, clips: list[Clip]) -> list[Clip]:
+        """Record the clips of which only the metadata has changed; return the others. Needs no engine.
+
+        Raises LeaseLost.
+        """
+        described = [clip for clip in clips if clip.caption_key]
+        if not described:
+            return clips
+        await asyncio.to_thread(self._lease.check)
+        captions = await asyncio.to_thread(self._store.captions, (clip.caption_key for clip in described))
+        for clip, caption in zip(described, captions, strict=True):
+            if caption is None:
+                continue  # lost: captioned again, as any other
+            if caption.clip_id == clip.clip_id and caption.metadata != clip.metadata:
+                caption = replace(caption, metadata=clip.metadata)
+                await asyncio.to_thread(self._store.write_caption, caption)
+            await self._state.record_existing(clip, caption, Origin.STORED)
+        return self._state.left(clips)
+
     async def prepare(self, clip: Clip) -> ReadyClip | None:
         """Return the clip ready for the engine, or None if it has an outcome already or waits for its copy."""
         responses = self.failures.responses
@@ -231,6 +250,8 @@ class ClipPipeline:
             gpu_s=reply.gpu_s,
             attempts=reply.attempts,
             finish_reason=reply.finish_reason,
+            metadata=ready.clip.metadata,
+            recorded_at=info.recorded_at,
         )
         await asyncio.to_thread(self._store.write, poster, ready.prepared.poster)
         await asyncio.to_thread(self._store.write_caption, caption)

@@ -6,18 +6,18 @@ A clip is done only after the index acknowledged its points. The index is open o
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from clipdex import metrics
 from clipdex.config import Settings
-from clipdex.index import Collection, open_index
+from clipdex.index import Collection, make_payloads, open_index, overwrite
 from clipdex.index import replace as replace_points
 from clipdex.index.chunking import split
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import Point, make_points
 from clipdex.runs.leases import Lease
-from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, batch_outcomes
+from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
 from clipdex.runs.planning import BatchRef
 from clipdex.storage.artifacts import Store
 from clipdex.storage.caption import Caption
@@ -50,9 +50,25 @@ class CaptionedClip:
     uri: str
     day: str
     caption: Caption
+    metadata: dict[str, str | float] = field(default_factory=dict)
+    recorded_at: str = ""
+    recorded_from: str = ""
+
+    @classmethod
+    def of(cls, outcome: ClipOutcome, caption: Caption) -> Self:
+        recorded = outcome.recorded_at, outcome.recorded_from
+        return cls(outcome.clip_id, outcome.uri, outcome.day, caption, outcome.metadata, *recorded)
+
+    @property
+    def more(self) -> dict[str, str | float]:
+        """Return the fields of its payloads that not every clip has."""
+        recorded = {"recorded_at": self.recorded_at, "recorded_from": str(self.recorded_from)}
+        return {**self.metadata, **(recorded if self.recorded_at else {})}
 
     def to_json(self) -> dict[str, Any]:
-        return {"clip_id": self.clip_id, "uri": self.uri, "day": self.day, "caption": self.caption.to_json()}
+        own = {"clip_id": self.clip_id, "uri": self.uri, "day": self.day, "caption": self.caption.to_json()}
+        more = {"metadata": self.metadata, "recorded_at": self.recorded_at, "recorded_from": self.recorded_from}
+        return {**own, **{name: value for name, value in more.items() if value}}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
@@ -83,20 +99,22 @@ def _index_batch(
     clips = chunks = stale = 0
     for start in range(0, len(todo), CLIPS_AT_ONCE):
         captioned = _with_captions(store, journal, todo[start : start + CLIPS_AT_ONCE])
-        written = [CaptionedClip(one.clip_id, one.uri, one.day, own) for one, own in captioned]
+        written = [CaptionedClip.of(one, own) for one, own in captioned]
         # For reindex.py, which then reads few objects instead of each caption.
         store.write_lines(
             f"rebuild/day={batch.day}/run={batch.run}/{batch.batch}-{try_number:03d}-{start:05d}.jsonl",
             (one.to_json() for one in written),
         )
-        points = points_of(settings, embedder, written)
         collection = Collection.of(settings, embedder)
+        stored = {outcome.clip_id for outcome, _ in captioned if outcome.origin == Origin.STORED}
+        there = _with_points(settings, embedder, collection, [clip for clip in written if clip.clip_id in stored])
+        points = points_of(settings, embedder, [clip for clip in written if clip.clip_id not in there])
         with open_index(settings, collection) as index:
             lease.confirm(batch.day)
             index.ensure()
-            stale += replace_points(index, points)
+            stale += replace_points(index, points) + overwrite(index, there)
         for outcome, _ in captioned:
-            count = len(points[outcome.clip_id])
+            count = len(there.get(outcome.clip_id) or points[outcome.clip_id])
             indexed = replace(outcome, outcome=Outcome.INDEXED, chunks=count, collection=collection.name)
             journal.add(indexed)
             metrics.counts(indexed.counters())
@@ -121,8 +139,26 @@ def points_of(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedC
     for clip, of_clip in zip(clips, chunks, strict=True):
         own = vectors[row : row + len(of_clip)]
         row += len(of_clip)
-        points[clip.clip_id] = make_points(clip.clip_id, clip.uri, clip.day, clip.caption, of_clip, own)
+        points[clip.clip_id] = make_points(clip.clip_id, clip.uri, clip.day, clip.caption, of_clip, own, clip.more)
     return points
+
+
+def _with_points(
+    settings: Settings, embedder: Embedder, collection: Collection, clips: Sequence[CaptionedClip]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the payloads, by point id, of the clips whose points are all in the collection: no vector changes."""
+    if not clips:
+        return {}
+    payloads = {
+        clip.clip_id: make_payloads(
+            clip.clip_id, clip.uri, clip.day, clip.caption, split(clip.caption, embedder, settings.chunking), clip.more
+        )
+        for clip in clips
+    }
+    with open_index(settings, collection) as index:
+        index.ensure()
+        ids = index.point_ids(list(payloads))
+    return {clip_id: of_clip for clip_id, of_clip in payloads.items() if of_clip and of_clip.keys() <= ids}
 
 
 def _with_captions(store: Store, journal: Journal, outcomes: list[ClipOutcome]) -> list[tuple[ClipOutcome, Caption]]:

@@ -163,11 +163,7 @@ def _captioned_clips(
     ]
     for some in in_batches(elsewhere, CLIPS_AT_ONCE):
         both = zip(some, store.captions(known_clip.caption_key for known_clip in some), strict=True)
-        yield [
-            CaptionedClip(known_clip.clip_id, known_clip.uri, known_clip.day, caption)
-            for known_clip, caption in both
-            if caption is not None
-        ]
+        yield [CaptionedClip.of(known_clip, caption) for known_clip, caption in both if caption is not None]
 
 
 def _is_indexed(known_clip: ClipOutcome, clip: CaptionedClip) -> bool:

@@ -1,6 +1,6 @@
 """Caption: the stored record of one description."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 
@@ -21,6 +21,8 @@ class Caption:
     duration_s [s]; width, height: as displayed, with rotation and pixel aspect applied [pixels]
     poster: store key of a JPEG, or ""
     notes: frame descriptions that text was merged from
+    metadata: of the clip that produced it, as in Clip
+    recorded_at: the time in the container, ISO 8601 in UTC; "" if it has none
     """
 
     key: str
@@ -44,6 +46,8 @@ class Caption:
     clip_id: str = ""
     gpu_s: float = 0.0
     notes: tuple[Segment, ...] = ()
+    metadata: dict[str, str | float] = field(default_factory=dict)
+    recorded_at: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

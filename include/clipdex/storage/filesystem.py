@@ -1,5 +1,6 @@
 """Filesystems: any fsspec URL or a folder, opened through universal-pathlib in the process that uses it."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,9 +60,10 @@ def is_local(fs: AbstractFileSystem) -> bool:
     return protocol in ("file", "local")
 
 
-def files_below(fs: Any, top: str) -> dict[str, dict[str, Any]]:
+def files_below(fs: Any, top: str, enters: Callable[[str], bool] = lambda folder: True) -> dict[str, dict[str, Any]]:
     """Return info() by path for every file below a folder; {} if the folder does not exist.
 
+    enters: called with the path of each folder of a local file system; False leaves out what is in it
     Raises PermissionError for an unreadable folder; the local find() would skip it silently.
     """
     if not is_local(fs):
@@ -72,7 +74,8 @@ def files_below(fs: Any, top: str) -> dict[str, dict[str, Any]]:
         with suppress(FileNotFoundError):  # deleted meanwhile or missing
             for info in fs.ls(folders.pop(), detail=True):
                 if info["type"] == "directory":
-                    folders.append(info["name"])
+                    if enters(info["name"]):
+                        folders.append(info["name"])
                 else:
                     found[info["name"]] = info
     return found

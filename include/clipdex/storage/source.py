@@ -4,10 +4,12 @@ import errno
 import hashlib
 import logging
 import os
-import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,8 +19,13 @@ from clipdex import config
 from clipdex.days import day_of
 from clipdex.errors import ClipRejected, ConfigurationError, Reason, SourceUnavailable, Unavailable
 from clipdex.sanitize import escape_line, percent_decode, percent_encode
-from clipdex.storage.filesystem import files_below, is_local, modified, open_root
+from clipdex.storage.day_pattern import DayPattern, Step
+from clipdex.storage.filesystem import UNKNOWN, files_below, is_local, modified, open_root
+from clipdex.storage.globs import Exclusion
+from clipdex.storage.listing import Skipped
+from clipdex.storage.metadata import Metadata, Warnings, stamp, typed, types_in_path
 from clipdex.storage.presence import Presence
+from clipdex.storage.sidecars import Found, Sidecars
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +36,28 @@ _AWAY = {
     errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ESHUTDOWN, errno.EHOSTDOWN, errno.EHOSTUNREACH,
     errno.ENETDOWN, errno.ENETUNREACH,
 }  # fmt: skip
-_FIELDS = {"year": r"(?P<year>\d{4})", "month": r"(?P<month>\d{2})", "day": r"(?P<day>\d{2})"}
+_MOST_LISTED = 200
+_READERS = 16
+
+Infos = dict[str, dict[str, Any]]
+"""What a listing found: info() by path below the root."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """The files of one listing. top: the folder that was listed; chosen: the paths that may be clips."""
+
+    top: str
+    found: Infos
+    chosen: Collection[str]
+
+
+class RecordedFrom(StrEnum):
+    """Name the origin of the time at which a clip was recorded."""
+
+    PATH = "path"
+    CONTAINER = "container"
+    MODIFIED = "modified"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +69,12 @@ class Clip:
     day: YYYY-MM-DD, of the path, else of the modification time in the source's time zone
     content: sha256 of the bytes, "" if unknown
     refused: why an earlier run could not read this version (missing, unreadable), "" if none failed
+    metadata: values by name, of the path and, once with_metadata() has read them, of the sidecars
+    recorded_at: the time in the path, else the modification time; "" if unknown
+    recorded_from: where recorded_at is from, a RecordedFrom
+    details: digest of what metadata and a time in the path are from, without reading a sidecar; "" if there is nothing
+    has_sidecars: whether with_metadata() has something to read
+    caption_key: of the stored caption, if only the clip's metadata has changed
     """
 
     clip_id: str
@@ -51,6 +85,12 @@ class Clip:
     day: str
     content: str = ""
     refused: str = ""
+    metadata: Metadata = field(default_factory=dict)
+    recorded_at: str = ""
+    recorded_from: str = ""
+    details: str = ""
+    has_sidecars: bool = False
+    caption_key: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,20 +137,70 @@ class Source:
         self._top = percent_encode(self._fs.unstrip_protocol(f"{self._root}/-")[:-1])
         self._presence = Presence(self._fs, self._root, self.url)
         self._extensions = tuple(extension.lower() for extension in settings.source.extensions)
-        self._pattern = _DayPattern(settings.source.day_pattern) if settings.source.day_pattern else None
+        self._excluded = Exclusion(settings.source.excluded)
+        self._pattern = (
+            DayPattern(settings.source.day_pattern, settings.source.timezone) if settings.source.day_pattern else None
+        )
+        self._path_types = types_in_path(settings.source)
+        self._warnings = Warnings()
+        self._column_files: dict[str, dict[str, Any] | None] = {}
+        self._sidecars = Sidecars(
+            settings.source.sidecars,
+            settings.source.metadata,
+            self._read_sidecar,
+            self._warnings,
+            settings.source.timezone,
+        )
 
-    def day(self, day: str) -> Iterator[Clip]:
-        """Yield the clips of a day (YYYY-MM-DD). Lists only the day's folder if the pattern allows it."""
-        for folder in self._folders(day):
-            for clip in self._below(folder):
+    def day(self, day: str, skipped: Skipped | None = None) -> Iterator[Clip]:
+        """Yield the clips of a day (YYYY-MM-DD). Lists only the day's folders if the pattern allows it.
+
+        skipped: counts the other files in these folders
+        """
+        skipped = skipped if skipped is not None else Skipped()
+        self._column_files.clear()
+        for listed in self._of_day("", self._pattern.steps(day) if self._pattern else [], skipped):
+            for clip in self._clips(listed, skipped):
                 if clip.day == day:
                     yield clip
 
-    def prefix(self, prefix: str) -> Iterator[Clip]:
-        """Yield the clips of all days below a folder of the source ("" for the root)."""
+    def prefix(self, prefix: str, skipped: Skipped | None = None) -> Iterator[Clip]:
+        """Yield the clips of all days below a folder of the source ("" for the root). skipped: as in day()."""
         if ".." in Path(prefix).parts or Path(prefix).is_absolute():
             raise ConfigurationError(f"prefix {prefix!r} must be a folder below {self.url}, such as 2026/11/03")
-        yield from self._below(prefix.strip("/"))
+        skipped = skipped if skipped is not None else Skipped()
+        self._column_files.clear()
+        yield from self._clips(self._below(prefix.strip("/"), skipped), skipped)
+
+    def with_metadata(self, clips: Sequence[Clip]) -> list[Clip]:
+        """Return the clips with the metadata of their sidecars, which are read concurrently. Raises Unavailable."""
+        paths = [clip.path for clip in clips if clip.has_sidecars]
+        with ThreadPoolExecutor(_READERS) as readers:
+            values = dict(zip(paths, readers.map(self._sidecars.values, paths), strict=True))
+        return [
+            replace(clip, metadata={**clip.metadata, **values[clip.path]}) if clip.path in values else clip
+            for clip in clips
+        ]
+
+    def why_nothing(self, days: Collection[str] = (), prefix: str | None = None) -> str:
+        """Return why days (or a prefix) have no clip although files are there, with an example; "" if none is there.
+
+        Lists at most a few hundred folders.
+        """
+        where = self.url if prefix in (None, "") else f"{self.url}/{prefix}"
+        example = self._example((prefix or "").strip("/"))
+        if example is None:
+            return ""
+        of_days = f" of {_some(days)}" if days else ""
+        nothing = f"no clip{of_days} in {where}, although files are there, such as {example}"
+        if not self._is_named_as_clip(example):
+            return f"{nothing}: it has none of the extensions {' '.join(self._extensions)} (CLIPDEX_SOURCE__EXTENSIONS)"
+        if self._pattern is None:
+            return f"{nothing}: its day is that of its modification time, as CLIPDEX_SOURCE__DAY_PATTERN is empty"
+        pattern = f"CLIPDEX_SOURCE__DAY_PATTERN={self._settings.day_pattern}"
+        if reading := self._pattern.read(example):
+            return f"{nothing}: its day is {reading.day} by {pattern}"
+        return f"{nothing}: its path has no day by {pattern}; set the pattern to where your paths have the day"
 
     def fetch(self, clip: Clip, folder: Path, max_bytes: int) -> "Fetched":
         """Return the clip as a local file with its content digest. A download stays in folder until discarded.
@@ -212,27 +302,60 @@ class Source:
 
     def names_day(self, clip: Clip) -> bool:
         """Return whether the clip's path names its day, so that it is the same in every time zone."""
-        return bool(self._day_in(clip.path))
+        return self._pattern is not None and self._pattern.read(clip.path) is not None
 
-    def _day_in(self, path: str) -> str:
-        return self._pattern.day_of(path) if self._pattern else ""
+    def _of_day(self, folder: str, steps: list[Step], skipped: Skipped) -> Iterator[_Listed]:
+        """Yield the files in the folders of a day, listing from one level of the pattern to the next."""
+        if not steps:
+            yield self._below(folder, skipped)
+            return
+        step, *below = steps
+        for name in step.names:
+            yield from self._of_day(_join(folder, name), below, skipped)
+        if step.names:
+            return
+        entries, chosen = self._entries(folder), []
+        for path, info in entries.items():
+            is_folder, name = info["type"] == "directory", path.rpartition("/")[2]
+            if not step.matches(name, is_file=not is_folder):
+                continue
+            if not is_folder:
+                chosen += [path] if step.last else []
+            elif self._enters(path, skipped):
+                yield from self._of_day(path, below, skipped)
+        yield _Listed(folder, entries, chosen)
 
-    def _folders(self, day: str) -> list[str]:
-        if self._pattern is None:
-            return [""]
-        prefix = self._pattern.folder(day)
-        if "*" not in prefix:
-            return [prefix]
-        skip = len(self._root) + 1
-        return [path[skip:] for path in self._fs.glob(f"{self._root}/{prefix}")]
-
-    def _below(self, folder: str) -> Iterator[Clip]:
+    def _below(self, folder: str, skipped: Skipped) -> _Listed:
+        """Return all files below a folder."""
         top = f"{self._root}/{folder}".rstrip("/")
         if not self._inside(top):
             log.warning("%s: a link that leaves %s, skipped", escape_line(top), self._root)
-            return
+            return _Listed(folder, {}, ())
+        skip = len(self._root) + 1
+        found: Infos = {}
+        with self._errors(top):
+            found = files_below(self._fs, top, lambda path: self._enters(path[skip:], skipped))
+        found = {path[skip:]: info for path, info in found.items()}
+        return _Listed(folder, found, found)
+
+    def _entries(self, folder: str) -> Infos:
+        """Return the files and folders in a folder, by path below the root."""
+        top, skip = f"{self._root}/{folder}".rstrip("/"), len(self._root) + 1
+        found: list[dict[str, Any]] = []
+        with self._errors(top):
+            found = self._fs.ls(top, detail=True)
+        return {path[skip:]: info for info in found if (path := info["name"].rstrip("/")) != top}
+
+    def _enters(self, folder: str, skipped: Skipped) -> bool:
+        excluded = self._excluded.matches(folder)
+        skipped.excluded += excluded
+        return not excluded
+
+    @contextmanager
+    def _errors(self, top: str) -> Iterator[None]:
+        """Convert the errors of a listing. A folder that does not exist is empty."""
         try:
-            found = files_below(self._fs, top)
+            yield
         except FileNotFoundError:
             return
         except PermissionError as error:
@@ -241,10 +364,71 @@ class Source:
             ) from error
         except Exception as error:  # object store clients have their own exception types
             raise Unavailable(f"{self.url}: the source does not answer ({error})") from error
-        skip = len(self._root) + 1
-        for path, info in found.items():
-            if path.lower().endswith(self._extensions) and self._is_clip(path, info):
-                yield self._clip(path[skip:], info)
+
+    def _clips(self, listed: _Listed, skipped: Skipped) -> Iterator[Clip]:
+        others: list[str] = []
+        sidecars: set[str] = set()
+        for path in listed.chosen:
+            info = listed.found[path]
+            if self._excluded.matches(path):
+                skipped.excluded += 1
+            elif not self._is_named_as_clip(path):
+                others.append(path)
+            elif self._is_clip(f"{self._root}/{path}", info):
+                beside = self._versions_of_sidecars(listed, path)
+                sidecars.update(beside)
+                yield self._clip(path, info, beside)
+        for path in others:
+            if path not in sidecars:
+                skipped.add(path)
+
+    def _versions_of_sidecars(self, listed: _Listed, path: str) -> dict[str, str]:
+        """Return the version of each sidecar of a clip by its path."""
+        infos: dict[str, dict[str, Any] | None]
+        infos = {sidecar: listed.found.get(sidecar) for sidecar in self._sidecars.beside(path)}
+        for columns in self._sidecars.above(path):
+            is_listed = columns in listed.found or columns.startswith(f"{listed.top}/" if listed.top else "")
+            infos[columns] = listed.found.get(columns) if is_listed else self._column_file(columns)
+        found = {one: Found(_version(info), info["size"]) for one, info in infos.items() if info and _is_file(info)}
+        self._sidecars.found |= found
+        return {sidecar: one.version for sidecar, one in found.items()}
+
+    def _column_file(self, path: str) -> dict[str, Any] | None:
+        """Return info() of a column file above the listed folders, None if there is none."""
+        if path not in self._column_files:
+            self._column_files[path] = None
+            with self._errors(path), suppress(PermissionError):
+                self._column_files[path] = self._fs.info(f"{self._root}/{path}")
+        return self._column_files[path]
+
+    def _read_sidecar(self, path: str) -> bytes | None:
+        try:
+            return bytes(self._fs.cat_file(f"{self._root}/{path}"))
+        except (FileNotFoundError, PermissionError) as error:
+            if isinstance(error, PermissionError):
+                self._warnings.add(f"{path}: not read, no permission")
+            return None
+        except Exception as error:  # object store clients have their own exception types
+            raise Unavailable(f"{self.url}: the source does not answer ({error})") from error
+
+    def _is_named_as_clip(self, path: str) -> bool:
+        return path.lower().endswith(self._extensions)
+
+    def _example(self, folder: str) -> str | None:
+        """Return the path of a clip below a folder, or of another file if no clip is found soon."""
+        other, folders, listed = None, deque([folder]), 0
+        while folders and listed < _MOST_LISTED:
+            listed += 1
+            for path, info in sorted(self._entries(folders.popleft()).items()):
+                if self._excluded.matches(path):
+                    continue
+                if info["type"] == "directory":
+                    folders.append(path)
+                elif self._is_named_as_clip(path):
+                    return path
+                else:
+                    other = other or path
+        return other
 
     def _is_clip(self, path: str, info: dict[str, Any]) -> bool:
         if not info.get("islink"):
@@ -258,46 +442,43 @@ class Source:
         """Return whether a path is below the root with all links resolved. Object stores have no links."""
         return not self._local or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self._root))
 
-    def _clip(self, path: str, info: dict[str, Any]) -> Clip:
+    def _clip(self, path: str, info: dict[str, Any], sidecars: dict[str, str]) -> Clip:
+        reading = self._pattern.read(path) if self._pattern else None
+        fields = typed(
+            reading.fields if reading else {}, self._path_types, path, self._warnings, self._settings.timezone
+        )
+        changed, recorded = modified(info), reading.moment if reading else None
+        parts = [fields, recorded and stamp(recorded), sidecars, self._settings.metadata if sidecars else ""]
         return Clip(
             clip_id=_clip_id(self._settings.name, path),
             uri=percent_encode(self._fs.unstrip_protocol(f"{self._root}/{path}")),
             path=path,
             version=_version(info),
             bytes=info["size"],
-            day=self._day_in(path) or day_of(modified(info), self._settings.timezone),
+            day=reading.day if reading else day_of(changed, self._settings.timezone),
+            metadata=fields,
+            recorded_at=stamp(recorded or changed) if recorded or changed != UNKNOWN else "",
+            recorded_from=RecordedFrom.PATH if recorded else RecordedFrom.MODIFIED if changed != UNKNOWN else "",
+            details=_digest_of_text(repr(parts)) if any(parts) else "",
+            has_sidecars=bool(sidecars),
         )
 
 
-class _DayPattern:
-    """A pattern such as {year}/{month}/{day}, */dt={year}-{month}-{day} or **/{year}/{month}/{day}."""
+def _digest_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
-    def __init__(self, pattern: str) -> None:
-        missing = [field for field in _FIELDS if f"{{{field}}}" not in pattern]
-        if missing:
-            raise ConfigurationError(
-                f'source.day_pattern {pattern!r} lacks {", ".join(missing)}; "" uses the file\'s time'
-            )
-        self._pattern = pattern.strip("/")
-        expression = re.escape(self._pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]+")
-        for field, group in _FIELDS.items():
-            expression = expression.replace(rf"\{{{field}\}}", group)
-        self._expression = re.compile(rf"{expression}(?:/|$)")
 
-    def folder(self, day: str) -> str:
-        year, month, date = day.split("-")
-        whole = self._pattern.format(year=year, month=month, day=date)
-        return whole.split("**", 1)[0].rstrip("/")
+def _is_file(info: dict[str, Any]) -> bool:
+    """Return whether this is a file itself: a sidecar that is a link is not read."""
+    return bool(info["type"] == "file" and not info.get("islink"))
 
-    def day_of(self, path: str) -> str:
-        """Return the day in a path, or ""."""
-        match = self._expression.match(path)
-        if not match:
-            return ""
-        try:
-            return datetime(*(int(match[field]) for field in _FIELDS), tzinfo=UTC).date().isoformat()  # type: ignore[misc, arg-type]
-        except ValueError:
-            return ""
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _some(days: Collection[str]) -> str:
+    return ", ".join(sorted(days)[:3]) + (f" and {len(days) - 3} more days" if len(days) > 3 else "")
 
 
 def _too_large(name: str, size: int, max_bytes: int) -> ClipRejected:

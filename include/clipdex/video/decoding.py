@@ -23,12 +23,13 @@ from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video.clip_file import ClipFile
 from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, first_stamp, packets
+from clipdex.video.recorded import recorded_at
 from clipdex.video.signature import not_a_video
 from clipdex.video.truncation import missing_end
 
 # Self-contained formats only: a playlist or a concat script would open other files.
 _OPTIONS = {
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,mxf,dhav,gif",
     "protocol_whitelist": "",  # no protocol: FFmpeg opens nothing, it reads through ClipReader
     "max_streams": "64",
 }
@@ -45,6 +46,7 @@ class VideoReader:
     pixel_aspect: pixel width / pixel height
     size: (width, height) in square pixels, before rotation
     bytes: file size
+    recorded_at: the time in the container, ISO 8601 in UTC, or ""
     """
 
     def __init__(self, file: ClipFile, container: InputContainer, stream: VideoStream, limits: VideoLimits) -> None:
@@ -59,6 +61,7 @@ class VideoReader:
         self._refuse_large(limits)
         self._refuse_long(_least_s(container, stream), limits)
         self._index = PacketIndex.read(container, stream, self._check)
+        self.recorded_at = recorded_at(container, stream)
         self.duration_s = self._index.duration_s
         self.fps = len(self._index.stamps) / self.duration_s
         self._reached_s = 0.0  # start of the last packet that produced a frame

@@ -21,7 +21,8 @@ from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy, 
 class VideoInfo:
     """Metadata of a clip. width, height [pixels]: as displayed, with rotation and sample aspect ratio applied.
 
-    duration_s [s]; fps: average frame rate [1/s]; bytes: file size.
+    duration_s [s]; fps: average frame rate [1/s]; bytes: file size; recorded_at: the time in the container, ISO 8601 in
+    UTC, or "".
     """
 
     duration_s: float
@@ -30,6 +31,7 @@ class VideoInfo:
     fps: float
     codec: str
     bytes: int
+    recorded_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,4 +174,4 @@ def _frames(proxy: bytes) -> Iterator[VideoFrame]:
 
 def _info(reader: VideoReader, converter: FrameConverter) -> VideoInfo:
     width, height = converter.shown
-    return VideoInfo(reader.duration_s, width, height, reader.fps, reader.codec, reader.bytes)
+    return VideoInfo(reader.duration_s, width, height, reader.fps, reader.codec, reader.bytes, reader.recorded_at)

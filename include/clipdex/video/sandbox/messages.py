@@ -6,6 +6,7 @@ An answer comes from a process that a hostile file may control, so every field i
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -30,6 +31,12 @@ def _found_by_decoder(reason: Reason) -> Reason:
     return reason
 
 
+def _moment_or_nothing(text: str) -> str:
+    if text and datetime.fromisoformat(text).utcoffset() != timedelta(0):
+        raise ValueError("a time in UTC is expected")
+    return text
+
+
 _Pixels = Annotated[int, Field(gt=0, lt=2**31)]
 _Seconds = Annotated[float, Field(ge=0)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -46,6 +53,7 @@ class _Info(_Checked):
     fps: _Positive
     codec: Annotated[str, Field(max_length=_MOST_TEXT)]
     bytes: Annotated[int, Field(gt=0, lt=2**63)]
+    recorded_at: Annotated[str, Field(max_length=40), AfterValidator(_moment_or_nothing)] = ""
 
 
 class _Window(_Checked):
