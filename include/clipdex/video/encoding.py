@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 from av.video.plane import VideoPlane
@@ -164,13 +166,28 @@ def _likely_space(frame: VideoFrame) -> Colorspace | None:
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, bool, bool]:
-    """Return the display transform: transpose (1) or not (0), mirror along x, mirror along y."""
-    sides: Any = frame.side_data
-    data = sides.get("DISPLAYMATRIX")
-    if data is None:
+    """Return the display transform: transpose (1) or not (0), mirror along x, mirror along y. None if it is unreadable."""
+    try:
+        sides: Any = frame.side_data
+        data = sides.get("DISPLAYMATRIX")
+        matrix = None if data is None else np.frombuffer(bytes(data), "<i4")[:5]
+    except (ValueError, KeyError, av.FFmpegError):
+        matrix = None
+    if matrix is None or len(matrix) < 5:
         return 0, False, False
-    a, b, _, c, d = (int(number) for number in np.frombuffer(bytes(data), "<i4")[:5])
+    a, b, _, c, d = (int(number) for number in matrix)
     return (1, c < 0, b < 0) if abs(b) > abs(a) else (0, a < 0, d < 0)
+
+
+def _unnamed(kind: type[Enum], value: object) -> Enum:
+    """Return a member for side data that FFmpeg has and PyAV has no name for, such as EXIF or a view's number."""
+    member = object.__new__(kind)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+# Without it, PyAV raises ValueError for all side data of a frame, the display matrix included, if one kind has no name.
+SideDataType._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
 
 
 def _upright(picture: VideoFrame, matrix: tuple[int, bool, bool]) -> VideoFrame:

@@ -46,6 +46,8 @@ class _Info(_Checked):
     fps: _Positive
     codec: Annotated[str, Field(max_length=_MOST_TEXT)]
     bytes: Annotated[int, Field(gt=0, lt=2**63)]
+    start_s: _Seconds = 0.0
+    note: Annotated[str, Field(max_length=_MOST_TEXT)] = ""
 
 
 class _Window(_Checked):
