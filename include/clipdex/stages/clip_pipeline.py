@@ -207,7 +207,7 @@ class ClipPipeline:
 
     async def _store_caption(self, ready: ReadyClip, reply: CaptionDraft) -> Caption:
         """Store the caption before its outcome is written: from here on this content is never requested again."""
-        poster = poster_path(ready.clip.content)
+        poster = poster_path(ready.clip.content) if ready.prepared.poster else ""
         fingerprint, info = self._captioner.fingerprint, ready.prepared.info
         caption = Caption(
             key=ready.key,
@@ -225,6 +225,8 @@ class ClipPipeline:
             text=reply.text,
             segments=reply.segments,
             notes=reply.notes,
+            start_s=info.start_s,
+            film=info.film,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             seconds=reply.seconds,
@@ -232,7 +234,8 @@ class ClipPipeline:
             attempts=reply.attempts,
             finish_reason=reply.finish_reason,
         )
-        await asyncio.to_thread(self._store.write, poster, ready.prepared.poster)
+        if poster:
+            await asyncio.to_thread(self._store.write, poster, ready.prepared.poster)
         await asyncio.to_thread(self._store.write_caption, caption)
         return caption
 

@@ -51,7 +51,7 @@ class VideoReader:
     pixel_aspect: pixel width / pixel height
     size: (width, height) in square pixels, before rotation
     bytes: file size
-    note: which of several films this is, or ""
+    film: which of several films of the file this is, or ""
     films: number of candidates
     """
 
@@ -60,7 +60,7 @@ class VideoReader:
     ) -> None:
         stream = film.stream
         self.bytes = file.bytes
-        self.note = film.note
+        self.film = film.note
         self.codec = stream.codec_context.codec.canonical_name
         self.pixel_aspect = _pixel_aspect(stream)
         self.size = max(1.0, stream.codec_context.width * self.pixel_aspect), max(1.0, stream.codec_context.height)

@@ -30,7 +30,7 @@ class VideoInfo:
     fps: average frame rate [1/s]
     bytes: file size
     start_s: of the first picture on a player's clock, which starts with the sound if that begins earlier [s]
-    note: which of several films this is, or ""
+    film: which of several films of the file this is, or ""
     """
 
     duration_s: float
@@ -40,7 +40,7 @@ class VideoInfo:
     codec: str
     bytes: int
     start_s: float = 0.0
-    note: str = ""
+    film: str = ""
 
     @property
     def end_s(self) -> float:
@@ -218,5 +218,5 @@ def _poster(pictures: Sequence[VideoFrame]) -> bytes:
 def _info(reader: VideoReader, converter: FrameConverter) -> VideoInfo:
     width, height = converter.shown
     return VideoInfo(
-        reader.duration_s, width, height, reader.fps, reader.codec, reader.bytes, reader.start_s, reader.note
+        reader.duration_s, width, height, reader.fps, reader.codec, reader.bytes, reader.start_s, reader.film
     )

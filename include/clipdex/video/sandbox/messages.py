@@ -47,7 +47,7 @@ class _Info(_Checked):
     codec: Annotated[str, Field(max_length=_MOST_TEXT)]
     bytes: Annotated[int, Field(gt=0, lt=2**63)]
     start_s: _Seconds = 0.0
-    note: Annotated[str, Field(max_length=_MOST_TEXT)] = ""
+    film: Annotated[str, Field(max_length=_MOST_TEXT)] = ""
 
 
 class _Window(_Checked):
@@ -67,7 +67,7 @@ class _Clip(_Checked):
 class Answer(_Checked):
     """A decoder's answer. Empty after its start; else one of clip, rejected and failed.
 
-    blobs: sizes of the poster and of each window's proxy [bytes]
+    blobs: sizes of the poster, 0 if there is none, and of each window's proxy [bytes]
     rejected: the reason, with its detail, and the limit that the clip exceeds
     failed: a disk error
     """
