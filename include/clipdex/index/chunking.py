@@ -125,7 +125,9 @@ def _segment_spans(caption: Caption) -> list[tuple[_Span, float, float]]:
     return spans
 
 
-def _times(start: int, end: int, segments: list[tuple[_Span, float, float]], whole: tuple[float, float]) -> tuple[float, float]:
+def _times(
+    start: int, end: int, segments: list[tuple[_Span, float, float]], whole: tuple[float, float]
+) -> tuple[float, float]:
     touched = [(since, until) for (first, last), since, until in segments if first < end and start < last]
     if not touched:
         return whole

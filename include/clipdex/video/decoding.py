@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -283,9 +283,9 @@ def _late_s(container: InputContainer, tracks: Tracks, film: Film) -> float:
 def _lost_end(file: ClipFile, container: InputContainer, tracks: Tracks, film: Film) -> str:
     """Return the evidence that the file's end, with pictures, is missing; "" if there is none.
 
-    Evidence is a picture in the container's index (mov's sample tables, AVI's and FLV's indexes, Matroska's cues) behind
-    the last packet, or a declared size beyond the end of the file together with a declared duration beyond the last
-    packet. A duration alone is none: many recorders and cutters write a wrong one.
+    Evidence is a picture in the container's index (the sample tables of MP4, the indexes of AVI and FLV, the cues of
+    Matroska) behind the last packet, or a declared size beyond the end of the file together with a declared duration
+    beyond the last packet. A duration alone is none: many recorders and cutters write a wrong one.
     """
     index, name = film.index, container.format.name
     fps = len(index.shown) / index.duration_s
@@ -300,7 +300,10 @@ def _lost_end(file: ClipFile, container: InputContainer, tracks: Tracks, film: F
         if _is_lost(counted_s, len(index.shown) / fps, fps):
             return f"the index has {film.stream.frames} frames, found {len(index.shown)}"
     declared_s = (container.duration or 0) / 1e6
-    if _is_lost(declared_s, tracks.covered_s, fps):
+    if name == "avi":  # FFmpeg shortens the duration of a short file, and keeps the number of frames
+        declared_s = max(declared_s, film.stream.frames / fps)
+    # FFmpeg drops the duration of ASF files that are shorter than declared.
+    if _is_lost(declared_s, tracks.covered_s, fps) or (name == "asf" and not declared_s):
         return missing_end(file, readable=True) or ""
     return ""
 

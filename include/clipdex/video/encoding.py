@@ -25,6 +25,8 @@ from clipdex.errors import ClipRejected, Reason
 
 _CONVERTIBLE = frozenset({1, 4, 5, 6, 7, 9})  # AVCOL_SPC: BT.709, FCC, both of BT.601, SMPTE 240M, BT.2020
 _BT601 = 6  # AVCOL_SPC_SMPTE170M, what libswscale calls ITU601
+_UNKNOWN_SPACE = 2  # AVCOL_SPC_UNSPECIFIED
+_PRIMARIES, _TRANSFERS = frozenset(map(int, ColorPrimaries)), frozenset(map(int, ColorTrc))
 _HDR = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
 _SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND  # ACCURATE_RND: without it, colours darken by 2 to 3 of 255
 _POSTER_SIDE = 360
@@ -52,14 +54,20 @@ class FrameConverter:
         self._tone_mapper = VideoReformatter()
 
     def picture(self, frame: VideoFrame) -> VideoFrame:
-        """Convert one frame. Raises ClipRejected if its format is not supported."""
-        try:
-            return _upright(self._small(frame), self._matrix)
-        except MemoryError:
-            raise
-        except av.FFmpegError as error:
-            kind = f"{frame.width}x{frame.height} {frame.format.name}"
-            raise ClipRejected(Reason.UNDECODABLE, f"frames ({kind}) cannot be converted: {error.strerror}") from error
+        """Convert one frame. Raises ClipRejected if its format is not supported.
+
+        Colour tags that cannot be used are replaced by likely ones, and then left out.
+        """
+        for replace_tags in (_keep_tags, _likely_tags, _no_tags):
+            replace_tags(frame)
+            try:
+                return _upright(self._small(frame), self._matrix)
+            except MemoryError:
+                raise
+            except av.FFmpegError as error:
+                failure = error
+        kind = f"{frame.width}x{frame.height} {frame.format.name}"
+        raise ClipRejected(Reason.UNDECODABLE, f"frames ({kind}) cannot be converted: {failure.strerror}") from failure
 
     def _small(self, frame: VideoFrame) -> VideoFrame:
         width, height = self._before_turning
@@ -158,6 +166,28 @@ def _snapped(length: float, multiple: int) -> int:
     return max(1, int(parts + 1e-6) if multiple == 2 else round(parts)) * multiple
 
 
+def _keep_tags(frame: VideoFrame) -> None:
+    pass
+
+
+def _likely_tags(frame: VideoFrame) -> None:
+    """Replace the tags without a meaning. HDR has the primaries of BT.2020, and nearly all video a limited range."""
+    is_hdr = frame.color_trc in _HDR
+    if frame.color_primaries not in _PRIMARIES:
+        frame.color_primaries = ColorPrimaries.BT2020 if is_hdr else ColorPrimaries.UNSPECIFIED
+    if frame.color_trc not in _TRANSFERS:
+        frame.color_trc = ColorTrc.UNSPECIFIED
+    if frame.colorspace not in _CONVERTIBLE and not frame.format.is_rgb:
+        frame.colorspace = _UNKNOWN_SPACE
+    if frame.color_range not in (ColorRange.MPEG, ColorRange.JPEG):
+        frame.color_range = ColorRange.UNSPECIFIED
+
+
+def _no_tags(frame: VideoFrame) -> None:
+    frame.color_primaries, frame.color_trc = ColorPrimaries.UNSPECIFIED, ColorTrc.UNSPECIFIED
+    frame.colorspace, frame.color_range = _UNKNOWN_SPACE, ColorRange.UNSPECIFIED
+
+
 def _likely_space(frame: VideoFrame) -> Colorspace | None:
     """Guess the colour space if its tag is missing or invalid: BT.601 for standard definition, BT.709 above."""
     if frame.format.is_rgb or frame.colorspace in _CONVERTIBLE:
@@ -166,7 +196,7 @@ def _likely_space(frame: VideoFrame) -> Colorspace | None:
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, bool, bool]:
-    """Return the display transform: transpose (1) or not (0), mirror along x, mirror along y. None if it is unreadable."""
+    """Return the display transform: transpose (1) or not (0), mirror along x, mirror along y; none if unreadable."""
     try:
         sides: Any = frame.side_data
         data = sides.get("DISPLAYMATRIX")

@@ -1,5 +1,5 @@
-"""Tracks and PacketIndex: a clip's packets, read without decoding: its timeline, and the packets required for the frames
-at given times.
+"""Tracks and PacketIndex: a clip's packets, read without decoding: its timeline, and the packets required for the
+frames at given times.
 
 Not decoded are groups of pictures without a wanted frame, packets after the last wanted frame of a group, and
 non-reference frames in codecs that mark them.
@@ -106,7 +106,7 @@ class Tracks:
 
 @dataclass(frozen=True, slots=True)
 class PacketIndex:
-    """The packets of the stream that is decoded, on their timeline. Times are in units of clock, from the first picture.
+    """The packets of the decoded stream on their timeline. Times are in units of clock, from the first picture.
 
     stamps: pts per packet in file order; None if the file has none
     times: per packet, None if it is hidden; () if counted
@@ -153,7 +153,11 @@ class PacketIndex:
             bytes=track.bytes,
             counted=not line.times,
             start_s=float(start * stamps.clock),
-            _by_stamp={stamp: time for stamp, time in zip(stamps.pts, line.times) if None not in (stamp, time)},
+            _by_stamp={
+                stamp: time
+                for stamp, time in zip(stamps.pts, line.times, strict=bool(line.times))
+                if stamp is not None and time is not None
+            },
         )
 
     @property

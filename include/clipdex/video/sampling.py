@@ -195,7 +195,10 @@ def _prepared(reader: VideoReader, sampling: Sampling) -> Prepared:
         poster=_poster(pictures),
         windows=tuple(
             Window(
-                start_s + n * length_s, start_s + (n + 1) * length_s, shown[span], encode_proxy(pictures[span], plan.fps)
+                start_s + n * length_s,
+                start_s + (n + 1) * length_s,
+                shown[span],
+                encode_proxy(pictures[span], plan.fps),
             )
             for n, span in enumerate(spans)
         ),
@@ -209,9 +212,9 @@ def _poster(pictures: Sequence[VideoFrame]) -> bytes:
     """Return the poster, or b"": a clip without one is described all the same."""
     try:
         return encode_poster(pictures)
-    except (av.FFmpegError, ValueError) as error:
-        if isinstance(error, MemoryError):
-            raise
+    except MemoryError:
+        raise
+    except Exception:  # whatever the encoder or the conversion raises
         return b""
 
 

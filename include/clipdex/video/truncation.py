@@ -12,6 +12,7 @@ _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _MOST_BOXES = 100_000
 _MOST_INDEX_BYTES = 2**20
+_UNKNOWN_BYTES = 2**48  # a live ASF stream declares as much as fits
 
 
 def missing_end(clip: ClipFile, readable: bool = False) -> str | None:
@@ -68,7 +69,7 @@ def _asf(file: ClipReader, size: int) -> str | None:
         file.seek(position)
         head = file.read(24)
         length = int.from_bytes(head[16:24], "little")
-        if len(head) < 24 or length < 24:
+        if len(head) < 24 or not 24 <= length < _UNKNOWN_BYTES:
             return None
         position += length
         if position > size:

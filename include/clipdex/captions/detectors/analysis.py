@@ -26,7 +26,8 @@ _LEAST = {Camera.STILL: 0.1, Camera.MOVING: 0.2, Camera.UNKNOWN: 0.2}
 class Shot:
     """The findings between two cuts.
 
-    start_s, end_s [s on a player's clock of the file]; has_motion: whether its pictures differ, None if there is only one.
+    start_s, end_s [s on a player's clock of the file]
+    has_motion: whether its pictures differ, None if there is only one
     """
 
     start_s: float
