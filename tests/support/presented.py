@@ -108,8 +108,10 @@ LIES: dict[str, tuple[bytes, int, Callable[[float], bytes]]] = {
 
 def _film(path: Path, chance: random.Random, first_s: float = 0.0, **how) -> Path:
     options = {**_SMALL, "bf": str(chance.choice((0, 0, 2, 3)))}
-    times = [first_s + k / FPS for k in range(round(LENGTH_S * FPS))]
-    return write_clip(path, **{"times": times, "fps": FPS, "size": SIZE, "options": options, **how})
+    times = [first_s + k / FPS for k in range(round(LENGTH_S * FPS))] if first_s else None
+    return write_clip(
+        path, **{"times": times, "seconds": LENGTH_S, "fps": FPS, "size": SIZE, "options": options, **how}
+    )
 
 
 def _edit_list(folder: Path, chance: random.Random) -> Path:
@@ -129,11 +131,11 @@ def _clock_jump(folder: Path, chance: random.Random) -> Path:
     path = _film(folder / f"a.{ending}", chance, first_s, container_options=options)
     with av.open(path) as container:
         first_s = min(float(one.pts * one.time_base) for one in container.demux(video=0) if one.pts is not None)
-    place = chance.randrange(5, 35) / FPS
+    place = chance.randrange(15, 35) / FPS
     far_s = chance.choice((1.5, 5.0, 60.0, 3600.0, 10_000.0))
-    # FFmpeg hides fragments that go back.
-    back = () if ending == "mp4" else (jump(place, -min(place, 2.5)), stray(place, -min(place, 3.0)))
-    change: Change = chance.choice((jump(place, far_s), stray(place, far_s), *back))
+    # FFmpeg hides fragments that overlap.
+    others = () if ending == "mp4" else (stray(place, far_s), jump(place, -1.5), stray(place, -1.5))
+    change: Change = chance.choice((jump(place, far_s), *others))
     return restamp(path, lambda time_s: first_s + max(0.0, change(time_s - first_s)))
 
 

@@ -188,6 +188,13 @@ def test_the_clock_of_a_transport_stream_wraps(tmp_path: Path, first_s: float) -
     assert _seen(clip) == _numbers(clip)
 
 
+def test_a_jump_by_a_day_in_a_film_of_varying_rate_is_closed_up(tmp_path: Path) -> None:
+    steps = [0.04, 0.04, 0.3, 0.05, 0.04, 0.25, 0.04, 0.1] * 6
+    times = [sum(steps[:k]) + 93_600 * (k >= 20) for k in range(len(steps))]
+    duration_s = probe(_write(tmp_path / "a.mkv", times), LIMITS).duration_s
+    assert duration_s == pytest.approx(sum(steps), abs=0.3)
+
+
 # Real long steps
 
 SCREEN = [
