@@ -141,7 +141,9 @@ def _is_confirmed(reason: Reason, shown: Shown) -> bool:
             lost_some = shown.ends_s > 2 * declared_s + 1 and shown.pictures < 0.7 * shown.packets
             promised = shown.promised - shown.packets > max(2, 0.05 * shown.promised)
             promised_s = shown.promised_s - shown.ends_s > max(0.25, 0.05 * shown.promised_s)
-            return shown.pictures == 0 or lost_end or lost_some or promised or promised_s
+            # After a stray stamp, a picture's time does not show that the last ones are missing.
+            lost_tail = shown.tail > max(4, 0.1 * shown.packets)
+            return shown.pictures == 0 or lost_end or lost_some or lost_tail or promised or promised_s
         case Reason.TOO_LONG:
             return max(declared_s, shown.ends_s) > LIMITS.max_duration_s
         case Reason.TOO_LARGE:

@@ -39,6 +39,7 @@ class Shown:
     shown_s: time of the last picture after the first packet's start [s]
     pixels: as declared
     plays_s: from the first picture to the end of the last one, of the usual step [s]
+    tail: packets after the last one that gave a picture
     promised, promised_s: pictures in the index, and time of its last shown one after the first packet's start [s]
     """
 
@@ -52,6 +53,7 @@ class Shown:
     shown_s: float = 0.0
     pixels: int = 0
     plays_s: float = 0.0
+    tail: int = 0
     promised: int = 0
     promised_s: float = 0.0
 
@@ -113,7 +115,7 @@ def _show(path: str) -> Shown:
             return Shown(True, declared_s=declared_s, start_s=start_s)
         film = max(films, key=lambda s: s.codec_context.width * s.codec_context.height)
         pixels = film.codec_context.width * film.codec_context.height
-        packets = pictures = 0
+        packets = pictures = tail = 0
         starts, ends, seen = [], [], []
         if pixels <= _MOST_PIXELS:
             for packet in _packets(container, film):
@@ -122,7 +124,9 @@ def _show(path: str) -> Shown:
                 if packet.pts is not None:
                     starts.append(packet.pts * clock)
                     ends.append((packet.pts + (packet.duration or 0)) * clock)
-                for frame in _pictures(packet):
+                found = _pictures(packet)
+                tail = 0 if found else tail + bool(packet.size)
+                for frame in found:
                     pictures += 1
                     if frame.time is not None:
                         seen.append(frame.time)
@@ -135,8 +139,8 @@ def _show(path: str) -> Shown:
         index = [one.timestamp for one in film.index_entries if not one.is_discard]
         promised_s = float(max(index) * (film.time_base or 0)) - first if index else 0.0
         return Shown(
-            True, len(films), packets, pictures, declared_s, start_s, ends_s, shown_s, pixels, plays_s, film.frames,
-            promised_s,
+            True, len(films), packets, pictures, declared_s, start_s, ends_s, shown_s, pixels, plays_s, tail,
+            film.frames, promised_s,
         )  # fmt: skip
 
 

@@ -272,7 +272,6 @@ def test_a_wrong_duration_in_a_header_condemns_no_clip(tmp_path: Path, name: str
         ("segment.mkv", {}),
         ("riff.avi", {"codec": "mpeg4", "options": {}}),
         ("index first.flv", {"container_options": {"flvflags": "add_keyframe_index"}}),
-        ("data object.wmv", {"codec": "wmv2", "options": {}}),
     ],
 )
 def test_missing_pictures_that_the_file_promises_make_it_truncated(

@@ -100,12 +100,14 @@ class VideoReader:
         """
         latest_s = -1.0
         for start_s, frame in self._decoded(self._index.plan(times), self._packets_again()):
-            latest_s = max(latest_s, start_s)
-            yield start_s, frame
+            if start_s >= latest_s:  # a frame of a damaged group may come late: a player drops it
+                latest_s = start_s
+                yield start_s, frame
         if self._cut(self._expected_s(times), latest_s) and not self._index.counted:
             self._stream.codec_context.flush_buffers()
             for start_s, frame in self._decoded([Step.SHOW] * len(self._index.stamps), self._packets_anew()):
                 if start_s > latest_s:
+                    latest_s = start_s
                     yield start_s, frame
 
     def _expected_s(self, times: Sequence[float]) -> float:
@@ -116,8 +118,11 @@ class VideoReader:
         index, context = self._index, self._stream.codec_context
         frames = self._frames(context, plan, source)
         if index.counted:
+            last = len(index.shown) - 1
             for number, frame in enumerate(frames):
-                yield index.seconds(index.shown[min(number, len(index.shown) - 1)]), frame
+                if (packet := index.numbers.get(frame.pts)) is not None:
+                    self._reached_s = max(self._reached_s, index.seconds(index.shown[min(packet, last)]))
+                yield index.seconds(index.shown[min(number, last)]), frame
             return
         for frame in frames:
             if (time := index.time_of(frame.pts)) is not None:
@@ -302,8 +307,7 @@ def _lost_end(file: ClipFile, container: InputContainer, tracks: Tracks, film: F
     declared_s = (container.duration or 0) / 1e6
     if name == "avi":  # FFmpeg shortens the duration of a short file, and keeps the number of frames
         declared_s = max(declared_s, film.stream.frames / fps)
-    # FFmpeg drops the duration of ASF files that are shorter than declared.
-    if _is_lost(declared_s, tracks.covered_s, fps) or (name == "asf" and not declared_s):
+    if _is_lost(declared_s, tracks.covered_s, fps):
         return missing_end(file, readable=True) or ""
     return ""
 

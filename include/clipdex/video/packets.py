@@ -8,7 +8,7 @@ non-reference frames in codecs that mark them.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from fractions import Fraction
@@ -117,6 +117,7 @@ class PacketIndex:
     bytes: total size of the packets
     counted: only the decoder knows the order of the frames, so all are decoded and counted
     start_s: stamp of the first picture [s on the file's clock]
+    numbers: packet number by pts, if counted
     """
 
     stamps: tuple[int | None, ...]
@@ -129,7 +130,8 @@ class PacketIndex:
     bytes: int
     counted: bool
     start_s: float
-    _by_stamp: dict[int, int]
+    numbers: Mapping[int | None, int]
+    _by_stamp: Mapping[int, int]
 
     @classmethod
     def of(cls, track: Track, container: str, sound: Sound) -> PacketIndex:
@@ -153,6 +155,7 @@ class PacketIndex:
             bytes=track.bytes,
             counted=not line.times,
             start_s=float(start * stamps.clock),
+            numbers={} if line.times else {stamp: n for n, stamp in enumerate(stamps.pts) if stamp is not None},
             _by_stamp={
                 stamp: time
                 for stamp, time in zip(stamps.pts, line.times, strict=bool(line.times))

@@ -1,18 +1,15 @@
 """Truncation: distinguish an unreadable file that lost its end from one that is no clip.
 
 Declared sizes are compared with the file size: boxes in MP4 and MOV, with those that a segment index lists; the segment
-in Matroska and WebM; the RIFF chunk in AVI; objects in ASF. Transport streams declare no size.
+in Matroska and WebM; the RIFF chunk in AVI. Transport streams declare no size.
 """
 
 from clipdex.video.clip_file import ClipFile, ClipReader
 
 _FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot"})
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
-_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _MOST_BOXES = 100_000
 _MOST_INDEX_BYTES = 2**20
-_UNKNOWN_BYTES = 2**48  # a live ASF stream declares as much as fits
 
 
 def missing_end(clip: ClipFile, readable: bool = False) -> str | None:
@@ -28,8 +25,6 @@ def missing_end(clip: ClipFile, readable: bool = False) -> str | None:
         return _matroska(file, size)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return _short("RIFF", 8 + int.from_bytes(head[4:8], "little"), size)
-    if head == _ASF_HEADER[:12]:
-        return _asf(file, size)
     return None
 
 
@@ -61,20 +56,6 @@ def _referenced_bytes(file: ClipReader, start: int, length: int) -> int:
     offset = int.from_bytes(box[24:28] if at == 28 else box[28:36], "big")
     entries = range(at + 4, min(len(box), at + 4 + 12 * int.from_bytes(box[at + 2 : at + 4], "big")), 12)
     return offset + sum(int.from_bytes(box[n : n + 4], "big") & 0x7FFFFFFF for n in entries)
-
-
-def _asf(file: ClipReader, size: int) -> str | None:
-    position = 0
-    while position < size:
-        file.seek(position)
-        head = file.read(24)
-        length = int.from_bytes(head[16:24], "little")
-        if len(head) < 24 or not 24 <= length < _UNKNOWN_BYTES:
-            return None
-        position += length
-        if position > size:
-            return _short("the data" if head[:16] == _ASF_DATA else "an object", position, size)
-    return None
 
 
 def _matroska(file: ClipReader, size: int) -> str | None:
