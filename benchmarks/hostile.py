@@ -1,6 +1,6 @@
 """Decode thousands of damaged, hostile and odd files in the decoder sandbox, and judge each result.
 
-    python -m benchmarks.hostile [--each 30]
+    python -m benchmarks.hostile [--each 30] [--files 10000]
     python -m benchmarks.hostile --only header-bits/mp4/17
 
 Every file is generated from its name, so that a failing one can be run alone. Two lanes run in parallel, each with its
@@ -33,6 +33,7 @@ import av
 from tests.support.hostile import damaged, specimen
 from tests.support.judge import LIMITS, Verdict, judged
 from tests.support.odd import PREPARED, Clips, odd
+from tests.support.presented import presented
 
 RESULT = Path(__file__).parent / "results" / "hostile.json"
 LANES = 2
@@ -42,6 +43,7 @@ _PORTION = 32
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=30, help="files per kind of damage and good clip")
+    parser.add_argument("--files", type=int, default=10_000, help="most files; all that are not damaged are kept")
     parser.add_argument("--only", metavar="NAME", help="run one file")
     args = parser.parse_args()
     if args.only:
@@ -49,7 +51,8 @@ def main() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         clips = Clips(Path(folder) / "good")
-        names = [one.name for one in (*odd(), *damaged(clips, args.each))]
+        whole = [one.name for one in (*odd(), *presented(args.each))]
+        names = [*whole, *thinned([one.name for one in damaged(clips, args.each)], args.files - len(whole))]
         verdicts = in_lanes(names, Path(folder))
     kinds = by_kind(verdicts)
     print(table(kinds))
@@ -57,7 +60,7 @@ def main() -> int:
     for one in wrong:
         print(f"{one.name}: {one.said} ({one.detail}): {one.wrong}")
     result = {
-        **circumstances(args.each),
+        **circumstances(args.each, args.files),
         "seconds": round(time.monotonic() - started, 1),
         "files": len(verdicts),
         "wrong": [asdict(one) for one in wrong],
@@ -108,11 +111,17 @@ def by_kind(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
     }
 
 
-def circumstances(each: int) -> dict[str, Any]:
+def thinned(names: Sequence[str], most: int) -> list[str]:
+    """Return at most so many names, evenly spread."""
+    most = max(0, min(most, len(names)))
+    return [names[number * len(names) // most] for number in range(most)]
+
+
+def circumstances(each: int, files: int) -> dict[str, Any]:
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "command": f"python -m benchmarks.hostile --each {each}",
+        "command": f"python -m benchmarks.hostile --each {each} --files {files}",
         "machine": f"{model[0].partition(':')[2].strip()}, {os.cpu_count()} cores, {LANES} lanes",
         "system": platform.platform(),
         "python": sys.version.split()[0],

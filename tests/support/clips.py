@@ -74,6 +74,7 @@ def write_clip(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     audio_seconds: float = 0.0,
+    audio_from_s: float = 0.0,
     turned: int = 0,
     pixel_aspect: Fraction | None = None,
     pix_fmt: str = "yuv420p",
@@ -111,15 +112,16 @@ def write_clip(
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         if sound:
-            container.mux(_silence(sound, audio_seconds))
+            container.mux(_silence(sound, audio_seconds, audio_from_s))
     return path
 
 
-def _silence(stream: Any, seconds: float) -> list[av.Packet]:
+def _silence(stream: Any, seconds: float, from_s: float) -> list[av.Packet]:
     packets = []
+    first = round(from_s * _RATE)
     for start in range(0, round(seconds * _RATE), 1024):
         frame = AudioFrame(format="fltp", layout="mono", samples=1024)
         frame.planes[0].update(bytes(frame.planes[0].buffer_size))
-        frame.sample_rate, frame.pts, frame.time_base = _RATE, start, Fraction(1, _RATE)
+        frame.sample_rate, frame.pts, frame.time_base = _RATE, first + start, Fraction(1, _RATE)
         packets += stream.encode(frame)
     return packets + stream.encode(None)

@@ -1,6 +1,7 @@
 """Generate hostile video: seeded damage to good clips of every format.
 
-The name of a specimen defines it: "header-bits/mp4/17" is the kind of damage, the damaged clip and the random seed.
+The name of a specimen defines it: "header-bits/mp4/17" is the kind of damage, the damaged clip and the random seed. A
+clip that plays well and says something else (presented.py) is damaged under its kind: "zeroed-run/edit-list/17".
 """
 
 import random
@@ -11,6 +12,7 @@ from pathlib import Path
 from clipdex.errors import Reason
 from tests.support.boxes import boundaries, header_spots
 from tests.support.odd import GOOD, PREPARED, Clips, Specimen, odd, put
+from tests.support.presented import KINDS, presented_specimen
 
 # A wrong header can cause any of these rejections, a memory limit included.
 _BROKEN = frozenset({PREPARED, *(reason for reason in Reason if reason.seen_by_decoder)} - {Reason.EMPTY_FILE})
@@ -25,7 +27,7 @@ Damage = Callable[[bytearray, random.Random], None]
 def damaged(clips: Clips, each: int) -> Iterator[Specimen]:
     """Yield every kind of damage to every good clip, each this many times, and cuts at box boundaries."""
     for kind in DAMAGES:
-        for clip in GOOD:
+        for clip in (*GOOD, *KINDS):
             yield from (_damaged(kind, clip, number) for number in range(each))
     for clip in GOOD:
         count = len(boundaries(clips.bytes(clip)))
@@ -37,11 +39,13 @@ def specimen(name: str) -> Specimen:
     """Return the specimen of that name; raise ValueError for an unknown name."""
     kind, _, rest = name.partition("/")
     clip, _, number = rest.partition("/")
-    if clip in GOOD and number.isdecimal():
+    if clip in (*GOOD, *KINDS) and number.isdecimal():
         if kind in DAMAGES:
             return _damaged(kind, clip, int(number))
         if kind == "cut-at-box":
             return _cut(clip, int(number))
+    if kind in KINDS and rest.isdecimal():
+        return presented_specimen(kind, int(rest))
     for one in odd():
         if one.name == name:
             return one
@@ -53,9 +57,10 @@ def _damaged(kind: str, clip: str, number: int) -> Specimen:
     right, damage = DAMAGES[kind]
 
     def make(clips: Clips, folder: Path) -> Path:
-        data = bytearray(clips.bytes(clip))
+        path = clips.path(clip) if clip in GOOD else presented_specimen(clip, number).make(clips, folder)
+        data = bytearray(path.read_bytes())
         damage(data, random.Random(zlib.crc32(name.encode())))
-        return put(folder, clips.path(clip).name, bytes(data))
+        return put(folder, path.name, bytes(data))
 
     return Specimen(name, right, make)
 

@@ -27,6 +27,7 @@ from tests.support.processes import children, text
 LIMITS, SAMPLING = VideoLimits(), Sampling()
 _SLACK_S = 15.0  # for two processes to start on a busy machine
 _POLL_S = 0.02
+_DURATION_SLACK_S = 0.21  # two frames of the generated films
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ async def _judge(one: Specimen, decoders: DecoderPool, player: Player, clips: Cl
     memory = max(_most_resident(), await watch)
     if prepared:
         assert memory, "no decoder process was found: its memory is not measured"
-        wrong = _wrong_clip(prepared, one)
+        wrong = _wrong_clip(prepared, one) or _wrong_duration(prepared, one, path, player)
     elif result not in one.right:
         wrong = f"expected {', '.join(sorted(map(str, one.right)))}"
     else:
@@ -100,9 +101,18 @@ def _wrong_clip(prepared: Prepared, one: Specimen) -> str:
             return f"times out of order: {window.times}"
     if not 0 < prepared.info.duration_s <= LIMITS.max_duration_s:
         return f"invalid duration: {prepared.info.duration_s} s"
-    with av.open(BytesIO(prepared.poster)) as poster:
+    with av.open(BytesIO(prepared.poster)) as poster:  # no file here can cost its poster
         next(poster.decode(video=0))
     return ""
+
+
+def _wrong_duration(prepared: Prepared, one: Specimen, path: Path, player: Player) -> str:
+    expected_s = one.lasts
+    if one.as_played and (shown := player.show(path)):
+        expected_s = shown.plays_s
+    if expected_s is None or abs(prepared.info.duration_s - expected_s) <= _DURATION_SLACK_S:
+        return ""
+    return f"expected {expected_s:.2f} s, found {prepared.info.duration_s:.2f} s"
 
 
 def _wrong_refusal(reason: Reason, path: Path, player: Player) -> str:
@@ -129,7 +139,11 @@ def _is_confirmed(reason: Reason, shown: Shown) -> bool:
             lost_end = max(declared_s, shown.ends_s) - shown.shown_s > max(0.25, 0.05 * declared_s)
             # With invalid time stamps, only the number of pictures is usable.
             lost_some = shown.ends_s > 2 * declared_s + 1 and shown.pictures < 0.7 * shown.packets
-            return shown.pictures == 0 or lost_end or lost_some
+            promised = shown.promised - shown.packets > max(2, 0.05 * shown.promised)
+            promised_s = shown.promised_s - shown.ends_s > max(0.25, 0.05 * shown.promised_s)
+            # After a stray stamp, a picture's time does not show that the last ones are missing.
+            lost_tail = shown.tail > max(4, 0.1 * shown.packets)
+            return shown.pictures == 0 or lost_end or lost_some or lost_tail or promised or promised_s
         case Reason.TOO_LONG:
             return max(declared_s, shown.ends_s) > LIMITS.max_duration_s
         case Reason.TOO_LARGE:

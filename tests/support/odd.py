@@ -88,12 +88,16 @@ class Specimen:
 
     right: accepted results: PREPARED or reasons of rejection
     shown: display size if known [pixels]
+    lasts: duration if known [s]
+    as_played: the duration is that of a plain player
     """
 
     name: str
     right: frozenset[str]
     make: Make
     shown: tuple[int, int] | None = None
+    lasts: float | None = None
+    as_played: bool = False
 
     @property
     def kind(self) -> str:

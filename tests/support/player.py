@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -37,6 +38,9 @@ class Shown:
     ends_s: end of the last packet after the first one's start [s]
     shown_s: time of the last picture after the first packet's start [s]
     pixels: as declared
+    plays_s: from the first picture to the end of the last one, of the usual step [s]
+    tail: packets after the last one that gave a picture
+    promised, promised_s: pictures in the index, and time of its last shown one after the first packet's start [s]
     """
 
     opens: bool = False
@@ -48,6 +52,10 @@ class Shown:
     ends_s: float = 0.0
     shown_s: float = 0.0
     pixels: int = 0
+    plays_s: float = 0.0
+    tail: int = 0
+    promised: int = 0
+    promised_s: float = 0.0
 
 
 class Player:
@@ -107,7 +115,7 @@ def _show(path: str) -> Shown:
             return Shown(True, declared_s=declared_s, start_s=start_s)
         film = max(films, key=lambda s: s.codec_context.width * s.codec_context.height)
         pixels = film.codec_context.width * film.codec_context.height
-        packets = pictures = 0
+        packets = pictures = tail = 0
         starts, ends, seen = [], [], []
         if pixels <= _MOST_PIXELS:
             for packet in _packets(container, film):
@@ -116,7 +124,9 @@ def _show(path: str) -> Shown:
                 if packet.pts is not None:
                     starts.append(packet.pts * clock)
                     ends.append((packet.pts + (packet.duration or 0)) * clock)
-                for frame in _pictures(packet):
+                found = _pictures(packet)
+                tail = 0 if found else tail + bool(packet.size)
+                for frame in found:
                     pictures += 1
                     if frame.time is not None:
                         seen.append(frame.time)
@@ -124,7 +134,14 @@ def _show(path: str) -> Shown:
                     break
         first = min(starts, default=0.0)
         ends_s, shown_s = max(ends, default=first) - first, max(seen, default=first) - first
-        return Shown(True, len(films), packets, pictures, declared_s, start_s, ends_s, shown_s, pixels)
+        steps = sorted(after - before for before, after in pairwise(sorted(seen)))
+        plays_s = max(seen, default=0.0) - min(seen, default=0.0) + (steps[len(steps) // 2] if steps else 0.0)
+        index = [one.timestamp for one in film.index_entries if not one.is_discard]
+        promised_s = float(max(index) * (film.time_base or 0)) - first if index else 0.0
+        return Shown(
+            True, len(films), packets, pictures, declared_s, start_s, ends_s, shown_s, pixels, plays_s, tail,
+            film.frames, promised_s,
+        )  # fmt: skip
 
 
 def _packets(container, film):

@@ -107,7 +107,7 @@ class ModelCaptioner:
         merged = await self._model.complete(ModelRequest(notes.text, generation, system=self._system))
         return replace(
             _with_costs(_draft(merged), [*replies, merged]),
-            segments=timed(merged.text, clip.info.duration_s),
+            segments=timed(merged.text, clip.info.end_s, clip.info.start_s),
             notes=notes.segments,
             seconds=max(reply.seconds for reply in replies) + merged.seconds,
         )
@@ -166,21 +166,24 @@ def _prompt_file(name: str) -> str:
     return prompts[name].read_text(encoding="utf-8")
 
 
-def timed(text: str, duration_s: float) -> tuple[Segment, ...]:
-    """Split a text at its time ranges ("2.0-4.0 s: ..."). Return () if the times are invalid."""
+def timed(text: str, end_s: float, start_s: float = 0.0) -> tuple[Segment, ...]:
+    """Split a text at its time ranges ("2.0-4.0 s: ..."). Return () if the times are invalid.
+
+    start_s, end_s: of the clip's pictures [s]
+    """
     marks = list(_MARK.finditer(text))
     starts = [float(mark["start"]) for mark in marks]
     ends = [float(mark["end"]) for mark in marks]
     ordered = all(before <= after for before, after in pairwise(starts))
-    if not ordered or not all(start <= end <= duration_s + 1 for start, end in zip(starts, ends, strict=True)):
+    if not ordered or not all(start <= end <= end_s + 1 for start, end in zip(starts, ends, strict=True)):
         return ()
     bounds = [*(mark.start() for mark in marks), len(text)]
     segments = [
-        Segment(min(start, duration_s), min(end, duration_s), text[begin:until].strip())
+        Segment(min(start, end_s), min(end, end_s), text[begin:until].strip())
         for start, end, (begin, until) in zip(starts, ends, pairwise(bounds), strict=True)
     ]
     if marks and (opening := text[: bounds[0]].strip()):
-        segments.insert(0, Segment(0.0, duration_s, opening))
+        segments.insert(0, Segment(start_s, end_s, opening))
     return tuple(segments)
 
 
@@ -201,7 +204,7 @@ def _remarks(clip: Prepared) -> list[str]:
     if count == 1:
         return [""]
     return [
-        f"This is part {number} of {count} of a clip of {clip.info.duration_s:.0f} s: seconds {window.start_s:.0f} to "
+        f"This is part {number} of {count} of a clip of {clip.info.end_s:.0f} s: seconds {window.start_s:.0f} to "
         f"{window.end_s:.0f}. Describe this part alone."
         for number, window in enumerate(clip.windows, start=1)
     ]
@@ -222,7 +225,7 @@ def _merge_equal(clip: Prepared, replies: Sequence[Completion]) -> list[tuple[_S
 
     If most frames are empty or refused, keep all of them so that a gate rejects the caption.
     """
-    spans = list(pairwise([*clip.times, clip.info.duration_s]))
+    spans = list(pairwise([*clip.times, clip.info.end_s]))
     described = [n for n, reply in enumerate(replies) if reply.text.strip() and not refusal(reply.text)]
     merged: list[tuple[_Span, Completion]] = []
     for n in described if 2 * len(described) >= len(replies) else range(len(replies)):

@@ -16,7 +16,7 @@ class Chunk:
     """Hold one part of a caption.
 
     no: from 0, in text order
-    start_s, end_s: time range that the text describes [s from the clip's start]; the whole clip if unknown
+    start_s, end_s: time range that the text describes [s on a player's clock of the file]; the whole clip if unknown
     """
 
     no: int
@@ -50,7 +50,7 @@ def split(caption: Caption, tokens: Tokens, chunking: Chunking) -> list[Chunk]:
     spans = _spans(text, size, overlap, count)
     segments = _segment_spans(caption)
     return [
-        Chunk(no, text[start:end], *_times(start, end, segments, caption.duration_s))
+        Chunk(no, text[start:end], *_times(start, end, segments, (caption.start_s, caption.end_s)))
         for no, (start, end) in enumerate(spans)
     ]
 
@@ -125,8 +125,10 @@ def _segment_spans(caption: Caption) -> list[tuple[_Span, float, float]]:
     return spans
 
 
-def _times(start: int, end: int, segments: list[tuple[_Span, float, float]], duration_s: float) -> tuple[float, float]:
+def _times(
+    start: int, end: int, segments: list[tuple[_Span, float, float]], whole: tuple[float, float]
+) -> tuple[float, float]:
     touched = [(since, until) for (first, last), since, until in segments if first < end and start < last]
     if not touched:
-        return 0.0, duration_s
+        return whole
     return min(since for since, _ in touched), max(until for _, until in touched)

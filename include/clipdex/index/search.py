@@ -16,7 +16,7 @@ _CHUNKS_PER_CLIP = 4
 class ChunkHit:
     """Hold a chunk that matched.
 
-    start_s, end_s: time range that it describes [s from the clip's start]
+    start_s, end_s: time range that it describes [s on a player's clock of the file]
     score: see ClipHit
     """
 

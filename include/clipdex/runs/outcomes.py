@@ -56,6 +56,7 @@ class Origin(StrEnum):
 class ClipOutcome:
     """Hold the outcome of one clip in one run.
 
+    detail: of a rejection; or which of several films of the file was captioned
     prompt_tokens, completion_tokens: as counted by the engine
     seconds: time at the engine [s]
     gpu_s: share of the engine's GPU time [GPU-seconds]

@@ -221,6 +221,7 @@ class BatchState:
             own,
             caption_key=caption.key,
             fingerprint=caption.fingerprint,
+            detail=caption.film,
             origin=origin,
             preparing_s=round(preparing_s, 3),
             waiting_s=round(waiting_s, 3),

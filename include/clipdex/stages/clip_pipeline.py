@@ -226,7 +226,7 @@ class ClipPipeline:
 
     async def _store_caption(self, ready: ReadyClip, reply: CaptionDraft) -> Caption:
         """Store the caption before its outcome is written: from here on this content is never requested again."""
-        poster = poster_path(ready.clip.content)
+        poster = poster_path(ready.clip.content) if ready.prepared.poster else ""
         fingerprint, info = self._captioner.fingerprint, ready.prepared.info
         caption = Caption(
             key=ready.key,
@@ -244,6 +244,8 @@ class ClipPipeline:
             text=reply.text,
             segments=reply.segments,
             notes=reply.notes,
+            start_s=info.start_s,
+            film=info.film,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
             seconds=reply.seconds,
@@ -253,7 +255,8 @@ class ClipPipeline:
             metadata=ready.clip.metadata,
             recorded_at=info.recorded_at,
         )
-        await asyncio.to_thread(self._store.write, poster, ready.prepared.poster)
+        if poster:
+            await asyncio.to_thread(self._store.write, poster, ready.prepared.poster)
         await asyncio.to_thread(self._store.write_caption, caption)
         return caption
 

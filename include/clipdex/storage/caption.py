@@ -6,7 +6,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """The part of a caption that describes start_s to end_s [s from the clip's start]."""
+    """The part of a caption that describes start_s to end_s [s on a player's clock of the file]."""
 
     start_s: float
     end_s: float
@@ -18,8 +18,10 @@ class Caption:
     """One description of one content, stored as captions/KEY[:2]/KEY.json.
 
     run, clip_id: the run and clip that produced it; exact copies share it
+    start_s: of the first picture on a player's clock, which starts with the sound if that begins earlier [s]
     duration_s [s]; width, height: as displayed, with rotation and pixel aspect applied [pixels]
     poster: store key of a JPEG, or ""
+    film: which of several films of the file is described, or ""
     notes: frame descriptions that text was merged from
     metadata: of the clip that produced it, as in Clip
     recorded_at: the time in the container, ISO 8601 in UTC; "" if it has none
@@ -46,8 +48,15 @@ class Caption:
     clip_id: str = ""
     gpu_s: float = 0.0
     notes: tuple[Segment, ...] = ()
+    start_s: float = 0.0
+    film: str = ""
     metadata: dict[str, str | float] = field(default_factory=dict)
     recorded_at: str = ""
+
+    @property
+    def end_s(self) -> float:
+        """Return the end of the last picture on a player's clock [s]."""
+        return self.start_s + self.duration_s
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -22,9 +22,10 @@ from av.video.stream import VideoStream
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video.clip_file import ClipFile
-from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, first_stamp, packets
+from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, Tracks, first_stamp, packets
 from clipdex.video.recorded import recorded_at
 from clipdex.video.signature import not_a_video
+from clipdex.video.streams import Film, is_picture, ranked
 from clipdex.video.truncation import missing_end
 
 # Self-contained formats only: a playlist or a concat script would open other files.
@@ -35,38 +36,49 @@ _OPTIONS = {
 }
 # Decoders that can skip non-reference frames.
 _MARKED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
+# Formats with an index of pictures that is read with their header.
+_MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+_INDEXED = frozenset({_MOV, "matroska,webm", "avi", "flv"})
+_SHORT_WAIT_S = 1.0
 _RICH_BITS = 0.04  # bits per pixel; measured: SSIM stays above 0.95 (benchmarks/results/decode.json)
 
 
 class VideoReader:
-    """One open clip. Times are seconds from its first frame.
+    """One film of an open clip. Times are seconds from its first picture.
 
+    start_s: of the first picture on the clock of a player of the file, which also plays the sound before it [s]
     duration_s [s]
     fps: average frame rate [1/s]
     pixel_aspect: pixel width / pixel height
     size: (width, height) in square pixels, before rotation
     bytes: file size
     recorded_at: the time in the container, ISO 8601 in UTC, or ""
+    film: which of several films of the file this is, or ""
+    films: number of candidates
     """
 
-    def __init__(self, file: ClipFile, container: InputContainer, stream: VideoStream, limits: VideoLimits) -> None:
+    def __init__(
+        self, file: ClipFile, container: InputContainer, film: Film, limits: VideoLimits, check: Callable[[], None]
+    ) -> None:
+        stream = film.stream
         self.bytes = file.bytes
-        self._file = file
+        self.film = film.note
         self.codec = stream.codec_context.codec.canonical_name
         self.pixel_aspect = _pixel_aspect(stream)
         self.size = max(1.0, stream.codec_context.width * self.pixel_aspect), max(1.0, stream.codec_context.height)
+        self._file = file
         self._container = container
         self._stream = stream
-        self._check = _budget(limits.decode_timeout_s)
+        self._check = check
+        self._index = film.index
         self._refuse_large(limits)
-        self._refuse_long(_least_s(container, stream), limits)
-        self._index = PacketIndex.read(container, stream, self._check)
         self.recorded_at = recorded_at(container, stream)
         self.duration_s = self._index.duration_s
-        self.fps = len(self._index.stamps) / self.duration_s
+        self.fps = len(self._index.shown) / self.duration_s
+        self.start_s = 0.0
+        self.films = 1
         self._reached_s = 0.0  # start of the last packet that produced a frame
-        self._refuse_long(self.duration_s, limits)
-        self._refuse_cut(_declared_s(container), self._index.covered_s)
+        self._refuse_long(limits)
 
     def pictures(self, times: Sequence[float]) -> Iterator[VideoFrame]:
         """Yield the frame on screen at each of the times, which must be sorted. Raises ClipRejected."""
@@ -79,7 +91,7 @@ class VideoReader:
                 yield on_screen
             on_screen, on_screen_s = frame, start_s
         if on_screen is None:
-            raise ClipRejected(Reason.UNDECODABLE, f"none of {len(self._index.stamps)} frames could be decoded")
+            raise ClipRejected(Reason.UNDECODABLE, f"none of {len(self._index.shown)} frames could be decoded")
         self._refuse_cut(self._expected_s(times), self._reached_s if self._index.counted else on_screen_s)
         for _ in waiting:
             yield on_screen
@@ -91,28 +103,33 @@ class VideoReader:
         """
         latest_s = -1.0
         for start_s, frame in self._decoded(self._index.plan(times), self._packets_again()):
-            latest_s = max(latest_s, start_s)
-            yield start_s, frame
+            if start_s >= latest_s:  # a frame of a damaged group may come late: a player drops it
+                latest_s = start_s
+                yield start_s, frame
         if self._cut(self._expected_s(times), latest_s) and not self._index.counted:
             self._stream.codec_context.flush_buffers()
             for start_s, frame in self._decoded([Step.SHOW] * len(self._index.stamps), self._packets_anew()):
                 if start_s > latest_s:
+                    latest_s = start_s
                     yield start_s, frame
 
     def _expected_s(self, times: Sequence[float]) -> float:
         """Return the start of the frame on screen at the last of these times [s]."""
-        return self._index.start_s(self._index.shown_at(times[-1]))
+        return self._index.seconds(self._index.shown_at(times[-1]))
 
     def _decoded(self, plan: list[Step], source: Iterator[Packet[Stream]]) -> Iterator[tuple[float, VideoFrame]]:
         index, context = self._index, self._stream.codec_context
         frames = self._frames(context, plan, source)
         if index.counted:
+            last = len(index.shown) - 1
             for number, frame in enumerate(frames):
-                yield index.start_s(index.shown[min(number, len(index.shown) - 1)]), frame
+                if (packet := index.numbers.get(frame.pts)) is not None:
+                    self._reached_s = max(self._reached_s, index.seconds(index.shown[min(packet, last)]))
+                yield index.seconds(index.shown[min(number, last)]), frame
             return
         for frame in frames:
-            if frame.pts is not None:
-                yield index.start_s(frame.pts), frame
+            if (time := index.time_of(frame.pts)) is not None:
+                yield index.seconds(time), frame
 
     def _frames(
         self, context: VideoCodecContext, plan: list[Step], source: Iterator[Packet[Stream]]
@@ -125,8 +142,8 @@ class VideoReader:
                 if context.codec.canonical_name in _MARKED:
                     context.skip_frame = "DEFAULT" if step is Step.SHOW else "NONREF"
                 frames = _decode(context, packet)
-                if frames:
-                    self._reached_s = self._index.start_s(self._index.shown[number])
+                if frames and number < len(self._index.shown):
+                    self._reached_s = self._index.seconds(self._index.shown[number])
                 yield from frames
                 pending = True
             elif pending:
@@ -169,13 +186,13 @@ class VideoReader:
                 found=width * height,
             )
 
-    def _refuse_long(self, duration_s: float, limits: VideoLimits) -> None:
-        if duration_s > limits.max_duration_s:
+    def _refuse_long(self, limits: VideoLimits) -> None:
+        if self.duration_s > limits.max_duration_s:
             raise ClipRejected(
                 Reason.TOO_LONG,
-                f"at most {limits.max_duration_s:g} s expected, found {duration_s:.1f} s",
+                f"at most {limits.max_duration_s:g} s expected, found {self.duration_s:.1f} s",
                 limit="max_duration_s",
-                found=duration_s,
+                found=self.duration_s,
             )
 
     def _refuse_cut(self, expected_s: float, found_s: float) -> None:
@@ -185,12 +202,15 @@ class VideoReader:
             )
 
     def _cut(self, expected_s: float, found_s: float) -> bool:
-        return expected_s - found_s > max(0.3, 0.05 * expected_s, 2 / self.fps)
+        return _is_lost(expected_s, found_s, self.fps)
 
 
 @contextlib.contextmanager
-def opened(file: ClipFile, limits: VideoLimits) -> Iterator[VideoReader]:
-    """Read the clip's packets. Raises ClipRejected if it is no clip or exceeds the limits, OSError for a disk error."""
+def opened(file: ClipFile, limits: VideoLimits, place: int = 0) -> Iterator[VideoReader]:
+    """Read the clip's packets. Raises ClipRejected if it is no clip or exceeds the limits, OSError for a disk error.
+
+    place: 0 for the film, 1 and so on for the next candidates, of which reader.films counts all
+    """
     if file.bytes == 0:
         raise ClipRejected(Reason.EMPTY_FILE, "a clip expected, found 0 bytes")
     if file.bytes > limits.max_bytes:
@@ -202,10 +222,18 @@ def opened(file: ClipFile, limits: VideoLimits) -> Iterator[VideoReader]:
         )
     try:
         with _container(file) as container:
-            stream = _video_stream(container)
-            stream.codec_context.thread_count = 1
-            stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-            yield VideoReader(file, container, stream, limits)
+            check = _budget(limits.decode_timeout_s)
+            tracks = Tracks.read(container, _video_streams(container), check)
+            films = _films(tracks, container, file)
+            film = films[place]
+            film.stream.codec_context.thread_count = 1
+            film.stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+            reader = VideoReader(file, container, film, limits, check)
+            reader.films = len(films)
+            reader.start_s = _late_s(container, tracks, film)
+            if lost := _lost_end(file, container, tracks, film):
+                raise ClipRejected(Reason.TRUNCATED_FILE, lost)
+            yield reader
     except ClipRejected as refusal:
         if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO):
             if other := not_a_video(file):
@@ -226,12 +254,79 @@ def _container(file: ClipFile) -> InputContainer:
         ) from error
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
-    streams = [s for s in container.streams.video if _decodable(s) and not s.disposition & Disposition.attached_pic]
+def _video_streams(container: InputContainer) -> list[VideoStream]:
+    streams = [stream for stream in container.streams.video if _decodable(stream) and not is_picture(stream)]
     if not streams:
         kinds = sorted({str(s.type) for s in container.streams}) or ["no stream"]
         raise ClipRejected(Reason.NO_VIDEO, f"a video stream expected, found only {', '.join(kinds)}")
-    return max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
+    return streams
+
+
+def _films(tracks: Tracks, container: InputContainer, file: ClipFile) -> list[Film]:
+    with_pictures = [track for track in tracks.video if track.pictures]
+    if not with_pictures:
+        hidden = sum(len(track.stamps.hidden) for track in tracks.video)
+        found = f"{hidden} frames, all hidden by an edit list" if hidden else "one without frames"
+        raise ClipRejected(Reason.UNDECODABLE, f"a video stream expected, found {found}")
+    name = container.format.name
+    return ranked([(track.stream, PacketIndex.of(track, name, tracks.sound)) for track in with_pictures], file)
+
+
+def _late_s(container: InputContainer, tracks: Tracks, film: Film) -> float:
+    """Return the seconds that a player plays before the first picture.
+
+    A player's clock starts with the first stream. A longer wait counts only if something plays meanwhile: otherwise the
+    first stamps are wrong.
+    """
+    if container.start_time is None:
+        return 0.0
+    begin_s, first_s = container.start_time / 1e6, film.index.start_s
+    late_s = first_s - begin_s
+    if late_s < film.index.seconds(film.index.step):
+        return 0.0
+    is_played = len(tracks.video) > 1 or tracks.sound.covered_s(begin_s, first_s) >= late_s / 2
+    return late_s if late_s <= _SHORT_WAIT_S or is_played else 0.0
+
+
+def _lost_end(file: ClipFile, container: InputContainer, tracks: Tracks, film: Film) -> str:
+    """Return the evidence that the file's end, with pictures, is missing; "" if there is none.
+
+    Evidence is a picture in the container's index (the sample tables of MP4, the indexes of AVI and FLV, the cues of
+    Matroska) behind the last packet, or a declared size beyond the end of the file together with a declared duration
+    beyond the last packet. A duration alone is none: many recorders and cutters write a wrong one.
+    """
+    index, name = film.index, container.format.name
+    fps = len(index.shown) / index.duration_s
+    read = [stamp for stamp in index.stamps if stamp is not None]
+    if name in _INDEXED and read:
+        first_s, found_s = float(min(read) * index.clock), float(max(read) * index.clock)
+        promised_s = _promised_s(film.stream)
+        if promised_s is not None and _is_lost(promised_s - first_s, found_s - first_s, fps):
+            return f"the index has frames up to {promised_s:.2f} s, found none after {found_s:.2f} s"
+    if name == _MOV and None not in index.times:  # the sample table counts hidden frames, too
+        counted_s = film.stream.frames / fps
+        if _is_lost(counted_s, len(index.shown) / fps, fps):
+            return f"the index has {film.stream.frames} frames, found {len(index.shown)}"
+    declared_s = (container.duration or 0) / 1e6
+    if name == "avi":  # FFmpeg shortens the duration of a short file, and keeps the number of frames
+        declared_s = max(declared_s, film.stream.frames / fps)
+    if _is_lost(declared_s, tracks.covered_s, fps):
+        return missing_end(file, readable=True) or ""
+    return ""
+
+
+def _promised_s(stream: VideoStream) -> float | None:
+    """Return the time of the last shown picture in the container's index [s]."""
+    entries = stream.index_entries
+    for number in range(len(entries) - 1, -1, -1):
+        if not entries[number].is_discard:
+            return float(entries[number].timestamp * (stream.time_base or 0))
+    return None
+
+
+def _is_lost(expected_s: float, found_s: float, fps: float) -> bool:
+    """Return whether more than a few frames are missing at the end."""
+    return expected_s - found_s > max(0.3, 0.05 * expected_s, 2 / fps)
 
 
 def _decodable(stream: VideoStream) -> bool:
@@ -247,24 +342,6 @@ def _decode(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[V
         raise
     except av.FFmpegError:
         return []
-
-
-def _declared_s(source: InputContainer | VideoStream) -> float:
-    """Return the declared duration [s], 0 if there is none."""
-    if source.duration is None:
-        return 0.0
-    return (
-        float(source.duration * (source.time_base or 0)) if isinstance(source, VideoStream) else source.duration / 1e6
-    )
-
-
-def _least_s(container: InputContainer, stream: VideoStream) -> float:
-    """Return the lower bound of the declared durations [s], at most 0 if there is none.
-
-    In Matroska, a clip cut from a recording keeps its clock and declares its end time as its duration.
-    """
-    declared = [seconds for seconds in (_declared_s(stream), _declared_s(container)) if seconds > 0]
-    return min(declared, default=0.0) - max(0.0, (container.start_time or 0) / 1e6)
 
 
 def _pixel_aspect(stream: VideoStream) -> float:

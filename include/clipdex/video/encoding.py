@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 from av.video.plane import VideoPlane
@@ -23,6 +25,8 @@ from clipdex.errors import ClipRejected, Reason
 
 _CONVERTIBLE = frozenset({1, 4, 5, 6, 7, 9})  # AVCOL_SPC: BT.709, FCC, both of BT.601, SMPTE 240M, BT.2020
 _BT601 = 6  # AVCOL_SPC_SMPTE170M, what libswscale calls ITU601
+_UNKNOWN_SPACE = 2  # AVCOL_SPC_UNSPECIFIED
+_PRIMARIES, _TRANSFERS = frozenset(map(int, ColorPrimaries)), frozenset(map(int, ColorTrc))
 _HDR = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
 _SCALING = Interpolation.AREA | Interpolation.ACCURATE_RND  # ACCURATE_RND: without it, colours darken by 2 to 3 of 255
 _POSTER_SIDE = 360
@@ -50,14 +54,20 @@ class FrameConverter:
         self._tone_mapper = VideoReformatter()
 
     def picture(self, frame: VideoFrame) -> VideoFrame:
-        """Convert one frame. Raises ClipRejected if its format is not supported."""
-        try:
-            return _upright(self._small(frame), self._matrix)
-        except MemoryError:
-            raise
-        except av.FFmpegError as error:
-            kind = f"{frame.width}x{frame.height} {frame.format.name}"
-            raise ClipRejected(Reason.UNDECODABLE, f"frames ({kind}) cannot be converted: {error.strerror}") from error
+        """Convert one frame. Raises ClipRejected if its format is not supported.
+
+        Colour tags that cannot be used are replaced by likely ones, and then left out.
+        """
+        for replace_tags in (_keep_tags, _likely_tags, _no_tags):
+            replace_tags(frame)
+            try:
+                return _upright(self._small(frame), self._matrix)
+            except MemoryError:
+                raise
+            except av.FFmpegError as error:
+                failure = error
+        kind = f"{frame.width}x{frame.height} {frame.format.name}"
+        raise ClipRejected(Reason.UNDECODABLE, f"frames ({kind}) cannot be converted: {failure.strerror}") from failure
 
     def _small(self, frame: VideoFrame) -> VideoFrame:
         width, height = self._before_turning
@@ -156,6 +166,28 @@ def _snapped(length: float, multiple: int) -> int:
     return max(1, int(parts + 1e-6) if multiple == 2 else round(parts)) * multiple
 
 
+def _keep_tags(frame: VideoFrame) -> None:
+    pass
+
+
+def _likely_tags(frame: VideoFrame) -> None:
+    """Replace the tags without a meaning. HDR has the primaries of BT.2020, and nearly all video a limited range."""
+    is_hdr = frame.color_trc in _HDR
+    if frame.color_primaries not in _PRIMARIES:
+        frame.color_primaries = ColorPrimaries.BT2020 if is_hdr else ColorPrimaries.UNSPECIFIED
+    if frame.color_trc not in _TRANSFERS:
+        frame.color_trc = ColorTrc.UNSPECIFIED
+    if frame.colorspace not in _CONVERTIBLE and not frame.format.is_rgb:
+        frame.colorspace = _UNKNOWN_SPACE
+    if frame.color_range not in (ColorRange.MPEG, ColorRange.JPEG):
+        frame.color_range = ColorRange.UNSPECIFIED
+
+
+def _no_tags(frame: VideoFrame) -> None:
+    frame.color_primaries, frame.color_trc = ColorPrimaries.UNSPECIFIED, ColorTrc.UNSPECIFIED
+    frame.colorspace, frame.color_range = _UNKNOWN_SPACE, ColorRange.UNSPECIFIED
+
+
 def _likely_space(frame: VideoFrame) -> Colorspace | None:
     """Guess the colour space if its tag is missing or invalid: BT.601 for standard definition, BT.709 above."""
     if frame.format.is_rgb or frame.colorspace in _CONVERTIBLE:
@@ -164,13 +196,28 @@ def _likely_space(frame: VideoFrame) -> Colorspace | None:
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, bool, bool]:
-    """Return the display transform: transpose (1) or not (0), mirror along x, mirror along y."""
-    sides: Any = frame.side_data
-    data = sides.get("DISPLAYMATRIX")
-    if data is None:
+    """Return the display transform: transpose (1) or not (0), mirror along x, mirror along y; none if unreadable."""
+    try:
+        sides: Any = frame.side_data
+        data = sides.get("DISPLAYMATRIX")
+        matrix = None if data is None else np.frombuffer(bytes(data), "<i4")[:5]
+    except (ValueError, KeyError, av.FFmpegError):
+        matrix = None
+    if matrix is None or len(matrix) < 5:
         return 0, False, False
-    a, b, _, c, d = (int(number) for number in np.frombuffer(bytes(data), "<i4")[:5])
+    a, b, _, c, d = (int(number) for number in matrix)
     return (1, c < 0, b < 0) if abs(b) > abs(a) else (0, a < 0, d < 0)
+
+
+def _unnamed(kind: type[Enum], value: object) -> Enum:
+    """Return a member for side data that FFmpeg has and PyAV has no name for, such as EXIF or a view's number."""
+    member = object.__new__(kind)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+# Without it, PyAV raises ValueError for all side data of a frame, the display matrix included, if one kind has no name.
+SideDataType._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
 
 
 def _upright(picture: VideoFrame, matrix: tuple[int, bool, bool]) -> VideoFrame:

@@ -1,5 +1,5 @@
-"""PacketIndex: a clip's timeline, read from its packets without decoding: its duration, and the packets required for
-the frames at given times.
+"""Tracks and PacketIndex: a clip's packets, read without decoding: its timeline, and the packets required for the
+frames at given times.
 
 Not decoded are groups of pictures without a wanted frame, packets after the last wanted frame of a group, and
 non-reference frames in codecs that mark them.
@@ -7,10 +7,9 @@ non-reference frames in codecs that mark them.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from fractions import Fraction
 
@@ -20,11 +19,10 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from clipdex.errors import ClipRejected, Reason
+from clipdex.video.timeline import Sound, Stamps, timeline
 
 ROUNDING_S = 1e-6  # less than one tick of any common clock
 _LIKELY_RATE = Fraction(25)
-_SLIP_S = 0.2  # a clock that goes back by more is broken or was restarted
 
 
 class Step(Enum):
@@ -35,102 +33,167 @@ class Step(Enum):
     SHOW = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class PacketIndex:
-    """The packets of one stream.
+@dataclass(slots=True)
+class Track:
+    """The packets of one video stream, in file order.
 
-    stamps: pts per packet in decoding order, in units of clock [s]
-    shown: the same in display order
     groups: packet numbers where a group of pictures starts
-    step: display time of the last frame, in units of clock
     first: seek target for the first packet
     bytes: total size of the packets
-    covered_s: end of the data of all streams of the file [s]
-    counted: stamps are missing or the clock goes back, so frames are spaced evenly
     """
 
-    stamps: tuple[int, ...]
+    stream: VideoStream
+    stamps: Stamps
+    groups: list[int] = field(default_factory=list)
+    first: int = 0
+    bytes: int = 0
+
+    @property
+    def pictures(self) -> int:
+        """Return how many packets are shown."""
+        return len(self.stamps.pts) - len(self.stamps.hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """The packets of a file.
+
+    video: per stream
+    covered_s: end of the data of all streams [s]
+    """
+
+    video: tuple[Track, ...]
+    sound: Sound
+    covered_s: float
+
+    @classmethod
+    def read(cls, container: InputContainer, streams: Sequence[VideoStream], check: Callable[[], None]) -> Tracks:
+        """Read every packet of the file. check() is called per packet and may raise."""
+        tracks = {one.index: Track(one, Stamps(one.time_base or Fraction(1))) for one in streams}
+        clocks = {one.index: float(one.time_base or 0) for one in container.streams}
+        sounds = {one.index for one in container.streams.audio}
+        heard: list[float] = []
+        start_s = end_s = 0.0
+        for packet in packets(container):
+            check()
+            index = packet.stream_index
+            pts, dts, duration = packet.pts, packet.dts, packet.duration or 0
+            stamp = pts if pts is not None else dts
+            if stamp is not None:
+                clock = clocks.get(index, 0.0)
+                now_s = stamp * clock
+                start_s = min(start_s, now_s)
+                end_s = max(end_s, now_s + duration * clock)
+                if index in sounds:
+                    heard.append(now_s)
+            track = tracks.get(index)
+            if track is None:
+                continue
+            stamps = track.stamps
+            number = len(stamps.pts)
+            if number == 0:
+                track.first = first_stamp(packet)
+            if packet.is_keyframe:
+                track.groups.append(number)
+            if packet.is_discard:
+                stamps.hidden.add(number)
+            stamps.pts.append(pts)
+            stamps.dts.append(dts)
+            stamps.durations.append(duration)
+            track.bytes += packet.size
+        return cls(tuple(tracks.values()), Sound(heard), end_s - start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class PacketIndex:
+    """The packets of the decoded stream on their timeline. Times are in units of clock, from the first picture.
+
+    stamps: pts per packet in file order; None if the file has none
+    times: per packet, None if it is hidden; () if counted
+    shown: times in display order
+    groups: packet numbers where a group of pictures starts
+    step: display time of the last frame
+    first: seek target for the first packet
+    bytes: total size of the packets
+    counted: only the decoder knows the order of the frames, so all are decoded and counted
+    start_s: stamp of the first picture [s on the file's clock]
+    numbers: packet number by pts, if counted
+    """
+
+    stamps: tuple[int | None, ...]
+    times: tuple[int | None, ...]
     shown: tuple[int, ...]
     groups: tuple[int, ...]
     clock: Fraction
     step: int
     first: int
     bytes: int
-    covered_s: float
     counted: bool
+    start_s: float
+    numbers: Mapping[int | None, int]
+    _by_stamp: Mapping[int, int]
 
     @classmethod
-    def read(cls, container: InputContainer, stream: VideoStream, check: Callable[[], None]) -> PacketIndex:
-        """Read every packet of the file. check() is called per packet and may raise."""
-        stamps: list[int | None] = []
-        groups: list[int] = []
-        first = size = step = 0
-        start_s = end_s = 0.0
-        clock_s, slipped = -math.inf, False
-        for packet in packets(container):
-            check()
-            stamp = packet.pts if packet.pts is not None else packet.dts
-            if stamp is not None:
-                start_s = min(start_s, float(stamp * packet.time_base))
-                end_s = max(end_s, float((stamp + (packet.duration or 0)) * packet.time_base))
-            if packet.stream_index != stream.index:
-                continue
-            if not stamps:
-                first = first_stamp(packet)
-            if packet.is_keyframe:
-                groups.append(len(stamps))
-            stamps.append(packet.pts)
-            if packet.dts is not None:
-                now_s = float(packet.dts * packet.time_base)
-                slipped = slipped or now_s < clock_s - _SLIP_S
-                clock_s = now_s
-            size += packet.size
-            step = packet.duration or step
-        if not stamps or stream.time_base is None:
-            raise ClipRejected(Reason.UNDECODABLE, "a video stream expected, found one without frames")
-        step = max(1, step or round(1 / (_rate(stream) * stream.time_base)))
+    def of(cls, track: Track, container: str, sound: Sound) -> PacketIndex:
+        """Index one track with at least one picture. container: name of its format."""
+        stamps = track.stamps
+        likely_step = max(1, round(1 / (_rate(track.stream) * stamps.clock)))
+        line = timeline(stamps, container, likely_step, sound)
+        shown = [n for n in range(len(stamps.pts)) if n not in stamps.hidden]
         # AVI stores no pts, and derived ones are wrong if frames are reordered.
-        counted = slipped or None in stamps or container.format.name == "avi"
-        times = [number * step for number in range(len(stamps))] if counted else [s for s in stamps if s is not None]
+        clock = stamps.dts if container == "avi" else stamps.pts
+        begins = [stamp for n in shown if (stamp := clock[n]) is not None]
+        start = min(begins, default=0) if line.times else (begins or [0])[0]
         return cls(
-            stamps=tuple(times),
-            shown=tuple(sorted(times)),
-            groups=tuple(groups),
-            clock=stream.time_base,
-            step=step,
-            first=first,
-            bytes=size,
-            covered_s=end_s - start_s,
-            counted=counted,
+            stamps=tuple(stamps.pts),
+            times=line.times,
+            shown=line.shown,
+            groups=tuple(track.groups),
+            clock=stamps.clock,
+            step=line.last,
+            first=track.first,
+            bytes=track.bytes,
+            counted=not line.times,
+            start_s=float(start * stamps.clock),
+            numbers={} if line.times else {stamp: n for n, stamp in enumerate(stamps.pts) if stamp is not None},
+            _by_stamp={
+                stamp: time
+                for stamp, time in zip(stamps.pts, line.times, strict=bool(line.times))
+                if stamp is not None and time is not None
+            },
         )
 
     @property
     def duration_s(self) -> float:
-        return float((self.shown[-1] + self.step - self.shown[0]) * self.clock)
+        return float((self.shown[-1] + self.step) * self.clock)
 
-    def start_s(self, stamp: int) -> float:
-        """Return the seconds from the first frame."""
-        return float((stamp - self.shown[0]) * self.clock)
+    def seconds(self, time: int) -> float:
+        """Return a time of this index in seconds from the first picture."""
+        return float(time * self.clock)
+
+    def time_of(self, stamp: int | None) -> int | None:
+        """Return the time of the frame with this pts, None if there is none."""
+        return self._by_stamp.get(stamp) if stamp is not None else None
 
     def shown_at(self, time_s: float) -> int:
-        """Return the stamp of the frame on screen at that time: the last one that has started."""
-        limit = self.shown[0] + (time_s + ROUNDING_S) / self.clock
-        return self.shown[max(0, bisect_right(self.shown, limit) - 1)]
+        """Return the time of the frame on screen at that second: the last one that has started."""
+        return self.shown[max(0, bisect_right(self.shown, (time_s + ROUNDING_S) / self.clock) - 1)]
 
     def plan(self, times: Sequence[float]) -> list[Step]:
-        """Return a step per packet, so that the frames on screen at these times decode correctly."""
+        """Return a step per packet, so that the frames on screen at these times [s] decode correctly."""
         if self.counted:
             return [Step.SHOW] * len(self.stamps)
         wanted = {self.shown_at(time_s) for time_s in times}
         plan = [Step.DROP] * len(self.stamps)
         referenced = False  # the next group refers to frames of this one
         for first, end in reversed(self._groups()):
-            shown = [n for n in range(first, end) if self.stamps[n] in wanted]
+            shown = [n for n in range(first, end) if self.times[n] in wanted]
             last = end - 1 if referenced else max(shown, default=first - 1)
             for n in range(first, last + 1):
-                plan[n] = Step.SHOW if self.stamps[n] in wanted else Step.REFER
+                plan[n] = Step.SHOW if self.times[n] in wanted else Step.REFER
             # A frame shown before its group's keyframe refers to the previous group.
-            referenced = any(self.stamps[n] < self.stamps[first] for n in shown)
+            start = self.stamps[first]
+            referenced = start is not None and any((self.stamps[n] or 0) < start for n in shown)
         return plan
 
     def _groups(self) -> list[tuple[int, int]]:

@@ -1,28 +1,37 @@
 """Sampling: probe a clip, sample frames by time, and encode its proxies and poster."""
 
 import io
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
 from av.video.frame import VideoFrame
 
 from clipdex.config import Sampling, VideoLimits
+from clipdex.errors import ClipRejected, Reason
 from clipdex.video.clip_file import ClipFile
 from clipdex.video.decoding import VideoReader, opened
 from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy, encode_stills, fitted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
     """Metadata of a clip. width, height [pixels]: as displayed, with rotation and sample aspect ratio applied.
 
-    duration_s [s]; fps: average frame rate [1/s]; bytes: file size; recorded_at: the time in the container, ISO 8601 in
-    UTC, or "".
+    duration_s: from the first picture to the end of the last one, with clock jumps closed up [s]
+    fps: average frame rate [1/s]
+    bytes: file size
+    start_s: of the first picture on a player's clock, which starts with the sound if that begins earlier [s]
+    film: which of several films of the file this is, or ""
+    recorded_at: the time in the container, ISO 8601 in UTC, or ""
     """
 
     duration_s: float
@@ -31,15 +40,22 @@ class VideoInfo:
     fps: float
     codec: str
     bytes: int
+    start_s: float = 0.0
+    film: str = ""
     recorded_at: str = ""
+
+    @property
+    def end_s(self) -> float:
+        """Return the end of the last picture on a player's clock [s]."""
+        return self.start_s + self.duration_s
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """The part of a clip in one request; most clips have one window.
 
-    start_s, end_s [s from the clip's start]
-    times: of the sampled frames [s from the clip's start]
+    start_s, end_s [s on a player's clock of the file]
+    times: of the sampled frames [s on the same clock]
     proxy: H.264 mp4 of these frames
     """
 
@@ -56,7 +72,7 @@ class Prepared:
     windows: consecutive, without gaps
     proxy_fps: frame k of a proxy is at k / proxy_fps [1/s]
     width, height: of a proxy, even [pixels]
-    poster: JPEG
+    poster: JPEG, or b"" if none could be made
     """
 
     info: VideoInfo
@@ -68,7 +84,7 @@ class Prepared:
 
     @property
     def times(self) -> tuple[float, ...]:
-        """Return the time of each sampled frame [s from the clip's start]."""
+        """Return the time of each sampled frame [s on a player's clock of the file]."""
         return tuple(time_s for window in self.windows for time_s in window.times)
 
 
@@ -83,9 +99,13 @@ class Schedule:
 
 def probe(path: str | Path, limits: VideoLimits) -> VideoInfo:
     """Return the clip's metadata; decodes its first frame. Raises ClipRejected, or OSError for a disk error."""
-    with ClipFile.open(Path(path)) as file, opened(file, limits) as reader:
+
+    def first_frame(reader: VideoReader) -> VideoInfo:
         first = next(reader.pictures([0.0]))
         return _info(reader, FrameConverter(first, reader.pixel_aspect, 2))
+
+    with ClipFile.open(Path(path)) as file:
+        return _of_film(file, limits, first_frame)
 
 
 def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling) -> Prepared:
@@ -96,32 +116,7 @@ def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling) -> Prepar
 
 def prepare_file(file: ClipFile, limits: VideoLimits, sampling: Sampling) -> Prepared:
     """Do the same for a file that is open already."""
-    with opened(file, limits) as reader:
-        plan = schedule(reader.duration_s, reader.size, sampling)
-        length_s = reader.duration_s / plan.windows
-        times = tuple(
-            window * length_s + float(k / plan.fps) for window in range(plan.windows) for k in range(plan.count)
-        )
-        converter: FrameConverter | None = None
-        pictures = []
-        for frame in reader.pictures(times):
-            converter = converter or FrameConverter(
-                frame, reader.pixel_aspect, sampling.short_side, sampling.multiple_of
-            )
-            pictures.append(converter.picture(frame))
-        assert converter is not None
-        spans = [slice(first, first + plan.count) for first in range(0, len(times), plan.count)]
-        return Prepared(
-            info=_info(reader, converter),
-            poster=encode_poster(pictures),
-            windows=tuple(
-                Window(n * length_s, (n + 1) * length_s, times[span], encode_proxy(pictures[span], plan.fps))
-                for n, span in enumerate(spans)
-            ),
-            proxy_fps=float(plan.fps),
-            width=converter.size[0],
-            height=converter.size[1],
-        )
+    return _of_film(file, limits, lambda reader: _prepared(reader, sampling))
 
 
 def schedule(duration_s: float, size: tuple[float, float], sampling: Sampling) -> Schedule:
@@ -172,6 +167,62 @@ def _frames(proxy: bytes) -> Iterator[VideoFrame]:
         yield from container.decode(video=0)
 
 
+def _of_film(file: ClipFile, limits: VideoLimits, use: Callable[[VideoReader], T]) -> T:
+    """Return use() of the film, or of the next candidate if no frame of it can be decoded."""
+    for place in itertools.count():
+        with opened(file, limits, place) as reader:
+            try:
+                return use(reader)
+            except ClipRejected as refusal:
+                if refusal.reason is not Reason.UNDECODABLE or place + 1 == reader.films:
+                    raise
+    raise AssertionError("a file has at least one candidate")
+
+
+def _prepared(reader: VideoReader, sampling: Sampling) -> Prepared:
+    plan = schedule(reader.duration_s, reader.size, sampling)
+    length_s = reader.duration_s / plan.windows
+    times = tuple(window * length_s + float(k / plan.fps) for window in range(plan.windows) for k in range(plan.count))
+    converter: FrameConverter | None = None
+    pictures = []
+    for frame in reader.pictures(times):
+        converter = converter or FrameConverter(frame, reader.pixel_aspect, sampling.short_side, sampling.multiple_of)
+        pictures.append(converter.picture(frame))
+    assert converter is not None
+    start_s = reader.start_s
+    shown = tuple(start_s + time_s for time_s in times)
+    spans = [slice(first, first + plan.count) for first in range(0, len(times), plan.count)]
+    return Prepared(
+        info=_info(reader, converter),
+        poster=_poster(pictures),
+        windows=tuple(
+            Window(
+                start_s + n * length_s,
+                start_s + (n + 1) * length_s,
+                shown[span],
+                encode_proxy(pictures[span], plan.fps),
+            )
+            for n, span in enumerate(spans)
+        ),
+        proxy_fps=float(plan.fps),
+        width=converter.size[0],
+        height=converter.size[1],
+    )
+
+
+def _poster(pictures: Sequence[VideoFrame]) -> bytes:
+    """Return the poster, or b"": a clip without one is described all the same."""
+    try:
+        return encode_poster(pictures)
+    except MemoryError:
+        raise
+    except Exception:  # whatever the encoder or the conversion raises
+        return b""
+
+
 def _info(reader: VideoReader, converter: FrameConverter) -> VideoInfo:
     width, height = converter.shown
-    return VideoInfo(reader.duration_s, width, height, reader.fps, reader.codec, reader.bytes, reader.recorded_at)
+    return VideoInfo(
+        reader.duration_s, width, height, reader.fps, reader.codec, reader.bytes, reader.start_s, reader.film,
+        reader.recorded_at,
+    )  # fmt: skip

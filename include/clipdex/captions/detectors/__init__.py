@@ -56,7 +56,7 @@ def describe(clip: Prepared) -> CaptionDraft:
     start = time.monotonic()
     pictures = (picture for window in clip.windows for picture in read_proxy(window.proxy))
     taken = samples.take(pictures, clip.times)
-    shots = analysis.analyze(analysis.models(), taken, clip.info.duration_s)
+    shots = analysis.analyze(analysis.models(), taken, clip.info.end_s)
     segments = tuple(
         Segment(shot.start_s, shot.end_s, sentences.write(shot, number)) for number, shot in enumerate(shots)
     )

@@ -26,7 +26,8 @@ _LEAST = {Camera.STILL: 0.1, Camera.MOVING: 0.2, Camera.UNKNOWN: 0.2}
 class Shot:
     """The findings between two cuts.
 
-    start_s, end_s [s from the clip's start]; has_motion: whether its pictures differ, None if there is only one.
+    start_s, end_s [s on a player's clock of the file]
+    has_motion: whether its pictures differ, None if there is only one
     """
 
     start_s: float
@@ -56,13 +57,13 @@ def models() -> Models:
     return loaded
 
 
-def analyze(models: Models, samples: Sequence[Sample], duration_s: float) -> list[Shot]:
-    """Return the shots of a clip, in order."""
+def analyze(models: Models, samples: Sequence[Sample], end_s: float) -> list[Shot]:
+    """Return the shots of a clip, in order. end_s: of its last picture [s]"""
     steps = motion.between(samples)
     cuts = shots.find(samples, steps)
     sightings = {n: models.finder.find(samples[n].full) for n in spread(cuts, _OBJECTS, _OBJECTS_A_SHOT)}
     lines = {n: models.reader.read(samples[n].full) for n in spread(cuts, _TEXTS, _TEXTS_A_SHOT)}
-    ends = [samples[cut.start].time_s for cut in cuts[1:]] + [duration_s]
+    ends = [samples[cut.start].time_s for cut in cuts[1:]] + [end_s]
     return [_shot(samples, steps, cut, end_s, sightings, lines) for cut, end_s in zip(cuts, ends, strict=True)]
 
 

@@ -17,7 +17,7 @@ class Movement:
 
     words: "from left to right"
     speed: "quickly", "slowly" or ""
-    start_s, end_s [s from the clip's start]
+    start_s, end_s [s on a player's clock of the file]
     """
 
     words: str

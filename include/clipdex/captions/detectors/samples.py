@@ -14,7 +14,7 @@ _SIDE = 256
 class Sample:
     """One picture of a clip.
 
-    time_s [s from the clip's start]
+    time_s [s on a player's clock of the file]
     full: RGB in proxy size
     small: RGB with a long side of at most 256 pixels
     grey: small in greyscale

@@ -53,6 +53,8 @@ class _Info(_Checked):
     fps: _Positive
     codec: Annotated[str, Field(max_length=_MOST_TEXT)]
     bytes: Annotated[int, Field(gt=0, lt=2**63)]
+    start_s: _Seconds = 0.0
+    film: Annotated[str, Field(max_length=_MOST_TEXT)] = ""
     recorded_at: Annotated[str, Field(max_length=40), AfterValidator(_moment_or_nothing)] = ""
 
 
@@ -73,7 +75,7 @@ class _Clip(_Checked):
 class Answer(_Checked):
     """A decoder's answer. Empty after its start; else one of clip, rejected and failed.
 
-    blobs: sizes of the poster and of each window's proxy [bytes]
+    blobs: sizes of the poster, 0 if there is none, and of each window's proxy [bytes]
     rejected: the reason, with its detail, and the limit that the clip exceeds
     failed: a disk error
     """

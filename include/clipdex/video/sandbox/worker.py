@@ -29,7 +29,7 @@ from av.video.frame import VideoFrame
 
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.video import ClipFile, prepare_file
+from clipdex.video import ClipFile, Prepared, prepare_file
 from clipdex.video.encoding import encode_proxy
 from clipdex.video.sandbox import seccomp
 from clipdex.video.sandbox.messages import framed
@@ -117,6 +117,11 @@ def _answer(file: ClipFile, limits: VideoLimits, sampling: Sampling, memory: Mem
             return ({"failed": str(error)},)  # a disk error, not a bad clip
         unexpected = ClipRejected(Reason.UNDECODABLE, f"{type(error).__name__}: {error}")
         return (_refusal(unexpected, limits, memory),)
+    return answer_parts(clip)
+
+
+def answer_parts(clip: Prepared) -> tuple[Any, ...]:
+    """Return the header and the blobs of the answer for a prepared clip."""
     windows = [{"start_s": one.start_s, "end_s": one.end_s, "times": one.times} for one in clip.windows]
     header = {"info": asdict(clip.info), "proxy_fps": clip.proxy_fps, "width": clip.width, "height": clip.height}
     return {"clip": {**header, "windows": windows}}, clip.poster, *(window.proxy for window in clip.windows)
