@@ -4,12 +4,14 @@
 
 Plain decoding (plain.py) is PyAV without an option: every picture of the film, with its time, in a process with limits.
 clipdex prepares the file in the decoder pool, as a batch does, with limits on length and size that no file of a test
-suite reaches. The comparison: the duration, within a frame; and each picture of the proxies against the plain picture
-that is on screen at its time. A picture is another one if a plain picture of another time is clearly nearer to it.
+suite reaches. The comparison: the duration and the start of the film on a player's clock, within a frame; and each
+picture of the proxies against the plain picture that a player has on screen at its time. A picture is another one if a
+plain picture of another time is clearly nearer to it.
 
-Verdicts: equal; differs, with the times under which it would be equal, if there are such; refused rightly, where plain
-decoding has no picture either or loses the end, too; refused, where plain decoding has pictures; unconfirmed, where only
-clipdex has pictures; broken, for a crash, a hang or an error; skipped.
+Verdicts: equal; differs, with the reading of the times under which it would be equal, if there is one; refused rightly,
+where plain decoding has no picture either or loses the end, too; other container, which clipdex does not open; refused,
+where plain decoding has pictures; unconfirmed, where plain decoding has no picture or noise, as the file is encrypted;
+broken, for a crash, a hang or an error; skipped.
 
 A manifest gives the origin of each file: {path below the folder: {source, kind, version or commit}}. Exit with 1 if
 something is broken. The files themselves are not part of this repository: docs/benchmarks.md names their sources.
@@ -26,7 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -46,11 +48,14 @@ LIMITS = VideoLimits(
     max_duration_s=4 * 3600, max_pixels=16384 * 16384, max_bytes=2**40, decode_timeout_s=240, memory_bytes=6 * 2**30
 )
 SAMPLING = Sampling()
-SUFFIXES = frozenset(
+SUFFIXES = (
     ".3g2 .3gp .3gpp .asf .avi .dav .divx .dv .f4v .flv .gif .insv .lrv .m2t .m2ts .m2v .m4v .mkv .mod .mov .mp4 .mpe "
-    ".mpeg .mpg .mts .mxf .nut .ogg .ogm .ogv .qt .rm .rmvb .tod .ts .vob .webm .wmv".split()
+    ".mpeg .mpg .mts .mxf .nut .ogg .ogm .ogv .qt .rm .rmvb .tod .ts .vob .webm .wmv"
 )
+# The containers that clipdex opens, by FFmpeg's names; the others hold raw streams or belong to old players and games.
+CONTAINERS = frozenset({"mov", "matroska", "avi", "mpegts", "mpeg", "ogg", "flv", "asf", "gif", "mxf", "dhav"})
 _NEARER = 4.0  # levels of 255 by which another picture must be nearer, beyond the noise of compression
+_LIKE = 24.0  # levels by which a picture may differ from itself, on average: colour ranges, tone mapping
 _ROUNDING_S = 1e-3
 
 
@@ -58,6 +63,7 @@ class Verdict(StrEnum):
     EQUAL = "equal"
     DIFFERS = "differs"
     RIGHTLY = "refused rightly"
+    CONTAINER = "other container"
     REFUSED = "refused"
     UNCONFIRMED = "unconfirmed"
     BROKEN = "broken"
@@ -73,6 +79,7 @@ class Timeline:
     thumbs: (pictures, SIDE, SIDE)
     end_s: of the last picture [s]
     frame_s: usual length of a picture [s]
+    lead_s: from the start of a player's clock to the first picture, None to leave it out of the comparison [s]
     """
 
     name: str
@@ -80,6 +87,7 @@ class Timeline:
     thumbs: np.ndarray
     end_s: float
     frame_s: float
+    lead_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +95,32 @@ class Compared:
     """A prepared clip against one timeline.
 
     longer_s: duration minus that of the timeline [s]
+    later_s: start of the film minus that of the timeline [s]
     other: pictures of the proxies that show another time
     neighbour: those of them that are off by one picture
     unlike: pictures that resemble no picture of the timeline
+    toned: compared without brightness and contrast, which tone mapping and a wrong colour range change
     shift_s: median of the time that the others show minus their own [s]
     """
 
     timeline: str
     longer_s: float
+    later_s: float
     frame_s: float
     pictures: int
     other: int = 0
     neighbour: int = 0
     unlike: int = 0
     shift_s: float = 0.0
+    toned: bool = False
 
     @property
     def differences(self) -> list[str]:
         found = []
         if abs(self.longer_s) > self.frame_s + _ROUNDING_S:
             found.append("duration")
+        if abs(self.later_s) > self.frame_s + _ROUNDING_S:
+            found.append("start")
         if self.other > self.neighbour or self.neighbour > max(1, self.pictures // 4):
             found.append("frames")
         if self.unlike > self.pictures // 4:
@@ -152,7 +166,7 @@ def found(folders: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     """Yield each video file with its path below its folder."""
     for folder in folders:
         for path in folder.rglob("*"):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
+            if path.suffix.lower() in SUFFIXES.split() and path.is_file():
                 yield path, str(path.relative_to(folder))
 
 
@@ -195,12 +209,13 @@ async def judge_one(
     except ClipRejected as refusal:
         if refusal.reason is Reason.DECODE_LIMIT:
             return judged(Verdict.BROKEN, f"{refusal.reason}: {refusal.detail}")
-        rightly = film is None or is_right(refusal.reason, film)
-        return judged(Verdict.RIGHTLY if rightly else Verdict.REFUSED, f"{refusal.reason}: {refusal.detail}")
+        return judged(of_refusal(refusal.reason, seen, film), f"{refusal.reason}: {refusal.detail}")
     except Exception as error:  # a benchmark goes on to the next file
         return judged(Verdict.BROKEN, f"{type(error).__name__}: {error}")
     if film is None:
         return judged(Verdict.UNCONFIRMED, seen.failed or "plain decoding has no picture")
+    if film.encrypted:
+        return judged(Verdict.UNCONFIRMED, "encrypted: the pictures are noise")
     proxies = proxy_thumbs(prepared)
     compared = [compare(prepared, proxies, line) for line in timelines(seen, film, arrays)]
     first = compared[0]
@@ -208,39 +223,46 @@ async def judge_one(
     if not first.differences:
         return judged(Verdict.EQUAL, **ours)
     equal = next((one.timeline for one in compared[1:] if not one.differences), "")
-    detail = " and ".join(first.differences) + (f": equal {equal}" if equal else "")
-    detail += f" (longer by {first.longer_s:.3f} s, {first.other} of {first.pictures} pictures of another time"
-    detail += f", {first.unlike} unlike any)" if first.unlike else ")"
+    detail = f"{', '.join(first.differences)}{': equal ' if equal else ''}{equal}"
+    detail += f" (longer by {first.longer_s:.3f} s, later by {first.later_s:.3f} s"
+    detail += f", {first.other} of {first.pictures} pictures of another time, {first.unlike} unlike any)"
     return judged(Verdict.DIFFERS, detail, **ours)
 
 
 def the_film(plain: Plain) -> Film | None:
-    """Return the stream that FFmpeg takes for the film; if that has no pictures or is a cover, the one with the most."""
+    """Return the stream that FFmpeg takes for the film, or if that has no picture or is a cover, the longest one."""
     films = [film for film in plain.films if film.pictures and not film.cover]
     return next((film for film in films if film.stream == plain.best), max(films, key=_pictures, default=None))
 
 
-def is_right(reason: Reason, film: Film) -> bool:
+def of_refusal(reason: Reason, plain: Plain, film: Film | None) -> Verdict:
     """Return whether plain decoding confirms a refusal: as it lacks the pictures, too."""
+    if film is None or film.encrypted:
+        return Verdict.RIGHTLY
+    if CONTAINERS.isdisjoint(plain.format.split(",")):
+        return Verdict.CONTAINER
     lost = film.promised - film.pictures - film.discarded
-    return reason is Reason.TRUNCATED_FILE and lost > max(2, 0.05 * film.promised)
+    is_cut = reason is Reason.TRUNCATED_FILE and lost > max(2, 0.05 * film.promised)
+    return Verdict.RIGHTLY if is_cut else Verdict.REFUSED
 
 
 def timelines(plain: Plain, film: Film, arrays: dict[str, np.ndarray]) -> Iterator[Timeline]:
-    """Yield the film as plain decoding shows it, and then other readings that explain a difference."""
+    """Yield the film as a player shows it, and then other readings that explain a difference."""
     times, thumbs = arrays[f"times_{film.stream}"], arrays[f"thumbs_{film.stream}"]
-    yield stamped("as stamped", times, thumbs, film)
-    steps = np.diff(times[np.isfinite(times)])
+    line = stamped("", times, thumbs, film)
+    known = times[np.isfinite(times)]
+    lead_s = float(known.min()) - plain.start_s if len(known) and plain.start_s is not None else None
+    yield replace(line, name="as a player shows it", lead_s=lead_s)
+    yield replace(line, name="from its first picture")
+    steps = np.diff(known)
     forward = steps[steps > 0]
     step = float(np.median(forward)) if len(forward) else film.last_s or 0.04
-    closed = np.where((steps < 0) | (steps > max(1.0, 10 * step)), step, steps)
-    if len(steps) == len(times) - 1:
+    if len(known) == len(times):
+        closed = np.where((steps < 0) | (steps > max(1.0, 10 * step)), step, steps)
         yield stamped("with jumps closed", np.concatenate([[0.0], np.cumsum(closed)]), thumbs, film)
     yield stamped("with even steps", np.arange(len(times)) * step, thumbs, film)
-    late = stamped("", times, thumbs, film)
-    lead = float(np.nanmin(times)) - plain.start_s if np.isfinite(times).any() else 0.0
-    if lead > 0:
-        yield Timeline("with the start of the file", late.starts + lead, thumbs, late.end_s + lead, late.frame_s)
+    if lead_s:
+        yield replace(line, name="from the start of the file", starts=line.starts + lead_s, end_s=line.end_s + lead_s)
     for other in plain.films:
         if other.stream != film.stream and other.pictures:
             ours = arrays[f"times_{other.stream}"], arrays[f"thumbs_{other.stream}"]
@@ -262,29 +284,49 @@ def stamped(name: str, times: np.ndarray, thumbs: np.ndarray, film: Film) -> Tim
 
 def compare(prepared: Prepared, proxies: np.ndarray, line: Timeline) -> Compared:
     """Compare the duration, and each picture of the proxies with the one on screen at its time."""
-    times = np.array(prepared.times)
+    found = _compare(prepared, flat(proxies), flat(line.thumbs), line)
+    if found.unlike:
+        toned = _compare(prepared, even_tones(proxies), even_tones(line.thumbs), line)
+        found = replace(toned, toned=True) if toned.unlike < found.unlike else found
+    return found
+
+
+def _compare(prepared: Prepared, proxies: np.ndarray, plain: np.ndarray, line: Timeline) -> Compared:
+    start_s = getattr(prepared.info, "start_s", 0.0)
+    later_s = 0.0 if line.lead_s is None else start_s - line.lead_s
+    times = np.array(prepared.times) - start_s + later_s
     own = np.maximum(0, np.searchsorted(line.starts, times + 1e-6, side="right") - 1)
-    plain = line.thumbs.reshape(len(line.thumbs), -1).astype(np.float32)
     other, unlike, shifts = [], 0, []
-    for proxy, number in zip(proxies.reshape(len(proxies), -1).astype(np.float32), own, strict=True):
+    for proxy, number in zip(proxies, own, strict=True):
         distances = np.abs(plain - proxy).mean(axis=1)
         nearest = int(distances.argmin())
-        unlike += bool(distances[nearest] > 24)
+        unlike += bool(distances[nearest] > _LIKE)
         if distances[number] > 2 * distances[nearest] + _NEARER:
             near = np.flatnonzero(distances <= distances[nearest] + _NEARER / 4)
             nearest = int(near[np.abs(near - number).argmin()])
-            other.append(abs(nearest - number))
+            other.append(abs(nearest - int(number)))
             shifts.append(line.starts[nearest] - line.starts[number])
     return Compared(
         timeline=line.name,
         longer_s=prepared.info.duration_s - line.end_s,
+        later_s=later_s,
         frame_s=line.frame_s,
         pictures=len(proxies),
         other=len(other),
-        neighbour=sum(distance == 1 for distance in other),
+        neighbour=other.count(1),
         unlike=unlike,
         shift_s=float(np.median(shifts)) if shifts else 0.0,
     )
+
+
+def flat(thumbs: np.ndarray) -> np.ndarray:
+    return thumbs.reshape(len(thumbs), -1).astype(np.float32)
+
+
+def even_tones(thumbs: np.ndarray) -> np.ndarray:
+    """Return each picture by the ranks of its brightness, which no curve of tones changes."""
+    values = flat(thumbs)
+    return (values.argsort(axis=1, kind="stable").argsort(axis=1) * (255 / (values.shape[1] - 1))).astype(np.float32)
 
 
 def proxy_thumbs(prepared: Prepared) -> np.ndarray:
@@ -316,15 +358,27 @@ def facts(plain: Plain, film: Film | None, arrays: dict[str, np.ndarray]) -> dic
             "untimed": len(times) - len(known),
             "backward": int((steps < 0).sum()),
             "longest_step_s": round(float(steps.max(initial=0.0)), 3),
-            "late_s": round(float(known.min(initial=np.inf)) - plain.start_s, 3) if len(known) else 0,
+            "late_s": round(float(known.min()) - (plain.start_s or 0.0), 3) if len(known) else 0,
             "hdr": film.hdr,
+            "encrypted": film.encrypted,
         }
     return {key: value for key, value in found.items() if value}
 
 
 def shown(one: Compared) -> dict[str, Any]:
-    values = {"longer_s": round(one.longer_s, 4), "sampled": one.pictures, "other": one.other}
-    values |= {"neighbour": one.neighbour, "unlike": one.unlike, "shift_s": round(one.shift_s, 3)}
+    values = {
+        "longer_s": round(one.longer_s, 4),
+        "later_s": round(one.later_s, 4),
+        "sampled": one.pictures,
+        "other": one.other,
+    }
+    values |= {
+        "other": one.other,
+        "neighbour": one.neighbour,
+        "unlike": one.unlike,
+        "shift_s": round(one.shift_s, 3),
+        "toned": one.toned,
+    }
     return {key: value for key, value in values.items() if value}
 
 

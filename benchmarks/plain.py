@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -27,8 +27,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 from av.video.reformatter import ColorTrc, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 
 SIDE = 16  # of a thumbnail [pixels]
 _MEMORY_BYTES = 4 * 2**30
@@ -44,7 +44,7 @@ class Film:
     """One video stream as plain decoding gives it.
 
     promised: pictures that the container's tables declare, 0 for none
-    packets, discarded: read packets, and those of them that a player must not show
+    packets, discarded, encrypted: read packets; those of them that a player must not show; those that need a key
     last_s: display time of the last picture, 0 if unknown [s]
     cover: a picture beside the film, by its disposition
     """
@@ -58,6 +58,7 @@ class Film:
     discarded: int = 0
     pictures: int = 0
     errors: int = 0
+    encrypted: int = 0
     last_s: float = 0.0
     cover: bool = False
     hdr: bool = False
@@ -70,14 +71,14 @@ class Plain:
     failed: why the file does not open, "" if it does
     best: the stream that FFmpeg takes for the film, -1 for none
     declared_s: the container's duration, 0 if there is none [s]
-    start_s: start of the earliest stream [s]
+    start_s: where a player's clock starts: with the earliest stream [s]
     """
 
     failed: str = ""
     format: str = ""
     best: int = -1
     declared_s: float = 0.0
-    start_s: float = 0.0
+    start_s: float | None = None
     films: tuple[Film, ...] = ()
     others: tuple[str, ...] = field(default=())
 
@@ -123,8 +124,21 @@ class PlainDecoder:
 
 def thumbnail(frame: VideoFrame, scaler: VideoReformatter) -> np.ndarray:
     """Return the picture in grey, upright, uint8 (SIDE, SIDE)."""
-    small = scaler.reformat(frame, SIDE, SIDE, "gray", interpolation=Interpolation.AREA, threads=1)
-    return np.rot90(small.to_ndarray(), round(frame.rotation / 90))
+    small = scaler.reformat(frame, SIDE, SIDE, "gray", interpolation=Interpolation.AREA, threads=1).to_ndarray()
+    sides: Any = frame.side_data
+    matrix = sides.get("DISPLAYMATRIX")
+    if matrix is None:
+        return small
+    a, b, _, c, d = np.frombuffer(bytes(matrix), "<i4")[:5].astype(float)
+    lengths = np.hypot(a, b), np.hypot(c, d)
+    if not all(lengths):
+        return small  # it shows nothing; players ignore it
+    down, right = np.indices(small.shape) - (SIDE - 1) / 2
+    # Each point comes from the inverse of (right, down) -> (a right + c down, b right + d down), without its scale.
+    turn = np.array([[a, c], [b, d]]) / lengths
+    x, y = np.einsum("ij,j...->i...", np.linalg.inv(turn), np.array([right, down]))
+    near = [np.clip(np.rint(axis + (SIDE - 1) / 2), 0, SIDE - 1).astype(int) for axis in (y, x)]
+    return small[near[0], near[1]]
 
 
 def main() -> None:
@@ -171,7 +185,7 @@ def _plain(path: str, pictures: str) -> Plain:
             format=container.format.name,
             best=-1 if best is None or best.index not in times else best.index,
             declared_s=(container.duration or 0) / 1e6,
-            start_s=(container.start_time or 0) / 1e6,
+            start_s=None if container.start_time is None else container.start_time / 1e6,
             films=tuple(
                 Film(
                     stream=s.index,
@@ -214,6 +228,7 @@ def _frames(
         if packet.size:
             count["packets"] += 1
             count["discarded"] += packet.is_discard
+            count["encrypted"] += packet.has_sidedata("encryption_info")
         else:
             del open_streams[packet.stream_index]  # an empty packet drains the decoder
         yield from _decoded(stream, packet, count)
