@@ -262,6 +262,25 @@ def _several_videos(clips: Clips, folder: Path) -> Path:
     return path
 
 
+def with_every_kind_of_stream(film: Path, path: Path) -> Path:
+    """Write the film with its sound, two kinds of subtitles and an attached font."""
+    with av.open(path, "w") as container, av.open(film) as source:
+        media = [stream for stream in source.streams if stream.type in ("video", "audio")]
+        copies = {stream.index: container.add_stream_from_template(stream) for stream in media}
+        texts = [container.add_stream(codec) for codec in ("ass", "dvdsub")]
+        container.add_attachment("a.ttf", "application/x-truetype-font", b"no font")
+        for packet in source.demux(media):
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                container.mux(packet)
+        for text in texts:
+            packet = av.Packet(b"0,0,Default,,0,0,0,,A line")
+            packet.stream, packet.pts, packet.dts, packet.duration = text, 0, 0, 500
+            packet.time_base = Fraction(1, 1000)
+            container.mux(packet)
+    return path
+
+
 def _film_with_cover(clips: Clips, folder: Path) -> Path:
     """Write a film with an attached picture larger than the film."""
     path = folder / "a.mp4"
@@ -343,6 +362,7 @@ def _link(clips: Clips, folder: Path) -> Path:
 _ODD_BY_HAND: dict[str, Make] = {
     "hundred-thousand-pictures.mp4": _hundred_thousand_pictures,
     "several-videos.mkv": _several_videos,
+    "subtitles.mkv": lambda clips, folder: with_every_kind_of_stream(clips.path("mp4"), folder / "a.mkv"),
     "film-with-cover.mp4": _film_with_cover,
     "no-duration.mp4": _no_duration,
     "no-declared-duration.mp4": _no_declared_duration,

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from clipdex.config import Sampling, VideoLimits
@@ -18,6 +19,7 @@ from clipdex.video import prepare, read_proxy
 from clipdex.video.sandbox.messages import framed
 from clipdex.video.sandbox.pool import DecoderPool
 from tests.support.clips import number_of, numbered, write_clip
+from tests.support.odd import with_every_kind_of_stream
 from tests.support.processes import children, limits_of
 
 
@@ -48,6 +50,18 @@ async def _until(true: Callable[[], bool], what: str) -> None:
 def test_the_result_equals_that_of_decoding_in_this_process(clip: Path) -> None:
     async def use(decoders: DecoderPool) -> None:
         assert await decoders.prepare(clip) == prepare(clip, VideoLimits(), Sampling())
+
+    _run(use)
+
+
+def test_subtitles_and_attachments_do_not_reject_a_film(tmp_path: Path) -> None:
+    """PyAV loads its code for subtitles with the first such stream, but a confined process opens no file."""
+    film = with_every_kind_of_stream(write_clip(tmp_path / "film.mp4", seconds=1), tmp_path / "a.mkv")
+    with av.open(film) as container:
+        assert {stream.type for stream in container.streams} >= {"video", "subtitle", "attachment"}
+
+    async def use(decoders: DecoderPool) -> None:
+        assert (await decoders.prepare(film)).info.duration_s == pytest.approx(1, abs=0.05)
 
     _run(use)
 

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
+import av.subtitles.codeccontext  # PyAV imports both with the first such stream, when this process opens no file
+import av.subtitles.stream
 import numpy as np
 from av.video.frame import VideoFrame
 
