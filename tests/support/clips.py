@@ -1,6 +1,9 @@
 """Generate clips whose pictures carry their own number, so that a test can identify each picture."""
 
-from collections.abc import Callable, Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -62,6 +65,19 @@ def noise(number: int, size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
 
 
+@contextmanager
+def _own_priority() -> Iterator[None]:
+    """Restore the thread's scheduling: as root, the AV1 encoder gives its caller real-time priority for good."""
+    if sys.platform != "linux":
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+
+
 def write_clip(
     path: Path,
     *,
@@ -91,7 +107,7 @@ def write_clip(
     """
     moments = list(times) if times is not None else [k / fps for k in range(round(seconds * fps))]
     clock = Fraction(1, 90000) if times is not None else Fraction(1, fps)
-    with av.open(path, "w", options=container_options or {}) as container:
+    with _own_priority(), av.open(path, "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=fps) if moments else None
         sound = container.add_stream("aac", rate=_RATE) if audio_seconds else None
         if stream:
