@@ -410,7 +410,7 @@ started = time.process_time()
 import clipdex_plugin
 clipdex_plugin.ClipdexPlugin().external_views
 print(time.process_time() - started)
-print(sorted({{"torch", "fastapi", "clipdex", "numpy", "qdrant_edge"}} & (set(sys.modules) - before)))
+print(sorted({{"torch", "fastapi", "clipdex.config", "numpy", "qdrant_edge"}} & (set(sys.modules) - before)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     seconds, heavy = done.stdout.strip().splitlines()[-2:]

@@ -30,7 +30,7 @@ def litter(pipeline: Pipeline, count: int, first: int = 0) -> list[Path]:
     """Write litter of each kind in turn, also copies of it, before the clips of the day in the order of their paths."""
     folder = pipeline.clips / DAY.replace("-", "/")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"._{number:02d}.mp4" for number in range(first, first + count)]
+    paths = [folder / f"Icon-{number:02d}.mp4" for number in range(first, first + count)]
     for number, path in enumerate(paths):
         path.write_bytes(LITTER[number % len(LITTER)])
     return paths
