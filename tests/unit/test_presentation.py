@@ -283,6 +283,29 @@ def test_missing_pictures_that_the_file_promises_make_it_truncated(
     assert _refused(path).reason is Reason.TRUNCATED_FILE
 
 
+# Encryption
+
+CENC = {
+    "encryption_scheme": "cenc-aes-ctr",
+    "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+    "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+}
+
+
+@pytest.mark.parametrize(
+    ("flags", "share"),
+    [("+faststart", 1.0), ("+faststart", 0.7), ("+frag_keyframe+empty_moov+default_base_moof", 1.0)],
+    ids=["whole", "truncated", "fragments"],
+)
+def test_an_encrypted_film_is_named_whatever_else_is_wrong(tmp_path: Path, flags: str, share: float) -> None:
+    path = _write(tmp_path / "a.mp4", container_options={"movflags": flags, **CENC})
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    refusal = _refused(path)
+    assert refusal.reason is Reason.UNDECODABLE
+    assert "encrypted one: decrypt it first" in refusal.detail
+
+
 # Video that starts after the sound
 
 

@@ -39,6 +39,7 @@ _MARKED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
 # Formats with an index of pictures that is read with their header.
 _MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 _INDEXED = frozenset({_MOV, "matroska,webm", "avi", "flv"})
+_ENCRYPTED = "a clip that plays without a key expected, found an encrypted one: decrypt it first"
 _SHORT_WAIT_S = 1.0
 _RICH_BITS = 0.04  # bits per pixel; measured: SSIM stays above 0.95 (benchmarks/results/decode.json)
 
@@ -226,6 +227,8 @@ def opened(file: ClipFile, limits: VideoLimits, place: int = 0) -> Iterator[Vide
             tracks = Tracks.read(container, _video_streams(container), check)
             films = _films(tracks, container, file)
             film = films[place]
+            if any(track.encrypted for track in tracks.video if track.stream.index == film.stream.index):
+                raise ClipRejected(Reason.UNDECODABLE, _ENCRYPTED)
             film.stream.codec_context.thread_count = 1
             film.stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             reader = VideoReader(file, container, film, limits, check)
@@ -235,7 +238,7 @@ def opened(file: ClipFile, limits: VideoLimits, place: int = 0) -> Iterator[Vide
                 raise ClipRejected(Reason.TRUNCATED_FILE, lost)
             yield reader
     except ClipRejected as refusal:
-        if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO):
+        if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO) and refusal.detail != _ENCRYPTED:
             if other := not_a_video(file):
                 raise ClipRejected(Reason.NOT_A_VIDEO, other) from refusal
             if cut := missing_end(file):

@@ -40,6 +40,7 @@ class Track:
     groups: packet numbers where a group of pictures starts
     first: seek target for the first packet
     bytes: total size of the packets
+    encrypted: a packet needs a key
     """
 
     stream: VideoStream
@@ -47,6 +48,7 @@ class Track:
     groups: list[int] = field(default_factory=list)
     first: int = 0
     bytes: int = 0
+    encrypted: bool = False
 
     @property
     def pictures(self) -> int:
@@ -101,6 +103,7 @@ class Tracks:
             stamps.dts.append(dts)
             stamps.durations.append(duration)
             track.bytes += packet.size
+            track.encrypted = track.encrypted or packet.has_sidedata("encryption_info")
         return cls(tuple(tracks.values()), Sound(heard), end_s - start_s)
 
 
