@@ -12,6 +12,7 @@ from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared, prepare, probe, read_proxy
 from tests.support.clips import number_of, write_clip
 from tests.support.presented import LIES, lied
+from tests.support.screens import screen_recording
 from tests.support.stamps import Change, Edit, jump, restamp, stray, with_edits
 
 FPS, FRAME_S = 10, 0.1
@@ -281,6 +282,37 @@ def test_missing_pictures_that_the_file_promises_make_it_truncated(
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     assert _refused(path).reason is Reason.TRUNCATED_FILE
+
+
+# Pictures that are repeated without a picture of their own
+
+REPEATED = [0, 1, 2, 7, 8, 20, 21, 22, 30, 38]
+
+
+@pytest.mark.parametrize("unchanged", ["packets without a picture", "empty chunks", "both"])
+def test_what_holds_no_picture_repeats_the_picture_before(tmp_path: Path, unchanged: str) -> None:
+    left_out = {
+        "packets without a picture": set[int](),
+        "empty chunks": set(range(39)) - set(REPEATED),
+        "both": set(range(3, 30, 2)) - set(REPEATED),
+    }[unchanged]
+    path = screen_recording(tmp_path / "a.avi", REPEATED, 40, SIZE, left_out)
+    assert len(_shown(path)) == len(REPEATED)
+    clip = _prepare(path)
+    assert clip.info.duration_s == pytest.approx(4.0)
+    assert _seen(clip) == [max(n for n in REPEATED if n <= time * FPS + 1e-6) for time in clip.times]
+
+
+def test_a_screen_that_stays_still_at_the_end_is_not_truncated(tmp_path: Path) -> None:
+    clip = _prepare(screen_recording(tmp_path / "a.avi", [0, 1, 2], 60, SIZE))
+    assert clip.info.duration_s == pytest.approx(6.0)
+    assert _seen(clip)[-1] == 2
+
+
+@pytest.mark.parametrize("b_frames", ["1", "2"])
+def test_reordered_pictures_of_avi_are_counted(tmp_path: Path, b_frames: str) -> None:
+    clip = _prepare(_write(tmp_path / "a.avi", codec="mpeg4", options={"g": "10", "bf": b_frames}, seconds=6))
+    assert np.abs(np.subtract(_seen(clip), _numbers(clip))).max() <= 1
 
 
 # Encryption

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import av
+from av.codec.codec import Properties
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -122,11 +123,16 @@ class VideoReader:
         index, context = self._index, self._stream.codec_context
         frames = self._frames(context, plan, source)
         if index.counted:
-            last = len(index.shown) - 1
+            last, ordered, latest = len(index.shown) - 1, index.ordered, -1
             for number, frame in enumerate(frames):
-                if (packet := index.numbers.get(frame.pts)) is not None:
-                    self._reached_s = max(self._reached_s, index.seconds(index.shown[min(packet, last)]))
-                yield index.seconds(index.shown[min(number, last)]), frame
+                place = index.places.get(frame.pts)
+                if place is not None:
+                    self._reached_s = max(self._reached_s, index.seconds(index.shown[place]))
+                # A packet may repeat the picture before, without one of its own. If the codec reorders, the pts of AVI,
+                # which FFmpeg derives, are wrong and unsorted here.
+                ordered = ordered and place is not None and place > latest
+                latest = place if ordered and place is not None else min(number, last)
+                yield index.seconds(index.shown[latest]), frame
             return
         for frame in frames:
             if (time := index.time_of(frame.pts)) is not None:
@@ -136,6 +142,7 @@ class VideoReader:
         self, context: VideoCodecContext, plan: list[Step], source: Iterator[Packet[Stream]]
     ) -> Iterator[VideoFrame]:
         self._open_decoder(context)
+        repeats = not int(context.codec.properties) & Properties.REORDER.value  # without a picture, the one before stays
         pending = False  # the decoder buffers frames until it is drained
         for number, (packet, step) in enumerate(zip(source, plan, strict=False)):
             self._check()
@@ -143,16 +150,16 @@ class VideoReader:
                 if context.codec.canonical_name in _MARKED:
                     context.skip_frame = "DEFAULT" if step is Step.SHOW else "NONREF"
                 frames = _decode(context, packet)
-                if frames and number < len(self._index.shown):
+                if (frames or (frames is not None and repeats)) and number < len(self._index.shown):
                     self._reached_s = self._index.seconds(self._index.shown[number])
-                yield from frames
+                yield from frames or ()
                 pending = True
             elif pending:
-                yield from _decode(context, None)
+                yield from _decode(context, None) or ()
                 context.flush_buffers()
                 pending = False
         if pending:
-            yield from _decode(context, None)
+            yield from _decode(context, None) or ()
 
     def _packets_again(self) -> Iterator[Packet[Stream]]:
         """Yield the packets again: seek, or reopen the file if seeking does not reach the first packet."""
@@ -337,14 +344,14 @@ def _decodable(stream: VideoStream) -> bool:
     return context is not None
 
 
-def _decode(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[VideoFrame]:
-    """Decode a packet; return no frames if it is broken."""
+def _decode(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[VideoFrame] | None:
+    """Decode a packet; return None if it is broken."""
     try:
         return context.decode(packet)
     except MemoryError:
         raise
     except av.FFmpegError:
-        return []
+        return None
 
 
 def _pixel_aspect(stream: VideoStream) -> float:

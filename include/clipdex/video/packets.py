@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 from av.container import InputContainer
@@ -120,7 +121,8 @@ class PacketIndex:
     bytes: total size of the packets
     counted: only the decoder knows the order of the frames, so all are decoded and counted
     start_s: stamp of the first picture [s on the file's clock]
-    numbers: packet number by pts, if counted
+    places: place among the shown packets by pts, if counted
+    ordered: the decoder gives the pictures in the order of their pts, although they are counted
     """
 
     stamps: tuple[int | None, ...]
@@ -133,7 +135,8 @@ class PacketIndex:
     bytes: int
     counted: bool
     start_s: float
-    numbers: Mapping[int | None, int]
+    places: Mapping[int | None, int]
+    ordered: bool
     _by_stamp: Mapping[int, int]
 
     @classmethod
@@ -146,6 +149,8 @@ class PacketIndex:
         # AVI stores no pts, and derived ones are wrong if frames are reordered.
         clock = stamps.dts if container == "avi" else stamps.pts
         begins = [stamp for n in shown if (stamp := clock[n]) is not None]
+        pts = [stamps.pts[n] for n in shown]
+        rises = None not in pts and all((after or 0) > (before or 0) for before, after in pairwise(pts))
         start = min(begins, default=0) if line.times else (begins or [0])[0]
         return cls(
             stamps=tuple(stamps.pts),
@@ -158,7 +163,8 @@ class PacketIndex:
             bytes=track.bytes,
             counted=not line.times,
             start_s=float(start * stamps.clock),
-            numbers={} if line.times else {stamp: n for n, stamp in enumerate(stamps.pts) if stamp is not None},
+            places={} if line.times else {stamp: place for place, stamp in enumerate(pts) if stamp is not None},
+            ordered=rises and not track.stream.codec_context.has_b_frames,
             _by_stamp={
                 stamp: time
                 for stamp, time in zip(stamps.pts, line.times, strict=bool(line.times))
