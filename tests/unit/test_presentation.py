@@ -315,6 +315,56 @@ def test_reordered_pictures_of_avi_are_counted(tmp_path: Path, b_frames: str) ->
     assert np.abs(np.subtract(_seen(clip), _numbers(clip))).max() <= 1
 
 
+# Packets at the start and the end that give no picture
+
+
+def _remuxed(path: Path, source: Path, first: int) -> Path:
+    """Copy a transport stream without its first packets."""
+    with av.open(source) as old, av.open(path, "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(old.demux(video=0)):
+            if packet.size and number >= first:
+                packet.stream = stream
+                new.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"g": "30", "bf": "0"}),
+        ("libx264", {"g": "30", "bf": "2"}),
+        ("libx265", {"g": "30", "x265-params": "open-gop=1:log-level=none"}),
+        ("mpeg2video", {"g": "30", "bf": "2"}),
+    ],
+    ids=["no B-frames", "B-frames", "RASL", "MPEG-2"],
+)
+@pytest.mark.parametrize("first", [0, 15, 30])
+def test_a_stream_cut_in_mid_group_begins_at_its_first_picture(
+    tmp_path: Path, codec: str, options: dict[str, str], first: int
+) -> None:
+    whole = write_clip(tmp_path / "whole.ts", fps=25, size=SIZE, codec=codec, options=options, seconds=4)
+    path = _remuxed(tmp_path / "a.ts", whole, first)
+    clip, shown = _prepare(path), _shown(path)
+    assert clip.info.duration_s == pytest.approx(shown[-1][0] + 0.04 - shown[0][0], abs=0.041)
+    assert clip.info.start_s == pytest.approx(shown[0][0] if shown[0][0] >= 0.04 else 0.0, abs=0.001)
+    assert _seen(clip) == [[number for start, number in shown if start <= time + 1e-3][-1] for time in clip.times]
+
+
+def test_a_damaged_last_picture_of_a_gif_lengthens_nothing(tmp_path: Path) -> None:
+    times = [k / FPS for k in range(20)] + [300.0]
+    path = _write(tmp_path / "a.gif", times, codec="gif", pix_fmt="rgb8", options={})
+    data = bytearray(path.read_bytes())
+    with av.open(path) as container:
+        damaged = [bytes(packet) for packet in container.demux(video=0) if packet.size][-2:]
+    for packet in damaged:
+        place = data.index(packet) + packet.index(b"\x2c")
+        data[place + 1 : place + 9] = b"\xff" * 8  # outside of the screen
+    path.write_bytes(data)
+    clip = _prepare(path)
+    assert clip.info.duration_s == pytest.approx(1.9, abs=0.01)
+
+
 # Encryption
 
 CENC = {

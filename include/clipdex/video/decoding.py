@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import av
 from av.codec.codec import Properties
@@ -22,6 +23,7 @@ from av.video.stream import VideoStream
 
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
+from clipdex.video import unseen
 from clipdex.video.clip_file import ClipFile
 from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, Tracks, first_stamp, packets
 from clipdex.video.recorded import recorded_at
@@ -143,6 +145,7 @@ class VideoReader:
     ) -> Iterator[VideoFrame]:
         self._open_decoder(context)
         repeats = not int(context.codec.properties) & Properties.REORDER.value  # without a picture, the one before stays
+        lead = self._index.lead
         pending = False  # the decoder buffers frames until it is drained
         for number, (packet, step) in enumerate(zip(source, plan, strict=False)):
             self._check()
@@ -150,8 +153,8 @@ class VideoReader:
                 if context.codec.canonical_name in _MARKED:
                     context.skip_frame = "DEFAULT" if step is Step.SHOW else "NONREF"
                 frames = _decode(context, packet)
-                if (frames or (frames is not None and repeats)) and number < len(self._index.shown):
-                    self._reached_s = self._index.seconds(self._index.shown[number])
+                if (frames or (frames is not None and repeats)) and 0 <= number - lead < len(self._index.shown):
+                    self._reached_s = self._index.seconds(self._index.shown[number - lead])
                 yield from frames or ()
                 pending = True
             elif pending:
@@ -233,7 +236,7 @@ def opened(file: ClipFile, limits: VideoLimits, place: int = 0) -> Iterator[Vide
             check = _budget(limits.decode_timeout_s)
             tracks = Tracks.read(container, _video_streams(container), check)
             films = _films(tracks, container, file)
-            film = films[place]
+            film = _without_unseen(films[place], tracks, container, file, limits, check)
             if any(track.encrypted for track in tracks.video if track.stream.index == film.stream.index):
                 raise ClipRejected(Reason.UNDECODABLE, _ENCRYPTED)
             film.stream.codec_context.thread_count = 1
@@ -282,6 +285,38 @@ def _films(tracks: Tracks, container: InputContainer, file: ClipFile) -> list[Fi
     return ranked([(track.stream, PacketIndex.of(track, name, tracks.sound)) for track in with_pictures], file)
 
 
+def _without_unseen(
+    film: Film,
+    tracks: Tracks,
+    container: InputContainer,
+    file: ClipFile,
+    limits: VideoLimits,
+    check: Callable[[], None],
+) -> Film:
+    """Return the film without the packets at its start and its end that give no picture."""
+    (track,) = (one for one in tracks.video if one.stream.index == film.stream.index)
+    name = container.format.name
+    is_cut = unseen.is_cut(track)
+    if track.encrypted or not (is_cut or name == "gif"):
+        return film
+    context = film.stream.codec_context
+    if context.width * context.height > limits.max_pixels:
+        return film
+    with _container(file) as again:
+        stream = again.streams.video[[one.index for one in again.streams.video].index(film.stream.index)]
+        stream.codec_context.thread_count = 1
+        source = packets(again, stream)
+        if is_cut:
+            hidden = unseen.leading(track, source, stream.codec_context, check)
+            track.lead = len(hidden)
+        else:
+            hidden = unseen.trailing(track, source, stream.codec_context)
+    if not hidden:
+        return film
+    track.stamps.hidden |= hidden
+    return replace(film, index=PacketIndex.of(track, name, tracks.sound))
+
+
 def _late_s(container: InputContainer, tracks: Tracks, film: Film) -> float:
     """Return the seconds that a player plays before the first picture.
 
@@ -294,7 +329,7 @@ def _late_s(container: InputContainer, tracks: Tracks, film: Film) -> float:
     late_s = first_s - begin_s
     if late_s < film.index.seconds(film.index.step):
         return 0.0
-    is_played = len(tracks.video) > 1 or tracks.sound.covered_s(begin_s, first_s) >= late_s / 2
+    is_played = len(tracks.video) > 1 or film.index.lead > 0 or tracks.sound.covered_s(begin_s, first_s) >= late_s / 2
     return late_s if late_s <= _SHORT_WAIT_S or is_played else 0.0
 
 

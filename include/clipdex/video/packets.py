@@ -42,6 +42,7 @@ class Track:
     first: seek target for the first packet
     bytes: total size of the packets
     encrypted: a packet needs a key
+    lead: number of packets at the start that give no picture
     """
 
     stream: VideoStream
@@ -50,6 +51,7 @@ class Track:
     first: int = 0
     bytes: int = 0
     encrypted: bool = False
+    lead: int = 0
 
     @property
     def pictures(self) -> int:
@@ -122,6 +124,7 @@ class PacketIndex:
     counted: only the decoder knows the order of the frames, so all are decoded and counted
     start_s: stamp of the first picture [s on the file's clock]
     places: place among the shown packets by pts, if counted
+    lead: number of packets at the start that give no picture
     ordered: the decoder gives the pictures in the order of their pts, although they are counted
     """
 
@@ -137,6 +140,7 @@ class PacketIndex:
     start_s: float
     places: Mapping[int | None, int]
     ordered: bool
+    lead: int
     _by_stamp: Mapping[int, int]
 
     @classmethod
@@ -164,6 +168,7 @@ class PacketIndex:
             counted=not line.times,
             start_s=float(start * stamps.clock),
             places={} if line.times else {stamp: place for place, stamp in enumerate(pts) if stamp is not None},
+            lead=track.lead,
             ordered=rises and not track.stream.codec_context.has_b_frames,
             _by_stamp={
                 stamp: time
