@@ -365,6 +365,25 @@ def test_a_damaged_last_picture_of_a_gif_lengthens_nothing(tmp_path: Path) -> No
     assert clip.info.duration_s == pytest.approx(1.9, abs=0.01)
 
 
+# Wrong keyframe marks
+
+
+@pytest.mark.parametrize("codec", ["h263", "mpeg4"])
+def test_sync_samples_that_are_no_intra_pictures_are_not_trusted(tmp_path: Path, codec: str) -> None:
+    options = {"g": "600"}
+    whole = write_clip(tmp_path / "whole.mov", fps=25, size=(176, 144), codec=codec, options=options, seconds=20)
+    path = tmp_path / "a.mov"
+    with av.open(whole) as old, av.open(path, "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(old.demux(video=0)):
+            if packet.size:
+                packet.stream = stream
+                packet.is_keyframe = number % 10 == 0
+                new.mux(packet)
+    clip = prepare(path, LIMITS, Sampling(fps=0.5))
+    assert _seen(clip) == [round(time * 25) for time in clip.times]
+
+
 # Encryption
 
 CENC = {

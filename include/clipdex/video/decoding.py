@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from clipdex.config import VideoLimits
@@ -43,8 +43,13 @@ _MARKED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
 _MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 _INDEXED = frozenset({_MOV, "matroska,webm", "avi", "flv"})
 _ENCRYPTED = "a clip that plays without a key expected, found an encrypted one: decrypt it first"
+_REFERRING = frozenset({PictureType.P, PictureType.B})
 _SHORT_WAIT_S = 1.0
 _RICH_BITS = 0.04  # bits per pixel; measured: SSIM stays above 0.95 (benchmarks/results/decode.json)
+
+
+class _WrongMark(Exception):
+    """A packet is marked as a keyframe, and its picture refers to others."""
 
 
 class VideoReader:
@@ -104,13 +109,18 @@ class VideoReader:
         """Yield (start [s], frame) in order, including all frames on screen at these times.
 
         If planned frames at the end are damaged, decode the rest too: the file is truncated only if no frame follows.
+        If a packet is wrongly marked as a keyframe, decode in one go what follows the last right frame.
         """
         latest_s = -1.0
-        for start_s, frame in self._decoded(self._index.plan(times), self._packets_again()):
-            if start_s >= latest_s:  # a frame of a damaged group may come late: a player drops it
-                latest_s = start_s
-                yield start_s, frame
-        if self._cut(self._expected_s(times), latest_s) and not self._index.counted:
+        wrong_marks = False
+        try:
+            for start_s, frame in self._decoded(self._index.plan(times), self._packets_again()):
+                if start_s >= latest_s:  # a frame of a damaged group may come late: a player drops it
+                    latest_s = start_s
+                    yield start_s, frame
+        except _WrongMark:
+            wrong_marks = True
+        if wrong_marks or (self._cut(self._expected_s(times), latest_s) and not self._index.counted):
             self._stream.codec_context.flush_buffers()
             for start_s, frame in self._decoded([Step.SHOW] * len(self._index.stamps), self._packets_anew()):
                 if start_s > latest_s:
@@ -144,25 +154,34 @@ class VideoReader:
         self, context: VideoCodecContext, plan: list[Step], source: Iterator[Packet[Stream]]
     ) -> Iterator[VideoFrame]:
         self._open_decoder(context)
-        repeats = not int(context.codec.properties) & Properties.REORDER.value  # without a picture, the one before stays
+        repeats = (
+            not int(context.codec.properties) & Properties.REORDER.value
+        )  # without a picture, the one before stays
         lead = self._index.lead
+        start: int | None = None  # pts of the packet where decoding went on after dropped ones
+        dropped = False
         pending = False  # the decoder buffers frames until it is drained
         for number, (packet, step) in enumerate(zip(source, plan, strict=False)):
             self._check()
             if step is not Step.DROP:
                 if context.codec.canonical_name in _MARKED:
                     context.skip_frame = "DEFAULT" if step is Step.SHOW else "NONREF"
+                if dropped:
+                    start, dropped = packet.pts, False
                 frames = _decode(context, packet)
+                _refuse_wrong_mark(frames, start)
                 if (frames or (frames is not None and repeats)) and 0 <= number - lead < len(self._index.shown):
                     self._reached_s = self._index.seconds(self._index.shown[number - lead])
                 yield from frames or ()
                 pending = True
-            elif pending:
-                yield from _decode(context, None) or ()
+                continue
+            if pending:
+                yield from _drained(context, start)
                 context.flush_buffers()
                 pending = False
+            dropped = True
         if pending:
-            yield from _decode(context, None) or ()
+            yield from _drained(context, start)
 
     def _packets_again(self) -> Iterator[Packet[Stream]]:
         """Yield the packets again: seek, or reopen the file if seeking does not reach the first packet."""
@@ -387,6 +406,19 @@ def _decode(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[V
         raise
     except av.FFmpegError:
         return None
+
+
+def _drained(context: VideoCodecContext, start: int | None) -> list[VideoFrame]:
+    frames = _decode(context, None)
+    _refuse_wrong_mark(frames, start)
+    return frames or []
+
+
+def _refuse_wrong_mark(frames: Sequence[VideoFrame] | None, start: int | None) -> None:
+    """Raise _WrongMark if the frame of the packet where decoding started refers to others."""
+    for frame in frames or ():
+        if start is not None and frame.pts == start and not frame.key_frame and frame.pict_type in _REFERRING:
+            raise _WrongMark
 
 
 def _pixel_aspect(stream: VideoStream) -> float:
