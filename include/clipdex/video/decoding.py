@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import av
-from av.codec.codec import Properties
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -154,9 +153,7 @@ class VideoReader:
         self, context: VideoCodecContext, plan: list[Step], source: Iterator[Packet[Stream]]
     ) -> Iterator[VideoFrame]:
         self._open_decoder(context)
-        repeats = (
-            not int(context.codec.properties) & Properties.REORDER.value
-        )  # without a picture, the one before stays
+        repeats = not context.codec.reorder  # without a picture, the one before stays
         lead = self._index.lead
         start: int | None = None  # pts of the packet where decoding went on after dropped ones
         dropped = False
