@@ -12,6 +12,7 @@ from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared, prepare, probe, read_proxy
 from tests.support.clips import number_of, write_clip
 from tests.support.presented import LIES, lied
+from tests.support.screens import screen_recording
 from tests.support.stamps import Change, Edit, jump, restamp, stray, with_edits
 
 FPS, FRAME_S = 10, 0.1
@@ -281,6 +282,129 @@ def test_missing_pictures_that_the_file_promises_make_it_truncated(
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     assert _refused(path).reason is Reason.TRUNCATED_FILE
+
+
+# Pictures that are repeated without a picture of their own
+
+REPEATED = [0, 1, 2, 7, 8, 20, 21, 22, 30, 38]
+
+
+@pytest.mark.parametrize("unchanged", ["packets without a picture", "empty chunks", "both"])
+def test_what_holds_no_picture_repeats_the_picture_before(tmp_path: Path, unchanged: str) -> None:
+    left_out = {
+        "packets without a picture": set[int](),
+        "empty chunks": set(range(39)) - set(REPEATED),
+        "both": set(range(3, 30, 2)) - set(REPEATED),
+    }[unchanged]
+    path = screen_recording(tmp_path / "a.avi", REPEATED, 40, SIZE, left_out)
+    assert len(_shown(path)) == len(REPEATED)
+    clip = _prepare(path)
+    assert clip.info.duration_s == pytest.approx(4.0)
+    assert _seen(clip) == [max(n for n in REPEATED if n <= time * FPS + 1e-6) for time in clip.times]
+
+
+def test_a_screen_that_stays_still_at_the_end_is_not_truncated(tmp_path: Path) -> None:
+    clip = _prepare(screen_recording(tmp_path / "a.avi", [0, 1, 2], 60, SIZE))
+    assert clip.info.duration_s == pytest.approx(6.0)
+    assert _seen(clip)[-1] == 2
+
+
+@pytest.mark.parametrize("b_frames", ["1", "2"])
+def test_reordered_pictures_of_avi_are_counted(tmp_path: Path, b_frames: str) -> None:
+    clip = _prepare(_write(tmp_path / "a.avi", codec="mpeg4", options={"g": "10", "bf": b_frames}, seconds=6))
+    assert np.abs(np.subtract(_seen(clip), _numbers(clip))).max() <= 1
+
+
+# Packets at the start and the end that give no picture
+
+
+def _remuxed(path: Path, source: Path, first: int) -> Path:
+    """Copy a transport stream without its first packets."""
+    with av.open(source) as old, av.open(path, "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(old.demux(video=0)):
+            if packet.size and number >= first:
+                packet.stream = stream
+                new.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"g": "30", "bf": "0"}),
+        ("libx264", {"g": "30", "bf": "2"}),
+        ("libx265", {"g": "30", "x265-params": "open-gop=1:log-level=none"}),
+        ("mpeg2video", {"g": "30", "bf": "2"}),
+    ],
+    ids=["no B-frames", "B-frames", "RASL", "MPEG-2"],
+)
+@pytest.mark.parametrize("first", [0, 15, 30])
+def test_a_stream_cut_in_mid_group_begins_at_its_first_picture(
+    tmp_path: Path, codec: str, options: dict[str, str], first: int
+) -> None:
+    whole = write_clip(tmp_path / "whole.ts", fps=25, size=SIZE, codec=codec, options=options, seconds=4)
+    path = _remuxed(tmp_path / "a.ts", whole, first)
+    clip, shown = _prepare(path), _shown(path)
+    assert clip.info.duration_s == pytest.approx(shown[-1][0] + 0.04 - shown[0][0], abs=0.041)
+    assert clip.info.start_s == pytest.approx(shown[0][0] if shown[0][0] >= 0.04 else 0.0, abs=0.001)
+    assert _seen(clip) == [[number for start, number in shown if start <= time + 1e-3][-1] for time in clip.times]
+
+
+def test_a_damaged_last_picture_of_a_gif_lengthens_nothing(tmp_path: Path) -> None:
+    times = [k / FPS for k in range(20)] + [300.0]
+    path = _write(tmp_path / "a.gif", times, codec="gif", pix_fmt="rgb8", options={})
+    data = bytearray(path.read_bytes())
+    with av.open(path) as container:
+        damaged = [bytes(packet) for packet in container.demux(video=0) if packet.size][-2:]
+    for packet in damaged:
+        place = data.index(packet) + packet.index(b"\x2c")
+        data[place + 1 : place + 9] = b"\xff" * 8  # outside of the screen
+    path.write_bytes(data)
+    clip = _prepare(path)
+    assert clip.info.duration_s == pytest.approx(1.9, abs=0.01)
+
+
+# Wrong keyframe marks
+
+
+@pytest.mark.parametrize("codec", ["h263", "mpeg4"])
+def test_sync_samples_that_are_no_intra_pictures_are_not_trusted(tmp_path: Path, codec: str) -> None:
+    options = {"g": "600"}
+    whole = write_clip(tmp_path / "whole.mov", fps=25, size=(176, 144), codec=codec, options=options, seconds=20)
+    path = tmp_path / "a.mov"
+    with av.open(whole) as old, av.open(path, "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(old.demux(video=0)):
+            if packet.size:
+                packet.stream = stream
+                packet.is_keyframe = number % 10 == 0
+                new.mux(packet)
+    clip = prepare(path, LIMITS, Sampling(fps=0.5))
+    assert _seen(clip) == [round(time * 25) for time in clip.times]
+
+
+# Encryption
+
+CENC = {
+    "encryption_scheme": "cenc-aes-ctr",
+    "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+    "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+}
+
+
+@pytest.mark.parametrize(
+    ("flags", "share"),
+    [("+faststart", 1.0), ("+faststart", 0.7), ("+frag_keyframe+empty_moov+default_base_moof", 1.0)],
+    ids=["whole", "truncated", "fragments"],
+)
+def test_an_encrypted_film_is_named_whatever_else_is_wrong(tmp_path: Path, flags: str, share: float) -> None:
+    path = _write(tmp_path / "a.mp4", container_options={"movflags": flags, **CENC})
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    refusal = _refused(path)
+    assert refusal.reason is Reason.UNDECODABLE
+    assert "encrypted one: decrypt it first" in refusal.detail
 
 
 # Video that starts after the sound

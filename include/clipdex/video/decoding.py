@@ -10,17 +10,19 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
+from clipdex.video import unseen
 from clipdex.video.clip_file import ClipFile
 from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, Tracks, first_stamp, packets
 from clipdex.video.recorded import recorded_at
@@ -39,8 +41,14 @@ _MARKED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
 # Formats with an index of pictures that is read with their header.
 _MOV = "mov,mp4,m4a,3gp,3g2,mj2"
 _INDEXED = frozenset({_MOV, "matroska,webm", "avi", "flv"})
+_ENCRYPTED = "a clip that plays without a key expected, found an encrypted one: decrypt it first"
+_REFERRING = frozenset({PictureType.P, PictureType.B})
 _SHORT_WAIT_S = 1.0
 _RICH_BITS = 0.04  # bits per pixel; measured: SSIM stays above 0.95 (benchmarks/results/decode.json)
+
+
+class _WrongMark(Exception):
+    """A packet is marked as a keyframe, and its picture refers to others."""
 
 
 class VideoReader:
@@ -100,13 +108,18 @@ class VideoReader:
         """Yield (start [s], frame) in order, including all frames on screen at these times.
 
         If planned frames at the end are damaged, decode the rest too: the file is truncated only if no frame follows.
+        If a packet is wrongly marked as a keyframe, decode in one go what follows the last right frame.
         """
         latest_s = -1.0
-        for start_s, frame in self._decoded(self._index.plan(times), self._packets_again()):
-            if start_s >= latest_s:  # a frame of a damaged group may come late: a player drops it
-                latest_s = start_s
-                yield start_s, frame
-        if self._cut(self._expected_s(times), latest_s) and not self._index.counted:
+        wrong_marks = False
+        try:
+            for start_s, frame in self._decoded(self._index.plan(times), self._packets_again()):
+                if start_s >= latest_s:  # a frame of a damaged group may come late: a player drops it
+                    latest_s = start_s
+                    yield start_s, frame
+        except _WrongMark:
+            wrong_marks = True
+        if wrong_marks or (self._cut(self._expected_s(times), latest_s) and not self._index.counted):
             self._stream.codec_context.flush_buffers()
             for start_s, frame in self._decoded([Step.SHOW] * len(self._index.stamps), self._packets_anew()):
                 if start_s > latest_s:
@@ -121,11 +134,16 @@ class VideoReader:
         index, context = self._index, self._stream.codec_context
         frames = self._frames(context, plan, source)
         if index.counted:
-            last = len(index.shown) - 1
+            last, ordered, latest = len(index.shown) - 1, index.ordered, -1
             for number, frame in enumerate(frames):
-                if (packet := index.numbers.get(frame.pts)) is not None:
-                    self._reached_s = max(self._reached_s, index.seconds(index.shown[min(packet, last)]))
-                yield index.seconds(index.shown[min(number, last)]), frame
+                place = index.places.get(frame.pts)
+                if place is not None:
+                    self._reached_s = max(self._reached_s, index.seconds(index.shown[place]))
+                # A packet may repeat the picture before, without one of its own. If the codec reorders, the pts of AVI,
+                # which FFmpeg derives, are wrong and unsorted here.
+                ordered = ordered and place is not None and place > latest
+                latest = place if ordered and place is not None else min(number, last)
+                yield index.seconds(index.shown[latest]), frame
             return
         for frame in frames:
             if (time := index.time_of(frame.pts)) is not None:
@@ -135,23 +153,32 @@ class VideoReader:
         self, context: VideoCodecContext, plan: list[Step], source: Iterator[Packet[Stream]]
     ) -> Iterator[VideoFrame]:
         self._open_decoder(context)
+        repeats = not context.codec.reorder  # without a picture, the one before stays
+        lead = self._index.lead
+        start: int | None = None  # pts of the packet where decoding went on after dropped ones
+        dropped = False
         pending = False  # the decoder buffers frames until it is drained
         for number, (packet, step) in enumerate(zip(source, plan, strict=False)):
             self._check()
             if step is not Step.DROP:
                 if context.codec.canonical_name in _MARKED:
                     context.skip_frame = "DEFAULT" if step is Step.SHOW else "NONREF"
+                if dropped:
+                    start, dropped = packet.pts, False
                 frames = _decode(context, packet)
-                if frames and number < len(self._index.shown):
-                    self._reached_s = self._index.seconds(self._index.shown[number])
-                yield from frames
+                _refuse_wrong_mark(frames, start)
+                if (frames or (frames is not None and repeats)) and 0 <= number - lead < len(self._index.shown):
+                    self._reached_s = self._index.seconds(self._index.shown[number - lead])
+                yield from frames or ()
                 pending = True
-            elif pending:
-                yield from _decode(context, None)
+                continue
+            if pending:
+                yield from _drained(context, start)
                 context.flush_buffers()
                 pending = False
+            dropped = True
         if pending:
-            yield from _decode(context, None)
+            yield from _drained(context, start)
 
     def _packets_again(self) -> Iterator[Packet[Stream]]:
         """Yield the packets again: seek, or reopen the file if seeking does not reach the first packet."""
@@ -225,7 +252,9 @@ def opened(file: ClipFile, limits: VideoLimits, place: int = 0) -> Iterator[Vide
             check = _budget(limits.decode_timeout_s)
             tracks = Tracks.read(container, _video_streams(container), check)
             films = _films(tracks, container, file)
-            film = films[place]
+            film = _without_unseen(films[place], tracks, container, file, limits, check)
+            if any(track.encrypted for track in tracks.video if track.stream.index == film.stream.index):
+                raise ClipRejected(Reason.UNDECODABLE, _ENCRYPTED)
             film.stream.codec_context.thread_count = 1
             film.stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
             reader = VideoReader(file, container, film, limits, check)
@@ -235,7 +264,7 @@ def opened(file: ClipFile, limits: VideoLimits, place: int = 0) -> Iterator[Vide
                 raise ClipRejected(Reason.TRUNCATED_FILE, lost)
             yield reader
     except ClipRejected as refusal:
-        if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO):
+        if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO) and refusal.detail != _ENCRYPTED:
             if other := not_a_video(file):
                 raise ClipRejected(Reason.NOT_A_VIDEO, other) from refusal
             if cut := missing_end(file):
@@ -272,6 +301,38 @@ def _films(tracks: Tracks, container: InputContainer, file: ClipFile) -> list[Fi
     return ranked([(track.stream, PacketIndex.of(track, name, tracks.sound)) for track in with_pictures], file)
 
 
+def _without_unseen(
+    film: Film,
+    tracks: Tracks,
+    container: InputContainer,
+    file: ClipFile,
+    limits: VideoLimits,
+    check: Callable[[], None],
+) -> Film:
+    """Return the film without the packets at its start and its end that give no picture."""
+    (track,) = (one for one in tracks.video if one.stream.index == film.stream.index)
+    name = container.format.name
+    is_cut = unseen.is_cut(track)
+    if track.encrypted or not (is_cut or name == "gif"):
+        return film
+    context = film.stream.codec_context
+    if context.width * context.height > limits.max_pixels:
+        return film
+    with _container(file) as again:
+        stream = again.streams.video[[one.index for one in again.streams.video].index(film.stream.index)]
+        stream.codec_context.thread_count = 1
+        source = packets(again, stream)
+        if is_cut:
+            hidden = unseen.leading(track, source, stream.codec_context, check)
+            track.lead = len(hidden)
+        else:
+            hidden = unseen.trailing(track, source, stream.codec_context)
+    if not hidden:
+        return film
+    track.stamps.hidden |= hidden
+    return replace(film, index=PacketIndex.of(track, name, tracks.sound))
+
+
 def _late_s(container: InputContainer, tracks: Tracks, film: Film) -> float:
     """Return the seconds that a player plays before the first picture.
 
@@ -284,7 +345,7 @@ def _late_s(container: InputContainer, tracks: Tracks, film: Film) -> float:
     late_s = first_s - begin_s
     if late_s < film.index.seconds(film.index.step):
         return 0.0
-    is_played = len(tracks.video) > 1 or tracks.sound.covered_s(begin_s, first_s) >= late_s / 2
+    is_played = len(tracks.video) > 1 or film.index.lead > 0 or tracks.sound.covered_s(begin_s, first_s) >= late_s / 2
     return late_s if late_s <= _SHORT_WAIT_S or is_played else 0.0
 
 
@@ -334,14 +395,27 @@ def _decodable(stream: VideoStream) -> bool:
     return context is not None
 
 
-def _decode(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[VideoFrame]:
-    """Decode a packet; return no frames if it is broken."""
+def _decode(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[VideoFrame] | None:
+    """Decode a packet; return None if it is broken."""
     try:
         return context.decode(packet)
     except MemoryError:
         raise
     except av.FFmpegError:
-        return []
+        return None
+
+
+def _drained(context: VideoCodecContext, start: int | None) -> list[VideoFrame]:
+    frames = _decode(context, None)
+    _refuse_wrong_mark(frames, start)
+    return frames or []
+
+
+def _refuse_wrong_mark(frames: Sequence[VideoFrame] | None, start: int | None) -> None:
+    """Raise _WrongMark if the frame of the packet where decoding started refers to others."""
+    for frame in frames or ():
+        if start is not None and frame.pts == start and not frame.key_frame and frame.pict_type in _REFERRING:
+            raise _WrongMark
 
 
 def _pixel_aspect(stream: VideoStream) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 from av.container import InputContainer
@@ -40,6 +41,8 @@ class Track:
     groups: packet numbers where a group of pictures starts
     first: seek target for the first packet
     bytes: total size of the packets
+    encrypted: a packet needs a key
+    lead: number of packets at the start that give no picture
     """
 
     stream: VideoStream
@@ -47,6 +50,8 @@ class Track:
     groups: list[int] = field(default_factory=list)
     first: int = 0
     bytes: int = 0
+    encrypted: bool = False
+    lead: int = 0
 
     @property
     def pictures(self) -> int:
@@ -101,6 +106,7 @@ class Tracks:
             stamps.dts.append(dts)
             stamps.durations.append(duration)
             track.bytes += packet.size
+            track.encrypted = track.encrypted or packet.has_sidedata("encryption_info")
         return cls(tuple(tracks.values()), Sound(heard), end_s - start_s)
 
 
@@ -117,7 +123,9 @@ class PacketIndex:
     bytes: total size of the packets
     counted: only the decoder knows the order of the frames, so all are decoded and counted
     start_s: stamp of the first picture [s on the file's clock]
-    numbers: packet number by pts, if counted
+    places: place among the shown packets by pts, if counted
+    lead: number of packets at the start that give no picture
+    ordered: the decoder gives the pictures in the order of their pts, although they are counted
     """
 
     stamps: tuple[int | None, ...]
@@ -130,7 +138,9 @@ class PacketIndex:
     bytes: int
     counted: bool
     start_s: float
-    numbers: Mapping[int | None, int]
+    places: Mapping[int | None, int]
+    ordered: bool
+    lead: int
     _by_stamp: Mapping[int, int]
 
     @classmethod
@@ -143,6 +153,8 @@ class PacketIndex:
         # AVI stores no pts, and derived ones are wrong if frames are reordered.
         clock = stamps.dts if container == "avi" else stamps.pts
         begins = [stamp for n in shown if (stamp := clock[n]) is not None]
+        pts = [stamps.pts[n] for n in shown]
+        rises = None not in pts and all((after or 0) > (before or 0) for before, after in pairwise(pts))
         start = min(begins, default=0) if line.times else (begins or [0])[0]
         return cls(
             stamps=tuple(stamps.pts),
@@ -155,7 +167,9 @@ class PacketIndex:
             bytes=track.bytes,
             counted=not line.times,
             start_s=float(start * stamps.clock),
-            numbers={} if line.times else {stamp: n for n, stamp in enumerate(stamps.pts) if stamp is not None},
+            places={} if line.times else {stamp: place for place, stamp in enumerate(pts) if stamp is not None},
+            lead=track.lead,
+            ordered=rises and not track.stream.codec_context.has_b_frames,
             _by_stamp={
                 stamp: time
                 for stamp, time in zip(stamps.pts, line.times, strict=bool(line.times))

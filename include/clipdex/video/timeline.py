@@ -3,7 +3,7 @@
 Stamps are right in most files, and the timeline repeats them. These are not followed:
 
 - **Hidden pictures.** FFmpeg applies edit lists and marks the packets that they hide. The decoder needs them, and
-  nothing else counts them.
+  nothing else counts them. Neither counted are packets at the start or the end that give no picture (unseen.py).
 - **Stamps out of order.** The recorder's clock was set back, two recordings were joined, or one stamp is wrong: a
   decoding stamp goes back, or a picture is more places from its turn than any codec reorders. Then the decoder orders
   the pictures, and the steps between decoding stamps give their times; a step back counts as one usual step.
@@ -53,7 +53,7 @@ class Stamps:
 
     pts, dts: None where the file has none
     durations: 0 where unknown
-    hidden: numbers of the packets that an edit list hides
+    hidden: numbers of the packets that an edit list hides, or that give no picture at the start or the end
     """
 
     clock: Fraction
