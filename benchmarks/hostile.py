@@ -1,6 +1,6 @@
 """Decode thousands of damaged, hostile and odd files in the decoder sandbox, and judge each result.
 
-    python -m benchmarks.hostile [--each 30] [--files 10000]
+    python -m benchmarks.hostile [--each 32] [--files 10000]
     python -m benchmarks.hostile --only header-bits/mp4/17
 
 Every file is generated from its name, so that a failing one can be run alone. Two lanes run in parallel, each with its
@@ -42,7 +42,7 @@ _PORTION = 32
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--each", type=int, default=30, help="files per kind of damage and good clip")
+    parser.add_argument("--each", type=int, default=32, help="files per kind of damage and good clip")
     parser.add_argument("--files", type=int, default=10_000, help="most files; all that are not damaged are kept")
     parser.add_argument("--only", metavar="NAME", help="run one file")
     args = parser.parse_args()
