@@ -79,8 +79,11 @@ class Compared:
         return found
 
 
-def timelines(plain: Plain, film: Film, arrays: dict[str, np.ndarray]) -> Iterator[Timeline]:
-    """Yield the film as a player shows it, and then other readings that explain a difference."""
+def timelines(plain: Plain, film: Film, arrays: dict[str, np.ndarray], start_s: float = 0.0) -> Iterator[Timeline]:
+    """Yield the film as a player shows it, and then other readings that explain a difference.
+
+    start_s: of the prepared clip on a player's clock [s]
+    """
     times, thumbs = arrays[f"times_{film.stream}"], arrays[f"thumbs_{film.stream}"]
     line = stamped("", times, thumbs, film)
     known = times[np.isfinite(times)]
@@ -94,8 +97,10 @@ def timelines(plain: Plain, film: Film, arrays: dict[str, np.ndarray]) -> Iterat
         closed = np.where((steps < 0) | (steps > max(1.0, 10 * step)), step, steps)
         yield stamped("with jumps closed", np.concatenate([[0.0], np.cumsum(closed)]), thumbs, film)
     yield stamped("with even steps", np.arange(len(times)) * step, thumbs, film)
-    if lead_s:
-        yield replace(line, name="from the start of the file", starts=line.starts + lead_s, end_s=line.end_s + lead_s)
+    earlier_s = (lead_s or 0.0) - start_s
+    if earlier_s > 0:
+        longer = replace(line, starts=line.starts + earlier_s, end_s=line.end_s + earlier_s, lead_s=start_s)
+        yield replace(longer, name="with the pictures before it that do not decode")
     for other in plain.films:
         if other.stream != film.stream and other.pictures:
             ours = arrays[f"times_{other.stream}"], arrays[f"thumbs_{other.stream}"]
@@ -129,7 +134,7 @@ def compare(prepared: Prepared, proxies: np.ndarray, line: Timeline) -> Compared
 
 
 def _compare(prepared: Prepared, proxies: np.ndarray, plain: np.ndarray, line: Timeline) -> Compared:
-    start_s = getattr(prepared.info, "start_s", 0.0)
+    start_s = started_s(prepared)
     later_s = 0.0 if line.lead_s is None else start_s - line.lead_s
     times = np.array(prepared.times) - start_s + later_s
     own = np.maximum(0, np.searchsorted(line.starts, times + 1e-6, side="right") - 1)
@@ -154,6 +159,11 @@ def _compare(prepared: Prepared, proxies: np.ndarray, plain: np.ndarray, line: T
         unlike=unlike,
         shift_s=float(np.median(shifts)) if shifts else 0.0,
     )
+
+
+def started_s(prepared: Prepared) -> float:
+    """Return the start of the film on a player's clock [s]; releases without this field start at 0."""
+    return float(getattr(prepared.info, "start_s", 0.0))
 
 
 def flat(thumbs: np.ndarray) -> np.ndarray:
