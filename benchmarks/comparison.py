@@ -141,7 +141,7 @@ def compare(prepared: Prepared, proxies: np.ndarray, line: Timeline) -> Compared
 
 
 def _compare(prepared: Prepared, proxies: np.ndarray, plain: np.ndarray, line: Timeline) -> Compared:
-    start_s = started_s(prepared)
+    start_s = prepared.info.start_s
     later_s = 0.0 if line.lead_s is None else start_s - line.lead_s
     times = np.array(prepared.times) - start_s + later_s
     earliest, latest = (np.maximum(0, np.searchsorted(line.starts, times + by, side="right") - 1) for by in _AROUND_S)
@@ -166,11 +166,6 @@ def _compare(prepared: Prepared, proxies: np.ndarray, plain: np.ndarray, line: T
         unlike=unlike,
         shift_s=float(np.median(shifts)) if shifts else 0.0,
     )
-
-
-def started_s(prepared: Prepared) -> float:
-    """Return the start of the film on a player's clock [s]; releases without this field start at 0."""
-    return float(getattr(prepared.info, "start_s", 0.0))
 
 
 def flat(thumbs: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ from typing import Any
 import av
 import numpy as np
 
-from benchmarks.comparison import Compared, compare, proxy_thumbs, started_s, timelines
+from benchmarks.comparison import Compared, compare, proxy_thumbs, timelines
 from benchmarks.plain import Film, Plain, PlainDecoder
 from benchmarks.truncated import declared_bytes, indexed_s
 from clipdex.config import Sampling, VideoLimits
@@ -176,7 +176,7 @@ async def judge_one(path: Path, name: str, decoders: DecoderPool, plain: PlainDe
     if film.encrypted:
         return judged(Verdict.UNCONFIRMED, "encrypted: the pictures are noise")
     proxies = proxy_thumbs(prepared)
-    compared = [compare(prepared, proxies, line) for line in timelines(seen, film, arrays, started_s(prepared))]
+    compared = [compare(prepared, proxies, line) for line in timelines(seen, film, arrays, prepared.info.start_s)]
     first = compared[0]
     ours = {"duration_s": round(prepared.info.duration_s, 4), "codec": prepared.info.codec, **shown(first)}
     if not first.differences:
@@ -215,7 +215,7 @@ def facts(plain: Plain, film: Film | None, arrays: dict[str, np.ndarray]) -> dic
     found: dict[str, Any] = {"format": plain.format, "streams": len(plain.films) + len(plain.others)}
     found["declared_s"] = round(plain.declared_s, 3)
     if film is None:
-        found["failed"] = plain.failed
+        found["failed"] = plain.failed.partition(": '")[0]  # without the path
     else:
         times = arrays[f"times_{film.stream}"]
         known = times[np.isfinite(times)]
