@@ -12,13 +12,14 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from benchmarks.plain import Film, Plain, thumbnail
+from benchmarks.plain import SIDE, Film, Plain, thumbnail
 from clipdex.video import Prepared
 
 _NEARER = 4.0  # levels of 255 by which another picture must be nearer, beyond the noise of compression
 _LIKE = 24.0  # levels by which a picture may differ from itself, on average: colour ranges, tone mapping
 _JUMP_S = 0.5  # a clock that goes back by less is unsorted: the pictures are in order, their stamps are not
 _ROUNDING_S = 1e-3
+_AROUND_S = (-_ROUNDING_S, 1e-6)  # a picture that starts by a clock's tick later may still be the one before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Timeline:
     end_s: of the last picture [s]
     frame_s: usual length of a picture [s]
     lead_s: from the start of a player's clock to the first picture, None to leave it out of the comparison [s]
+    hdr: its tones are mapped for the proxy
+    tiny: smaller than a thumbnail, so that enlarging it decides how it looks
     """
 
     name: str
@@ -39,6 +42,8 @@ class Timeline:
     end_s: float
     frame_s: float
     lead_s: float | None = None
+    hdr: bool = False
+    tiny: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +84,11 @@ class Compared:
         return found
 
 
-def timelines(plain: Plain, film: Film, arrays: dict[str, np.ndarray]) -> Iterator[Timeline]:
-    """Yield the film as a player shows it, and then other readings that explain a difference."""
+def timelines(plain: Plain, film: Film, arrays: dict[str, np.ndarray], start_s: float = 0.0) -> Iterator[Timeline]:
+    """Yield the film as a player shows it, and then other readings that explain a difference.
+
+    start_s: of the prepared clip on a player's clock [s]
+    """
     times, thumbs = arrays[f"times_{film.stream}"], arrays[f"thumbs_{film.stream}"]
     line = stamped("", times, thumbs, film)
     known = times[np.isfinite(times)]
@@ -94,8 +102,10 @@ def timelines(plain: Plain, film: Film, arrays: dict[str, np.ndarray]) -> Iterat
         closed = np.where((steps < 0) | (steps > max(1.0, 10 * step)), step, steps)
         yield stamped("with jumps closed", np.concatenate([[0.0], np.cumsum(closed)]), thumbs, film)
     yield stamped("with even steps", np.arange(len(times)) * step, thumbs, film)
-    if lead_s:
-        yield replace(line, name="from the start of the file", starts=line.starts + lead_s, end_s=line.end_s + lead_s)
+    earlier_s = (lead_s or 0.0) - start_s
+    if earlier_s > 0:
+        longer = replace(line, starts=line.starts + earlier_s, end_s=line.end_s + earlier_s, lead_s=start_s)
+        yield replace(longer, name="with the pictures before it that do not decode")
     for other in plain.films:
         if other.stream != film.stream and other.pictures:
             ours = arrays[f"times_{other.stream}"], arrays[f"thumbs_{other.stream}"]
@@ -111,37 +121,39 @@ def stamped(name: str, times: np.ndarray, thumbs: np.ndarray, film: Film) -> Tim
     usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else film.last_s or 0.04
     known = np.array(times)
     for number in np.flatnonzero(~np.isfinite(known)):
-        known[number] = known[number - 1] + usual if number else 0.0
+        known[number] = known[:number].max() + usual if number else 0.0
     for number in np.flatnonzero(np.diff(known) < -_JUMP_S) + 1:
         known[number:] += known[number - 1] + usual - known[number]
     starts = np.sort(known) - known.min()
     last = film.last_s or usual
-    return Timeline(name, starts, thumbs, float(starts[-1]) + last, max(usual, last))
+    tiny = min(film.width, film.height) < SIDE
+    end_s = float(starts[-1]) + last
+    return Timeline(name, starts, thumbs, end_s, max(usual, last), hdr=film.hdr, tiny=tiny)
 
 
 def compare(prepared: Prepared, proxies: np.ndarray, line: Timeline) -> Compared:
     """Compare the duration, and each picture of the proxies with the one on screen at its time."""
     found = _compare(prepared, flat(proxies), flat(line.thumbs), line)
-    if found.unlike:
+    if found.unlike or line.hdr:
         toned = _compare(prepared, even_tones(proxies), even_tones(line.thumbs), line)
-        found = replace(toned, toned=True) if toned.unlike < found.unlike else found
+        found = replace(toned, toned=True) if toned.unlike < found.unlike or line.hdr else found
     return found
 
 
 def _compare(prepared: Prepared, proxies: np.ndarray, plain: np.ndarray, line: Timeline) -> Compared:
-    start_s = getattr(prepared.info, "start_s", 0.0)
+    start_s = prepared.info.start_s
     later_s = 0.0 if line.lead_s is None else start_s - line.lead_s
     times = np.array(prepared.times) - start_s + later_s
-    own = np.maximum(0, np.searchsorted(line.starts, times + 1e-6, side="right") - 1)
+    earliest, latest = (np.maximum(0, np.searchsorted(line.starts, times + by, side="right") - 1) for by in _AROUND_S)
     other, unlike, shifts = [], 0, []
-    for proxy, number in zip(proxies, own, strict=True):
+    for proxy, first, last in zip(proxies, earliest, latest, strict=True):
         distances = np.abs(plain - proxy).mean(axis=1)
-        nearest = int(distances.argmin())
-        unlike += bool(distances[nearest] > _LIKE)
+        nearest, number = int(distances.argmin()), int(first + distances[first : last + 1].argmin())
+        unlike += bool(distances[nearest] > _LIKE) and not line.tiny
         if distances[number] > 2 * distances[nearest] + _NEARER:
             near = np.flatnonzero(distances <= distances[nearest] + _NEARER / 4)
             nearest = int(near[np.abs(near - number).argmin()])
-            other.append(abs(nearest - int(number)))
+            other.append(abs(nearest - number))
             shifts.append(line.starts[nearest] - line.starts[number])
     return Compared(
         timeline=line.name,

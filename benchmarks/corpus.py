@@ -38,12 +38,13 @@ import numpy as np
 
 from benchmarks.comparison import Compared, compare, proxy_thumbs, timelines
 from benchmarks.plain import Film, Plain, PlainDecoder
+from benchmarks.truncated import declared_bytes, indexed_s
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video.sandbox.pool import DecoderPool
 
 LIMITS = VideoLimits(
-    max_duration_s=4 * 3600, max_pixels=16384 * 16384, max_bytes=2**40, decode_timeout_s=240, memory_bytes=6 * 2**30
+    max_duration_s=4 * 3600, max_pixels=16384 * 16384, max_bytes=2**40, decode_timeout_s=60, memory_bytes=6 * 2**30
 )
 SAMPLING = Sampling()
 SUFFIXES = (
@@ -161,17 +162,21 @@ async def judge_one(path: Path, name: str, decoders: DecoderPool, plain: PlainDe
     try:
         prepared = await decoders.prepare(path)
     except ClipRejected as refusal:
+        if refusal.reason is Reason.DECODE_LIMIT and seen.is_too_slow:
+            return judged(Verdict.SKIPPED, f"too long for plain decoding, too: {refusal.detail}")
         if refusal.reason is Reason.DECODE_LIMIT:
             return judged(Verdict.BROKEN, f"{refusal.reason}: {refusal.detail}")
-        return judged(of_refusal(refusal.reason, seen, film), f"{refusal.reason}: {refusal.detail}")
+        return judged(of_refusal(refusal.reason, path, seen, film, arrays), f"{refusal.reason}: {refusal.detail}")
     except Exception as error:  # a benchmark goes on to the next file
         return judged(Verdict.BROKEN, f"{type(error).__name__}: {error}")
+    if seen.is_too_slow:
+        return judged(Verdict.SKIPPED, "too long for plain decoding")
     if film is None:
         return judged(Verdict.UNCONFIRMED, seen.failed or "plain decoding has no picture")
     if film.encrypted:
         return judged(Verdict.UNCONFIRMED, "encrypted: the pictures are noise")
     proxies = proxy_thumbs(prepared)
-    compared = [compare(prepared, proxies, line) for line in timelines(seen, film, arrays)]
+    compared = [compare(prepared, proxies, line) for line in timelines(seen, film, arrays, prepared.info.start_s)]
     first = compared[0]
     ours = {"duration_s": round(prepared.info.duration_s, 4), "codec": prepared.info.codec, **shown(first)}
     if not first.differences:
@@ -189,15 +194,20 @@ def the_film(plain: Plain) -> Film | None:
     return next((film for film in films if film.stream == plain.best), max(films, key=_pictures, default=None))
 
 
-def of_refusal(reason: Reason, plain: Plain, film: Film | None) -> Verdict:
-    """Return whether plain decoding confirms a refusal: as it lacks the pictures, too."""
+def of_refusal(reason: Reason, path: Path, plain: Plain, film: Film | None, arrays: dict[str, np.ndarray]) -> Verdict:
+    """Return whether plain decoding or the container confirms a refusal: pictures are missing there, too."""
     if film is None or film.encrypted:
         return Verdict.RIGHTLY
     if CONTAINERS.isdisjoint(plain.format.split(",")):
         return Verdict.CONTAINER
-    lost = film.promised - film.pictures - film.discarded
-    is_cut = reason is Reason.TRUNCATED_FILE and lost > max(2, 0.05 * film.promised)
-    return Verdict.RIGHTLY if is_cut else Verdict.REFUSED
+    if reason is Reason.TRUNCATED_FILE:
+        lost = film.promised - film.pictures - film.discarded
+        last_s = float(np.nanmax(arrays[f"times_{film.stream}"], initial=0.0))
+        late_s = indexed_s(path, film.stream) - last_s
+        if lost > max(2, 0.05 * film.promised) or late_s > max(0.3, 0.05 * last_s):
+            return Verdict.RIGHTLY
+        return Verdict.RIGHTLY if declared_bytes(path) > path.stat().st_size else Verdict.REFUSED
+    return Verdict.REFUSED
 
 
 def facts(plain: Plain, film: Film | None, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -205,7 +215,7 @@ def facts(plain: Plain, film: Film | None, arrays: dict[str, np.ndarray]) -> dic
     found: dict[str, Any] = {"format": plain.format, "streams": len(plain.films) + len(plain.others)}
     found["declared_s"] = round(plain.declared_s, 3)
     if film is None:
-        found["failed"] = plain.failed
+        found["failed"] = plain.failed.partition(": '")[0]  # without the path
     else:
         times = arrays[f"times_{film.stream}"]
         known = times[np.isfinite(times)]

@@ -33,8 +33,9 @@ from av.video.stream import VideoStream
 
 SIDE = 16  # of a thumbnail [pixels]
 _MEMORY_BYTES = 4 * 2**30
-_CPU_S = 90
+_CPU_S = 40
 _WALL_S = 900.0
+_ENDED = "plain decoding was ended"
 _MOST_PICTURES = 60_000
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 _COVERS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -83,6 +84,10 @@ class Plain:
     films: tuple[Film, ...] = ()
     others: tuple[str, ...] = field(default=())
 
+    @property
+    def is_too_slow(self) -> bool:
+        return self.failed.startswith(_ENDED)
+
 
 class PlainDecoder:
     """Own the decoding process; restart it after a file that killed it. Results stay in a folder for the next run."""
@@ -116,7 +121,7 @@ class PlainDecoder:
         watch.cancel()
         if not answer:
             self.close()
-            return json.dumps({"failed": f"plain decoding was ended: exit status {process.returncode}"})
+            return json.dumps({"failed": f"{_ENDED}: exit status {process.returncode}"})
         return answer
 
     def close(self) -> None:
@@ -135,8 +140,11 @@ class PlainDecoder:
 def thumbnail(frame: VideoFrame, scaler: VideoReformatter) -> np.ndarray:
     """Return the picture in grey, upright, uint8 (SIDE, SIDE)."""
     small = scaler.reformat(frame, SIDE, SIDE, "gray", interpolation=Interpolation.AREA, threads=1).to_ndarray()
-    sides: Any = frame.side_data
-    matrix = sides.get("DISPLAYMATRIX")
+    try:
+        sides: Any = frame.side_data
+        matrix = sides.get("DISPLAYMATRIX")
+    except ValueError:  # a kind that PyAV does not know
+        return small
     if matrix is None:
         return small
     a, b, _, c, d = np.frombuffer(bytes(matrix), "<i4")[:5].astype(float)
