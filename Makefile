@@ -21,8 +21,11 @@ celery-demo: .venv/celery ## two Celery workers on Postgres and Redis: one is ki
 down: ## stop what a crashed demo, celery-demo or up left behind
 	$(BIN)/python -m demo.down
 
-test: lint .venv/test .venv/wheels/$(SGLANG) ## lint, types, unit tests, DAG tests, a live Airflow
-	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/upgrade tests/dags tests/faults tests/live
+test: lint .venv/test .venv/wheels/$(SGLANG) ## lint, types, unit tests, DAG tests, tasks that are killed
+	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/faults/test_faults.py tests/unit tests/upgrade tests/dags tests/faults
+
+live: .venv/test ## a live Airflow, and one seed of each fault that passes quickly
+	$(BIN)/pytest -n 2 --dist loadfile tests/live tests/faults/test_faults.py
 
 lint: .venv/test
 	$(BIN)/ruff format --check .
@@ -82,4 +85,4 @@ constraints: ## pin what a fresh environment resolves to (constraints.txt)
 clean: down ## forget everything but the clips of others
 	rm -rf .venv .airflow .clipdex .celery
 
-.PHONY: help demo up celery-demo down test faults soak soak-hour hostile lint browser celery diagram audit constraints clean
+.PHONY: help demo up celery-demo down test live faults soak soak-hour hostile lint browser celery diagram audit constraints clean
