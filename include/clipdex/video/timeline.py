@@ -18,7 +18,8 @@ A real still minute (a frozen screen, a time lapse) has a long step, too. A long
 - The film is otherwise even: 95 % of the other steps are at most four times the median, and at most every eighth step
   is long. A screen recorder or a motion detector stores pictures when something changes, so its other steps vary. In a
   time lapse, the long step is the usual one. In a film that is not even, only a step of a thousand times the longest
-  other one is a jump.
+  other one is a jump. One other step of more than four times the median is enough to make a step of up to five
+  seconds real: recorders that pause do so for various times.
 - The sound does not go on through it. A clock that jumps moves the sound with the picture; through a still minute, a
   minute of sound is stored. The amount of sound must also fit the longer film better than the shorter one: otherwise
   the clock of the picture alone has jumped.
@@ -39,9 +40,10 @@ from itertools import pairwise
 
 _LEAST_JUMP_S, _JUMP_STEPS = 1.0, 10  # a longer step may be a jump: seconds, and multiples of the usual step
 _EVEN_SHARE, _EVEN_STEPS = 0.95, 4  # an even film: this share of the steps is at most this multiple of the median
+_PAUSE_S = 5.0  # longest pause of a recorder that also pauses for shorter times
 _FAR_STEPS = 1000  # a jump in film that is not even: longer than this multiple of the longest other step
 _LEAST_STEPS, _RARE = 8, 8  # steps that show a rate; one jump per so many steps
-_MOST_REORDERED, _USUALLY_REORDERED = 20, 6  # places; H.264 and HEVC reorder by at most 16
+_MOST_REORDERED, _USUALLY_REORDERED = 36, 6  # places; H.264 and HEVC reorder by at most 16, VVC by 32
 _SLIP_S = 0.2  # decoding stamps that go back by more are out of order
 _SOUND_HOLD_S = 0.5  # sound packets further apart leave a gap
 _WITHOUT_CLOCK = frozenset({"avi", "gif", "ogg"})
@@ -210,6 +212,8 @@ def _jumps(
         return sure
     if others[int(_EVEN_SHARE * (len(others) - 1))] > _EVEN_STEPS * usual:
         long = [n for n in long if n in sure or steps[n] > _FAR_STEPS * others[-1]]
+    elif others[-1] > _EVEN_STEPS * usual:
+        long = [n for n in long if n in sure or steps[n] * tick > _PAUSE_S]
     length_s = tick * sum(step for step in steps if step > 0)
     gaps_s = tick * sum(steps[n] for n in long)
     if not sound or sound.total_s < length_s - gaps_s / 2:
