@@ -5,7 +5,8 @@ clip_file     a clip opened for reading
 decoding      frames at given times
 packets       time stamps, without decoding
 truncation    detection of a missing end of file
-signature     the bytes by which a video file is known, to tell litter from damaged films
+unseen        packets at the start and at the end that give no picture
+signature     the bytes by which a video file is known: a damaged film is no litter
 encoding      proxies, posters, stills
 sandbox/      the same in limited processes, for untrusted files
 """

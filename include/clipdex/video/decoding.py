@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import av
 from av.container import InputContainer
@@ -22,25 +21,17 @@ from av.video.stream import VideoStream
 
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.video import unseen
 from clipdex.video.clip_file import ClipFile
+from clipdex.video.container import decode, open_container
 from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, Tracks, first_stamp, packets
 from clipdex.video.recorded import recorded_at
 from clipdex.video.signature import not_a_video
 from clipdex.video.streams import Film, is_picture, ranked
-from clipdex.video.truncation import missing_end
+from clipdex.video.truncation import is_lost, lost_end, missing_end
+from clipdex.video.unseen import without_unseen
 
-# Self-contained formats only: a playlist or a concat script would open other files.
-_OPTIONS = {
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,mxf,dhav,gif",
-    "protocol_whitelist": "",  # no protocol: FFmpeg opens nothing, it reads through ClipReader
-    "max_streams": "64",
-}
 # Decoders that can skip non-reference frames.
 _MARKED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
-# Formats with an index of pictures that is read with their header.
-_MOV = "mov,mp4,m4a,3gp,3g2,mj2"
-_INDEXED = frozenset({_MOV, "matroska,webm", "avi", "flv"})
 _ENCRYPTED = "a clip that plays without a key expected, found an encrypted one: decrypt it first"
 _REFERRING = frozenset({PictureType.P, PictureType.B})
 _SHORT_WAIT_S = 1.0
@@ -165,7 +156,7 @@ class VideoReader:
                     context.skip_frame = "DEFAULT" if step is Step.SHOW else "NONREF"
                 if dropped:
                     start, dropped = packet.pts, False
-                frames = _decode(context, packet)
+                frames = decode(context, packet)
                 _refuse_wrong_mark(frames, start)
                 if (frames or (frames is not None and repeats)) and 0 <= number - lead < len(self._index.shown):
                     self._reached_s = self._index.seconds(self._index.shown[number - lead])
@@ -195,7 +186,7 @@ class VideoReader:
         yield from self._packets_anew()
 
     def _packets_anew(self) -> Iterator[Packet[Stream]]:
-        with _container(self._file) as container:
+        with open_container(self._file) as container:
             yield from packets(container, container.streams[self._stream.index])
 
     def _open_decoder(self, context: VideoCodecContext) -> None:
@@ -229,7 +220,7 @@ class VideoReader:
             )
 
     def _cut(self, expected_s: float, found_s: float) -> bool:
-        return _is_lost(expected_s, found_s, self.fps)
+        return is_lost(expected_s, found_s, self.fps)
 
 
 @contextlib.contextmanager
@@ -248,11 +239,11 @@ def opened(file: ClipFile, limits: VideoLimits, place: int = 0) -> Iterator[Vide
             found=file.bytes,
         )
     try:
-        with _container(file) as container:
+        with open_container(file) as container:
             check = _budget(limits.decode_timeout_s)
             tracks = Tracks.read(container, _video_streams(container), check)
             films = _films(tracks, container, file)
-            film = _without_unseen(films[place], tracks, container, file, limits, check)
+            film = without_unseen(films[place], tracks, container, file, limits, check)
             if any(track.encrypted for track in tracks.video if track.stream.index == film.stream.index):
                 raise ClipRejected(Reason.UNDECODABLE, _ENCRYPTED)
             film.stream.codec_context.thread_count = 1
@@ -260,7 +251,7 @@ def opened(file: ClipFile, limits: VideoLimits, place: int = 0) -> Iterator[Vide
             reader = VideoReader(file, container, film, limits, check)
             reader.films = len(films)
             reader.start_s = _late_s(container, tracks, film)
-            if lost := _lost_end(file, container, tracks, film):
+            if lost := lost_end(file, container, tracks, film):
                 raise ClipRejected(Reason.TRUNCATED_FILE, lost)
             yield reader
     except ClipRejected as refusal:
@@ -270,17 +261,6 @@ def opened(file: ClipFile, limits: VideoLimits, place: int = 0) -> Iterator[Vide
             if cut := missing_end(file):
                 raise ClipRejected(Reason.TRUNCATED_FILE, cut) from refusal
         raise
-
-
-def _container(file: ClipFile) -> InputContainer:
-    try:
-        return av.open(file.reader(), "r", options=_OPTIONS, metadata_errors="replace")
-    except MemoryError:
-        raise
-    except av.FFmpegError as error:
-        raise ClipRejected(
-            Reason.UNDECODABLE, f"a clip expected, found an unsupported format ({error.strerror})"
-        ) from error
 
 
 def _video_streams(container: InputContainer) -> list[VideoStream]:
@@ -301,38 +281,6 @@ def _films(tracks: Tracks, container: InputContainer, file: ClipFile) -> list[Fi
     return ranked([(track.stream, PacketIndex.of(track, name, tracks.sound)) for track in with_pictures], file)
 
 
-def _without_unseen(
-    film: Film,
-    tracks: Tracks,
-    container: InputContainer,
-    file: ClipFile,
-    limits: VideoLimits,
-    check: Callable[[], None],
-) -> Film:
-    """Return the film without the packets at its start and its end that give no picture."""
-    (track,) = (one for one in tracks.video if one.stream.index == film.stream.index)
-    name = container.format.name
-    is_cut = unseen.is_cut(track)
-    if track.encrypted or not (is_cut or name == "gif"):
-        return film
-    context = film.stream.codec_context
-    if context.width * context.height > limits.max_pixels:
-        return film
-    with _container(file) as again:
-        stream = again.streams.video[[one.index for one in again.streams.video].index(film.stream.index)]
-        stream.codec_context.thread_count = 1
-        source = packets(again, stream)
-        if is_cut:
-            hidden = unseen.leading(track, source, stream.codec_context, check)
-            track.lead = len(hidden)
-        else:
-            hidden = unseen.trailing(track, source, stream.codec_context)
-    if not hidden:
-        return film
-    track.stamps.hidden |= hidden
-    return replace(film, index=PacketIndex.of(track, name, tracks.sound))
-
-
 def _late_s(container: InputContainer, tracks: Tracks, film: Film) -> float:
     """Return the seconds that a player plays before the first picture.
 
@@ -349,64 +297,13 @@ def _late_s(container: InputContainer, tracks: Tracks, film: Film) -> float:
     return late_s if late_s <= _SHORT_WAIT_S or is_played else 0.0
 
 
-def _lost_end(file: ClipFile, container: InputContainer, tracks: Tracks, film: Film) -> str:
-    """Return the evidence that the file's end, with pictures, is missing; "" if there is none.
-
-    Evidence is a picture in the container's index (the sample tables of MP4, the indexes of AVI and FLV, the cues of
-    Matroska) behind the last packet, or a declared size beyond the end of the file together with a declared duration
-    beyond the last packet. A duration alone is none: many recorders and cutters write a wrong one.
-    """
-    index, name = film.index, container.format.name
-    fps = len(index.shown) / index.duration_s
-    read = [stamp for stamp in index.stamps if stamp is not None]
-    if name in _INDEXED and read:
-        first_s, found_s = float(min(read) * index.clock), float(max(read) * index.clock)
-        promised_s = _promised_s(film.stream)
-        if promised_s is not None and _is_lost(promised_s - first_s, found_s - first_s, fps):
-            return f"the index has frames up to {promised_s:.2f} s, found none after {found_s:.2f} s"
-    if name == _MOV and None not in index.times:  # the sample table counts hidden frames, too
-        counted_s = film.stream.frames / fps
-        if _is_lost(counted_s, len(index.shown) / fps, fps):
-            return f"the index has {film.stream.frames} frames, found {len(index.shown)}"
-    declared_s = (container.duration or 0) / 1e6
-    if name == "avi":  # FFmpeg shortens the duration of a short file, and keeps the number of frames
-        declared_s = max(declared_s, film.stream.frames / fps)
-    if _is_lost(declared_s, tracks.covered_s, fps):
-        return missing_end(file, readable=True) or ""
-    return ""
-
-
-def _promised_s(stream: VideoStream) -> float | None:
-    """Return the time of the last shown picture in the container's index [s]."""
-    entries = stream.index_entries
-    for number in range(len(entries) - 1, -1, -1):
-        if not entries[number].is_discard:
-            return float(entries[number].timestamp * (stream.time_base or 0))
-    return None
-
-
-def _is_lost(expected_s: float, found_s: float, fps: float) -> bool:
-    """Return whether more than a few frames are missing at the end."""
-    return expected_s - found_s > max(0.3, 0.05 * expected_s, 2 / fps)
-
-
 def _decodable(stream: VideoStream) -> bool:
     context: VideoCodecContext | None = stream.codec_context  # None if FFmpeg has no decoder
     return context is not None
 
 
-def _decode(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[VideoFrame] | None:
-    """Decode a packet; return None if it is broken."""
-    try:
-        return context.decode(packet)
-    except MemoryError:
-        raise
-    except av.FFmpegError:
-        return None
-
-
 def _drained(context: VideoCodecContext, start: int | None) -> list[VideoFrame]:
-    frames = _decode(context, None)
+    frames = decode(context, None)
     _refuse_wrong_mark(frames, start)
     return frames or []
 

@@ -1,15 +1,65 @@
-"""Truncation: distinguish an unreadable file that lost its end from one that is no clip.
+"""Truncation: whether a file lost its end; also for an unreadable one, to distinguish it from one that is no clip.
 
 Declared sizes are compared with the file size: boxes in MP4 and MOV, with those that a segment index lists; the segment
 in Matroska and WebM; the RIFF chunk in AVI. Transport streams declare no size.
 """
 
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
 from clipdex.video.clip_file import ClipFile, ClipReader
+from clipdex.video.packets import Tracks
+from clipdex.video.streams import Film
+
+# Formats with an index of pictures that is read with their header.
+_MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+_INDEXED = frozenset({_MOV, "matroska,webm", "avi", "flv"})
 
 _FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot"})
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _MOST_BOXES = 100_000
 _MOST_INDEX_BYTES = 2**20
+
+
+def lost_end(file: ClipFile, container: InputContainer, tracks: Tracks, film: Film) -> str:
+    """Return the evidence that the file's end, with pictures, is missing; "" if there is none.
+
+    Evidence is a picture in the container's index (the sample tables of MP4, the indexes of AVI and FLV, the cues of
+    Matroska) behind the last packet, or a declared size beyond the end of the file together with a declared duration
+    beyond the last packet. A duration alone is none: many recorders and cutters write a wrong one.
+    """
+    index, name = film.index, container.format.name
+    fps = len(index.shown) / index.duration_s
+    read = [stamp for stamp in index.stamps if stamp is not None]
+    if name in _INDEXED and read:
+        first_s, found_s = float(min(read) * index.clock), float(max(read) * index.clock)
+        promised_s = _promised_s(film.stream)
+        if promised_s is not None and is_lost(promised_s - first_s, found_s - first_s, fps):
+            return f"the index has frames up to {promised_s:.2f} s, found none after {found_s:.2f} s"
+    if name == _MOV and None not in index.times:  # the sample table counts hidden frames, too
+        counted_s = film.stream.frames / fps
+        if is_lost(counted_s, len(index.shown) / fps, fps):
+            return f"the index has {film.stream.frames} frames, found {len(index.shown)}"
+    declared_s = (container.duration or 0) / 1e6
+    if name == "avi":  # FFmpeg shortens the duration of a short file, and keeps the number of frames
+        declared_s = max(declared_s, film.stream.frames / fps)
+    if is_lost(declared_s, tracks.covered_s, fps):
+        return missing_end(file, readable=True) or ""
+    return ""
+
+
+def _promised_s(stream: VideoStream) -> float | None:
+    """Return the time of the last shown picture in the container's index [s]."""
+    entries = stream.index_entries
+    for number in range(len(entries) - 1, -1, -1):
+        if not entries[number].is_discard:
+            return float(entries[number].timestamp * (stream.time_base or 0))
+    return None
+
+
+def is_lost(expected_s: float, found_s: float, fps: float) -> bool:
+    """Return whether more than a few frames are missing at the end."""
+    return expected_s - found_s > max(0.3, 0.05 * expected_s, 2 / fps)
 
 
 def missing_end(clip: ClipFile, readable: bool = False) -> str | None:

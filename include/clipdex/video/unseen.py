@@ -11,19 +11,55 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-import av
+from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
-from av.video.frame import VideoFrame
 
-from clipdex.video.packets import Track
+from clipdex.config import VideoLimits
+from clipdex.video.clip_file import ClipFile
+from clipdex.video.container import decode, open_container
+from clipdex.video.packets import PacketIndex, Track, Tracks, packets
+from clipdex.video.streams import Film
 
 _MOST_TRAILING = 16
 
 
-def is_cut(track: Track) -> bool:
+def without_unseen(
+    film: Film,
+    tracks: Tracks,
+    container: InputContainer,
+    file: ClipFile,
+    limits: VideoLimits,
+    check: Callable[[], None],
+) -> Film:
+    """Return the film without the packets at its start and its end that give no picture."""
+    (track,) = (one for one in tracks.video if one.stream.index == film.stream.index)
+    name = container.format.name
+    is_cut = _is_cut(track)
+    if track.encrypted or not (is_cut or name == "gif"):
+        return film
+    context = film.stream.codec_context
+    if context.width * context.height > limits.max_pixels:
+        return film
+    with open_container(file) as again:
+        stream = again.streams.video[[one.index for one in again.streams.video].index(film.stream.index)]
+        stream.codec_context.thread_count = 1
+        source = packets(again, stream)
+        if is_cut:
+            hidden = _leading(track, source, stream.codec_context, check)
+            track.lead = len(hidden)
+        else:
+            hidden = _trailing(track, source, stream.codec_context)
+    if not hidden:
+        return film
+    track.stamps.hidden |= hidden
+    return replace(film, index=PacketIndex.of(track, name, tracks.sound))
+
+
+def _is_cut(track: Track) -> bool:
     """Return whether the film may begin with packets that give no picture."""
     pts = track.stamps.pts
     if not pts or pts[0] is None or 0 in track.stamps.hidden:
@@ -34,53 +70,43 @@ def is_cut(track: Track) -> bool:
     return any(stamp is not None and stamp < pts[0] for stamp in pts[:end])
 
 
-def leading(
-    track: Track, packets: Iterator[Packet[Stream]], context: VideoCodecContext, check: Callable[[], None]
+def _leading(
+    track: Track, source: Iterator[Packet[Stream]], context: VideoCodecContext, check: Callable[[], None]
 ) -> set[int]:
     """Return the numbers of the packets before the first picture; none if no packet gives a picture.
 
-    packets: of the film, from the first one
+    source: packets of the film, from the first one
     check() is called per packet and may raise.
     """
     read = 0
-    for packet in packets:
+    for packet in source:
         check()
         read += 1
-        if frames := decoded(context, packet):
+        if frames := decode(context, packet):
             break
     else:
-        frames = decoded(context, None)
+        frames = decode(context, None)
     first = frames[0].pts if frames else None
     if first is None or first not in track.stamps.pts[:read]:
         return set()
     return {n for n, stamp in enumerate(track.stamps.pts[:read]) if stamp is not None and stamp < first}
 
 
-def trailing(track: Track, packets: Iterator[Packet[Stream]], context: VideoCodecContext) -> set[int]:
+def _trailing(track: Track, source: Iterator[Packet[Stream]], context: VideoCodecContext) -> set[int]:
     """Return the numbers of the packets of a GIF after the last picture; none if no packet gives a picture.
 
-    packets: of the film, from the first one
+    source: packets of the film, from the first one
     """
-    first = next(packets, None)
+    first = next(source, None)
     if first is None:
         return set()
     end = len(track.stamps.pts)
-    images = [first, *deque(packets, maxlen=_MOST_TRAILING)]
+    images = [first, *deque(source, maxlen=_MOST_TRAILING)]
     for back, image in enumerate(reversed(images)):
         if image is not first:  # the decoder needs the first picture for any other
-            decoded(context, first)
-        frames = decoded(context, image)
+            decode(context, first)
+        frames = decode(context, image)
         context.flush_buffers()
         if frames:
             return set(range(end - back, end)) if image is not first else set(range(1, end))
     return set()
-
-
-def decoded(context: VideoCodecContext, packet: Packet[Stream] | None) -> list[VideoFrame]:
-    """Decode a packet; return no pictures if it is broken."""
-    try:
-        return context.decode(packet)
-    except MemoryError:
-        raise
-    except av.FFmpegError:
-        return []
