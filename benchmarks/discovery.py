@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from clipdex import Pipeline, Settings
+from clipdex.runs.completion import CompletionCriteria
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact
-from clipdex.runs.planning import CompletionCriteria, manifest
-from clipdex.storage.source import Clip
+from clipdex.runs.planning import manifest
+from clipdex.storage.clip import Clip
 
 DAY = "2026-11-03"
 WANTED = CompletionCriteria(fingerprint="0" * 32, collection="clips-00000000")

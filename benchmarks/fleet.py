@@ -35,8 +35,9 @@ from clipdex import Pipeline
 from clipdex.captions.engines import open_captioner
 from clipdex.config import REPOSITORY, Settings
 from clipdex.errors import ClipdexError
+from clipdex.runs.completion import CompletionCriteria
 from clipdex.runs.outcomes import Outcome, run_outcomes
-from clipdex.runs.planning import BatchRef, CompletionCriteria
+from clipdex.runs.planning import BatchRef
 from clipdex.stages.caption import caption_batch
 from clipdex.video import Prepared, prepare
 from demo.samples import write_tiny_clips

@@ -29,8 +29,8 @@ def run(urls: list[str], clips: list[Path], folder: Path, point: dict[str, Any])
     """Caption these clips; return rates from the outcomes, totals of the batches, and CPU seconds per clip."""
     from clipdex import Pipeline, Settings
     from clipdex.captions.engines import open_captioner
+    from clipdex.runs.completion import CompletionCriteria
     from clipdex.runs.outcomes import run_outcomes
-    from clipdex.runs.planning import CompletionCriteria
 
     archive = folder / "archive" / DAY.replace("-", "/")
     archive.mkdir(parents=True)

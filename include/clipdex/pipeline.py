@@ -33,11 +33,13 @@ if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex
     from clipdex.index import Collection, Filters, Index
     from clipdex.index.embeddings import Embedder
     from clipdex.index.search import ClipHit
+    from clipdex.runs.completion import CompletionCriteria, DayCaptions
     from clipdex.runs.leases import Lease
     from clipdex.runs.outcomes import ClipOutcome
-    from clipdex.runs.planning import BatchRef, CompletionCriteria, DayCaptions, Plan, Survey
+    from clipdex.runs.planning import BatchRef, Plan
     from clipdex.runs.report import RunReport
     from clipdex.runs.retention import Pruned
+    from clipdex.runs.survey import Survey
     from clipdex.stages.batch_state import CaptionTotals
     from clipdex.stages.index import IndexTotals
     from clipdex.stages.reindex import DayTotals, Served
@@ -120,7 +122,7 @@ class Pipeline:
         self, *, recaption: bool = False, recaption_for: Iterable[str] = (), retry_quarantined: Iterable[str] = ()
     ) -> CompletionCriteria:
         """Return when a clip counts as done under these settings."""
-        from clipdex.runs.planning import CompletionCriteria
+        from clipdex.runs.completion import CompletionCriteria
 
         return CompletionCriteria.under(self.settings, recaption, tuple(recaption_for), tuple(retry_quarantined))
 
@@ -135,7 +137,7 @@ class Pipeline:
 
         hold: called with each day that was listed before its outcomes are read, to take its lease.
         """
-        from clipdex.runs.planning import survey
+        from clipdex.runs.survey import survey
 
         return survey(self.store, self.source, days, criteria, prefix, hold)
 
@@ -234,7 +236,7 @@ class Pipeline:
 
     def captions(self) -> Iterator[DayCaptions]:
         """Yield how many clips of each day have a caption, by what it was made with."""
-        from clipdex.runs.planning import count_captions
+        from clipdex.runs.completion import count_captions
 
         return count_captions(self.store, self.criteria())
 

@@ -7,7 +7,8 @@ from typing import Any
 from clipdex.config import EngineName, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.presets import DETECTORS, PROFILES
-from clipdex.runs.planning import Survey, batch_size
+from clipdex.runs.planning import batch_size
+from clipdex.runs.survey import Survey
 from clipdex.runs.vanished import VanishedFolder
 from clipdex.storage.listing import Skipped
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from clipdex.days import days_nearby
 from clipdex.runs.outcomes import ClipOutcome, Outcome, add_to_ledger, next_stamp, whole_ledger
 from clipdex.storage.artifacts import Store
-from clipdex.storage.source import Clip
+from clipdex.storage.clip import Clip
 
 
 @dataclass(frozen=True, slots=True)

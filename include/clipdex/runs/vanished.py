@@ -1,4 +1,4 @@
-"""Vanished folders: clips that an earlier run found, in folders of which nothing is listed any more.
+"""Vanished folders: clips that an earlier run found, in folders that have no listed file any more.
 
 A disk or mount that is away at discovery lists as nothing, and a run without clips would be green. A folder may also
 have been deleted on purpose. Therefore such a folder is reported, no clip of it is quarantined, and its points stay.
@@ -13,7 +13,8 @@ from clipdex.errors import SourceUnavailable
 from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
 from clipdex.sanitize import escape_line
 from clipdex.storage.artifacts import Store
-from clipdex.storage.source import Clip, Source
+from clipdex.storage.clip import Clip
+from clipdex.storage.source import Source
 
 _LATEST = 7  # days of the ledger in which clips of an empty source are looked for
 

@@ -23,7 +23,8 @@ from clipdex.runs.throughput import Throughput, throughput
 from clipdex.stages.rejection_policy import PolicyViolation, all_rejected, over_share
 from clipdex.storage.artifacts import Store
 from clipdex.storage.caption import Caption
-from clipdex.storage.source import Clip, RecordedFrom, Source
+from clipdex.storage.clip import Clip, RecordedFrom
+from clipdex.storage.source import Source
 
 log = logging.getLogger(__name__)
 

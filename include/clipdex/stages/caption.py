@@ -22,7 +22,8 @@ from clipdex.stages.clip_pipeline import ClipPipeline, Decoders, ReadyClip
 from clipdex.stages.failures import BatchStopped
 from clipdex.stages.source_rejections import source_violation
 from clipdex.storage.artifacts import Store
-from clipdex.storage.source import Clip, Source
+from clipdex.storage.clip import Clip
+from clipdex.storage.source import Source
 from clipdex.storage.tempdir import scratch
 from clipdex.video.sandbox.pool import DecoderPool
 

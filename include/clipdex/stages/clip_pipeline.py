@@ -23,7 +23,7 @@ from clipdex.stages.batch_state import BatchContext, BatchState
 from clipdex.stages.failures import BatchStopped, Failures
 from clipdex.storage.artifacts import poster_path
 from clipdex.storage.caption import Caption
-from clipdex.storage.source import Clip
+from clipdex.storage.clip import Clip
 from clipdex.video import Prepared
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class ClipPipeline:
         self.failures = Failures(limit=max(3, captioner.in_flight))
 
     async def reuse_captions(self, clips: list[Clip]) -> list[Clip]:
-        """Record the clips of which only the metadata has changed; return the others. Needs no engine.
+        """Record the clips with a stored caption and new metadata; return the others. Needs no engine.
 
         Raises LeaseLost.
         """

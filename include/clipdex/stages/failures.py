@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from clipdex import metrics
 from clipdex.errors import EngineUnavailable, Reason, SourceUnavailable, Unavailable
-from clipdex.storage.source import Clip
+from clipdex.storage.clip import Clip
 
 log = logging.getLogger(__name__)
 

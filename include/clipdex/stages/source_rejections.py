@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from clipdex.errors import Reason, SourceUnavailable, Unavailable
 from clipdex.runs.outcomes import ClipOutcome
 from clipdex.stages.rejection_policy import PolicyViolation
-from clipdex.storage.source import Clip, Source
+from clipdex.storage.clip import Clip
+from clipdex.storage.source import Source
 
 _WITNESSES = 3
 

@@ -32,7 +32,7 @@ _DEEP = "**"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a path says. day: YYYY-MM-DD; moment: with {hour}, else None; fields: the others, by name."""
+    """What a path holds. day: YYYY-MM-DD; moment: with {hour}, else None; fields: the others, by name."""
 
     day: str
     moment: datetime | None = None

@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Path, Request, Response
 from clipdex.runs.outcomes import ClipOutcome, Outcome, batch_outcomes
 from clipdex.runs.planning import load_plan, manifest
 from clipdex.storage.artifacts import Store, poster_path
-from clipdex.storage.source import Clip
+from clipdex.storage.clip import Clip
 from clipdex.web.backend import Backend, TheBackend
 from clipdex.web.rendering import page
 from clipdex.web.search import poster_url

@@ -1,0 +1,108 @@
+"""Completion: whether a clip is done, by its latest outcome and the settings."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from clipdex.captions.captioner import Flaw
+from clipdex.captions.engines import open_captioner
+from clipdex.config import Settings
+from clipdex.errors import Reason
+from clipdex.index import Collection
+from clipdex.index.embeddings import open_embedder
+from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
+from clipdex.storage.artifacts import Store
+from clipdex.storage.clip import Clip
+
+NOT_READ = frozenset(reason for reason in Reason if reason.seen_by_source)
+"""Reasons that are the source's, not the file's: what is listed may be readable."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionCriteria:
+    """Decide whether a clip is done.
+
+    earlier: fingerprints of the same settings in earlier releases, by flaw; their captions count as well
+    recaption: replace all captions
+    recaption_for: replace captions with one of these flaws
+    retry_quarantined: retry clips quarantined for these reasons ("all" for every reason)
+    limits: VideoLimits by field
+    """
+
+    fingerprint: str
+    collection: str
+    recaption: bool = False
+    recaption_for: tuple[str, ...] = ()
+    retry_quarantined: tuple[str, ...] = ()
+    earlier: Mapping[str, Flaw] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def under(
+        cls,
+        settings: Settings,
+        recaption: bool = False,
+        recaption_for: tuple[str, ...] = (),
+        retry_quarantined: tuple[str, ...] = (),
+    ) -> Self:
+        """Return the criteria of these settings: the engine's fingerprint and the embedding model's collection."""
+        fingerprint = open_captioner(settings).fingerprint
+        return cls(
+            fingerprint=fingerprint.digest(),
+            collection=Collection.name_for(settings, open_embedder(settings.embedding)),
+            recaption=recaption,
+            recaption_for=recaption_for,
+            retry_quarantined=retry_quarantined,
+            limits=settings.video.model_dump(),
+            earlier={one.digest(): flaw for flaw, one in fingerprint.earlier().items()},
+        )
+
+    def done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
+        """Return the final outcome of this clip version, or None if the clip must be processed."""
+        if known is None or known.version != clip.version or self.recaption:
+            return None
+        if known.fingerprint != self.fingerprint and known.fingerprint not in self.earlier:
+            return None
+        if known.outcome is Outcome.INDEXED:
+            done = known.collection == self.collection and self.earlier.get(known.fingerprint) not in self.recaption_for
+            return Outcome.INDEXED if done else None
+        if known.outcome is Outcome.QUARANTINED and not {"all", known.reason} & set(self.retry_quarantined):
+            return None if self._refuted(clip, known) else Outcome.QUARANTINED
+        return None
+
+    def _refuted(self, clip: Clip, known: ClipOutcome) -> bool:
+        """Return whether the listing, or a limit of these settings, refutes the reason of a quarantine."""
+        if known.reason in NOT_READ:
+            return True  # it is listed, so it may be readable
+        if known.reason == Reason.EMPTY_FILE:
+            return clip.bytes > 0
+        return known.limit in self.limits and known.found <= self.limits[known.limit]
+
+
+@dataclass(frozen=True, slots=True)
+class DayCaptions:
+    """Count the captions of a day by fingerprint.
+
+    current: made with these settings
+    flawed: made with the same settings in an earlier release, by flaw; recaption_for replaces them
+    other: made with another engine, model, prompt or sampling; the next run of the day replaces them
+    """
+
+    day: str
+    current: int
+    flawed: dict[Flaw, int]
+    other: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def count_captions(store: Store, criteria: CompletionCriteria) -> Iterator[DayCaptions]:
+    """Yield the caption counts of each day in the ledger, in order."""
+    for day in ledger_days(store):
+        captioned = (Outcome.CAPTIONED, Outcome.INDEXED)
+        made = [known.fingerprint for known in ledger(store, day).values() if known.outcome in captioned]
+        flawed = Counter(criteria.earlier[one] for one in made if one in criteria.earlier)
+        current = made.count(criteria.fingerprint)
+        yield DayCaptions(day, current, dict(flawed), len(made) - current - flawed.total())
