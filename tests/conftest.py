@@ -1,6 +1,24 @@
-"""For every test: what a shell that runs tests in the background has taken away is put back."""
+"""For every test: a stand-in engine, a pipeline that captions with it, and signals as in a foreground shell."""
 
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
-# Such a shell has its jobs ignore SIGINT, and what a test starts and wants to stop by Ctrl-C would inherit that.
+import pytest
+
+from tests.support.engine import StandIn
+from tests.support.pipeline import Pipeline
+
+# A shell that runs tests in the background lets its jobs ignore SIGINT, and so everything that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def engine() -> Iterator[StandIn]:
+    with StandIn(words=80) as engine:
+        yield engine
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, engine: StandIn) -> Pipeline:
+    return Pipeline(tmp_path, [engine.url])

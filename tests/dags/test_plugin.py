@@ -148,8 +148,10 @@ def write_points(settings):
 
 
 def write_batch(settings, store):
+    from clipdex.runs.completion import CompletionCriteria
     from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome
-    from clipdex.runs.planning import CompletionCriteria, manifest, plan_run, survey
+    from clipdex.runs.planning import manifest, plan_run
+    from clipdex.runs.survey import survey
     from clipdex.storage.source import Source
 
     folder = settings.home / "clips/2026/11/03"

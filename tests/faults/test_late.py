@@ -5,17 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.engine import StandIn
 from tests.support.killed import LATER, Task
 from tests.support.pipeline import Pipeline
 
 CLIPS, IN_FLIGHT, LEASE_S = 8, 4, 2.0
-
-
-@pytest.fixture
-def engine():
-    with StandIn(words=80) as engine:
-        yield engine
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Generate hostile video: seeded damage to good clips of every format.
 
 The name of a specimen defines it: "header-bits/mp4/17" is the kind of damage, the damaged clip and the random seed. A
-clip that plays well and says something else (presented.py) is damaged under its kind: "zeroed-run/edit-list/17".
+clip that plays well and declares something else (presented.py) is damaged under its kind: "zeroed-run/edit-list/17".
 """
 
 import random

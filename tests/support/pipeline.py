@@ -11,7 +11,7 @@ from clipdex.config import Settings
 from clipdex.runs.outcomes import ClipOutcome, run_outcomes
 from clipdex.runs.planning import Plan
 from clipdex.runs.report import RunReport
-from clipdex.storage.source import Clip
+from clipdex.storage.clip import Clip
 from clipdex.video import prepare
 from demo.samples import write_tiny_clips
 from tests.support.engine import MODEL, Request

@@ -1,5 +1,5 @@
-"""Files that play well and say something else: edit lists, clock jumps, wrong headers, late video, side data, several
-streams. Each is generated from its kind and a seed, and is judged by the duration that a player shows.
+"""Files that play well and declare something else: edit lists, clock jumps, wrong headers, late video, side data,
+several streams. Each is generated from its kind and a seed, and is judged by the duration that a player shows.
 """
 
 import random

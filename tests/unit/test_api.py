@@ -4,24 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import clipdex
 from clipdex import cli
-from tests.support.engine import StandIn
 from tests.support.pipeline import DAY, Pipeline
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
-
-
-@pytest.fixture
-def engine() -> Iterator[StandIn]:
-    with StandIn(words=80) as engine:
-        yield engine
 
 
 @pytest.fixture

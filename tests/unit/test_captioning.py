@@ -17,17 +17,6 @@ from tests.support.gateway import Gateway
 from tests.support.pipeline import DAY, Pipeline, asked_twice
 
 
-@pytest.fixture
-def engine():
-    with StandIn(words=80) as engine:
-        yield engine
-
-
-@pytest.fixture
-def pipeline(tmp_path, engine) -> Pipeline:
-    return Pipeline(tmp_path, [engine.url])
-
-
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():

@@ -13,7 +13,7 @@ from tests.support.odd import Clips
 
 
 def test_a_header_that_points_beyond_the_filesystem_costs_only_itself(tmp_path: Path) -> None:
-    """A bit of its ASF header asks for a position of 2^48; FFmpeg's own file protocol reads on where it was."""
+    """A bit of its ASF header asks for a position of 2^48; FFmpeg's own file protocol goes on where it was."""
     path = specimen("header-bits/wmv/25").make(Clips(tmp_path / "good"), tmp_path)
     with av.open(str(path)) as container:
         pictures = sum(1 for _ in container.decode(video=0))

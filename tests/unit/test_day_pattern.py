@@ -1,4 +1,4 @@
-"""Test what a path says under a pattern, and that the listing of a day and that of everything agree."""
+"""Test what a path gives under a pattern, and that the listing of a day and that of everything agree."""
 
 import os
 import random

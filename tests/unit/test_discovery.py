@@ -1,4 +1,4 @@
-"""Test that discovery sees the clips and nothing else, and says what it left out and why it found nothing."""
+"""Test that discovery sees the clips and nothing else, and reports what it left out and why it found nothing."""
 
 import asyncio
 import json
@@ -11,8 +11,10 @@ import pytest
 
 from clipdex import cli
 from clipdex.config import DEFAULT_EXCLUDE, Settings
-from clipdex.runs.planning import CompletionCriteria, load_plan, plan_run, survey
+from clipdex.runs.completion import CompletionCriteria
+from clipdex.runs.planning import load_plan, plan_run
 from clipdex.runs.report import load_report, report_run
+from clipdex.runs.survey import survey
 from clipdex.storage.artifacts import Store
 from clipdex.storage.listing import Skipped
 from clipdex.storage.source import Source

@@ -8,22 +8,10 @@ import pytest
 from clipdex.errors import BatchRejected
 from clipdex.runs.outcomes import Outcome
 from clipdex.runs.report import check_report
-from tests.support.engine import StandIn
 from tests.support.pipeline import DAY, Pipeline
 
 APPLE_DOUBLE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(4072)
 LITTER = [APPLE_DOUBLE, b"<html>404 Not Found</html>", bytes(5000), b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(99), b""]
-
-
-@pytest.fixture
-def engine():
-    with StandIn(words=80) as engine:
-        yield engine
-
-
-@pytest.fixture
-def pipeline(tmp_path, engine) -> Pipeline:
-    return Pipeline(tmp_path, [engine.url])
 
 
 def litter(pipeline: Pipeline, count: int, first: int = 0) -> list[Path]:

@@ -13,12 +13,11 @@ from clipdex.errors import ConfigurationError
 from clipdex.index.chunking import Chunk
 from clipdex.index.points import make_payloads
 from clipdex.runs.planning import manifest
+from clipdex.storage.clip import Clip
 from clipdex.storage.metadata import Warnings, typed
-from clipdex.storage.source import Clip
 from clipdex.video.sandbox.messages import Answer
 from clipdex.video.sandbox.pool import DecoderPool
 from tests.support.clips import write_clip
-from tests.support.engine import StandIn
 from tests.support.indexes import caption
 from tests.support.pipeline import DAY, Pipeline
 from tests.unit.test_source import put, source
@@ -231,12 +230,6 @@ def test_a_decoder_that_answers_with_another_time_is_not_trusted(text):
 
 
 # Through a run
-
-
-@pytest.fixture
-def engine():
-    with StandIn(words=80) as engine:
-        yield engine
 
 
 @pytest.fixture

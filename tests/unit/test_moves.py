@@ -11,7 +11,6 @@ from clipdex import cli
 from clipdex.runs.outcomes import Outcome, compact, ledger, ledger_days, whole_ledger
 from clipdex.runs.planning import load_plan
 from clipdex.runs.report import check_report, load_report
-from tests.support.engine import StandIn
 from tests.support.pipeline import Pipeline
 
 MOMENTS = {
@@ -27,12 +26,6 @@ DAYS = {
     "Pacific/Kiritimati": ["2026-11-04", "2026-11-04", "2026-11-04", "2026-11-05"],
     "Pacific/Pago_Pago": ["2026-11-02", "2026-11-03", "2026-11-03", "2026-11-04"],
 }
-
-
-@pytest.fixture
-def engine():
-    with StandIn(words=80) as engine:
-        yield engine
 
 
 @pytest.fixture

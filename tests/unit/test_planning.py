@@ -10,18 +10,10 @@ from clipdex import cli
 from clipdex.captions.captioner import Flaw
 from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError
+from clipdex.runs.completion import CompletionCriteria, count_captions
 from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, compact, ledger, outcomes_path, run_outcomes
-from clipdex.runs.planning import (
-    BatchRef,
-    CompletionCriteria,
-    batch_size,
-    count_captions,
-    load_plan,
-    manifest,
-    plan_run,
-    run_label,
-    survey,
-)
+from clipdex.runs.planning import BatchRef, batch_size, load_plan, manifest, plan_run, run_label
+from clipdex.runs.survey import survey
 from clipdex.storage.artifacts import Store
 from clipdex.storage.source import Source
 
@@ -162,7 +154,7 @@ def test_quarantined_clips_are_tried_again_only_on_request_and_by_reason(here, t
         ({"reason": "too_long", "limit": "max_duration_s", "found": 120.0}, ["a.mp4"]),
         ({"reason": "too_long", "limit": "max_duration_s", "found": 120.1}, []),
         ({"reason": "too_large", "limit": "max_bytes", "found": 5}, []),
-        ({"reason": "too_large"}, []),  # an outcome of release 0.1 does not say which limit
+        ({"reason": "too_large"}, []),  # an outcome of release 0.1 does not name the limit
     ],
 )
 def test_a_quarantine_that_listing_or_limits_refute_lapses(here, tmp_path, quarantine, planned):

@@ -14,7 +14,6 @@ from clipdex.runs import leases
 from clipdex.runs.outcomes import Outcome, ledger
 from clipdex.stages.reindex import days_to_reindex, reindex_day, serve
 from clipdex.storage.artifacts import Store
-from tests.support.engine import StandIn
 from tests.support.pipeline import DAY, Pipeline
 from tests.support.qdrant import QdrantServer
 
@@ -22,12 +21,6 @@ NEXT_DAY = "2026-11-04"
 SMALLER = {"tokens": 40, "overlap": 8}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
-
-
-@pytest.fixture
-def engine():
-    with StandIn(words=80) as engine:
-        yield engine
 
 
 @pytest.fixture(params=["edge", "server"])

@@ -16,9 +16,9 @@ from clipdex.config import Settings
 from clipdex.errors import ClipRejected, Reason, SourceUnavailable, Unavailable
 from clipdex.runs.outcomes import Outcome
 from clipdex.runs.report import check_report
+from clipdex.storage.clip import Clip
 from clipdex.storage.filesystem import open_root
-from clipdex.storage.source import Clip, Source
-from tests.support.engine import StandIn
+from clipdex.storage.source import Source
 from tests.support.pipeline import DAY, Pipeline
 
 FOLDER = DAY.replace("-", "/")
@@ -57,17 +57,6 @@ class Failing(MemoryFileSystem):
 
 
 fsspec.register_implementation("failing", Failing, clobber=True)
-
-
-@pytest.fixture
-def engine():
-    with StandIn(words=80) as engine:
-        yield engine
-
-
-@pytest.fixture
-def pipeline(tmp_path, engine) -> Pipeline:
-    return Pipeline(tmp_path, [engine.url])
 
 
 @pytest.fixture
