@@ -72,7 +72,7 @@ DEFAULT_EXCLUDE = (
 RESERVED_FIELDS = frozenset({
     "clip_id", "uri", "day", "chunk_no", "text", "start_s", "end_s", "duration_s", "width", "height", "engine", "model",
     "caption_key", "poster", "recorded_at", "recorded_from", "year", "month", "hour", "minute", "second", "metadata",
-    "score", "id",
+    "score", "id", "part_of", "part_no", "clip_start_s",
 })  # fmt: skip
 """Names that a clip's metadata may not have: fields of a point, and of the date in a path."""
 

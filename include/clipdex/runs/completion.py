@@ -1,5 +1,6 @@
 """Completion: whether a clip is done, by its latest outcome and the settings."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from clipdex.index import Collection
 from clipdex.index.embeddings import open_embedder
 from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
 from clipdex.storage.artifacts import Store
-from clipdex.storage.clip import Clip
+from clipdex.storage.clip import Clip, part_id
 
 NOT_READ = frozenset(reason for reason in Reason if reason.seen_by_source)
 """Reasons that are the source's, not the file's: what is listed may be readable."""
@@ -28,6 +29,7 @@ class CompletionCriteria:
     recaption_for: replace captions with one of these flaws
     retry_quarantined: retry clips quarantined for these reasons ("all" for every reason)
     limits: VideoLimits by field
+    cut: how long files are cut, see VideoLimits.cut; "" if they are refused
     """
 
     fingerprint: str
@@ -37,6 +39,7 @@ class CompletionCriteria:
     retry_quarantined: tuple[str, ...] = ()
     earlier: Mapping[str, Flaw] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
+    cut: str = ""
 
     @classmethod
     def under(
@@ -54,12 +57,26 @@ class CompletionCriteria:
             recaption=recaption,
             recaption_for=recaption_for,
             retry_quarantined=retry_quarantined,
-            limits=settings.video.model_dump(),
+            limits={name: value for name, value in settings.video if isinstance(value, int | float)},
+            cut=settings.video.cut,
             earlier={one.digest(): flaw for flaw, one in fingerprint.earlier().items()},
         )
 
-    def done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
-        """Return the final outcome of this clip version, or None if the clip must be processed."""
+    def done(
+        self, clip: Clip, known: ClipOutcome | None, outcomes: Mapping[str, ClipOutcome] | None = None
+    ) -> Outcome | None:
+        """Return the final outcome of this clip version, or None if the clip must be processed.
+
+        outcomes: by clip_id, with those of the parts if the file was cut; such a file is done if each part is
+        """
+        if known is None or not known.parts:
+            return self._done(clip, known)
+        if self.cut not in ("", known.cut):
+            return None
+        parts = ((outcomes or {}).get(part_id(clip.clip_id, number)) for number in range(known.parts))
+        return self._done(clip, known) if all(self._done(clip, part) for part in parts) else None
+
+    def _done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
         if known is None or known.version != clip.version or self.recaption:
             return None
         if known.fingerprint != self.fingerprint and known.fingerprint not in self.earlier:
@@ -77,7 +94,10 @@ class CompletionCriteria:
             return True  # it is listed, so it may be readable
         if known.reason == Reason.EMPTY_FILE:
             return clip.bytes > 0
-        return known.limit in self.limits and known.found <= self.limits[known.limit]
+        limits = self.limits
+        if self.cut and not known.part_of:  # of a file that is cut, these hold per part
+            limits = {**limits, "max_duration_s": limits["max_file_s"], "max_bytes": math.inf}
+        return known.limit in limits and known.found <= limits[known.limit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +122,8 @@ def count_captions(store: Store, criteria: CompletionCriteria) -> Iterator[DayCa
     """Yield the caption counts of each day in the ledger, in order."""
     for day in ledger_days(store):
         captioned = (Outcome.CAPTIONED, Outcome.INDEXED)
-        made = [known.fingerprint for known in ledger(store, day).values() if known.outcome in captioned]
+        clips = (known for known in ledger(store, day).values() if not known.parts)
+        made = [known.fingerprint for known in clips if known.outcome in captioned]
         flawed = Counter(criteria.earlier[one] for one in made if one in criteria.earlier)
         current = made.count(criteria.fingerprint)
         yield DayCaptions(day, current, dict(flawed), len(made) - current - flawed.total())

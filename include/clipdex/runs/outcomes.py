@@ -66,6 +66,8 @@ class ClipOutcome:
     limit, found: the field of VideoLimits that the clip exceeds, and its value
     repeated: an earlier run could not read this version for the same reason
     moved_to: another day, to which the clip belongs since the source's time zone changed; "" for none (moves.py)
+    parts: number of parts of a file that was cut, each with an outcome of its own; cut: how, see VideoLimits.cut
+    part_of, part_no: as in Clip; start_s, end_s: of a part [s on a player's clock of the file]
     metadata, details, recorded_at, recorded_from: as in Clip; recorded_at may also be from the container
     """
 
@@ -101,6 +103,12 @@ class ClipOutcome:
     details: str = ""
     recorded_at: str = ""
     recorded_from: str = ""
+    parts: int = 0
+    cut: str = ""
+    part_of: str = ""
+    part_no: int = 0
+    start_s: float = 0.0
+    end_s: float = 0.0
 
     @property
     def conclusive(self) -> bool:
@@ -112,6 +120,8 @@ class ClipOutcome:
 
     def counters(self) -> dict[str, float]:
         """Return the metric increments of this outcome (metrics.py)."""
+        if self.parts:
+            return {f"files.cut.{self.outcome}": 1}
         match self.outcome:
             case Outcome.CAPTIONED if self.origin == Origin.NEW:
                 return {
@@ -138,7 +148,7 @@ class ClipOutcome:
 
 
 _LITTER = frozenset(reason for reason in Reason if reason.is_litter)
-_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin", "recorded_from")
+_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin", "recorded_from", "cut", "part_of")
 """Fields with few distinct values: interned to save memory."""
 
 
@@ -210,18 +220,23 @@ def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
 def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
     """Return the latest outcome of each clip of a day over all runs, by clip_id. Runs may overlap: time decides.
 
-    Clips that moved to another day are left out.
+    Clips that moved to another day are left out, and parts that their file does not have any more.
     """
-    return without_moved(whole_ledger(store, day))
+    return current(whole_ledger(store, day))
 
 
-def without_moved(entries: Mapping[str, ClipOutcome]) -> dict[str, ClipOutcome]:
-    """Return the entries of clips that belong to this day."""
-    return {clip_id: one for clip_id, one in entries.items() if not one.moved_to}
+def current(entries: Mapping[str, ClipOutcome]) -> dict[str, ClipOutcome]:
+    """Return the entries of clips that belong to this day, and of the parts that their files have."""
+    here = {clip_id: one for clip_id, one in entries.items() if not one.moved_to}
+    return {
+        clip_id: one
+        for clip_id, one in here.items()
+        if not one.part_of or (one.part_of in here and one.part_no < here[one.part_of].parts)
+    }
 
 
 def whole_ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
-    """Return what ledger() returns, and the clips that moved to another day."""
+    """Return what ledger() returns, and what it leaves out."""
 
     def read() -> dict[str, ClipOutcome]:
         runs: dict[str, list[str]] = defaultdict(list)

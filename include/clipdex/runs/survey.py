@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from clipdex.errors import Reason
 from clipdex.runs.completion import NOT_READ, CompletionCriteria
 from clipdex.runs.moves import Move, known_elsewhere
-from clipdex.runs.outcomes import ClipOutcome, Outcome, whole_ledger, without_moved
+from clipdex.runs.outcomes import ClipOutcome, Outcome, current, whole_ledger
 from clipdex.runs.vanished import VanishedFolder, require_source, vanished_folders
 from clipdex.storage.artifacts import Store
 from clipdex.storage.clip import Clip, RecordedFrom
@@ -83,7 +83,7 @@ def survey(
     for day, clips in listed.items():
         hold(day)
         entries = whole_ledger(store, day)
-        known = without_moved(entries)
+        known = current(entries)
         vanished += vanished_folders(source, day, clips, known.values(), prefix or "")
         new = {clip.clip_id for clip in clips if clip.clip_id not in known and not source.names_day(clip)}
         elsewhere = known_elsewhere(store, day, new)
@@ -91,7 +91,7 @@ def survey(
         described = []
         for clip in clips:
             latest = known.get(clip.clip_id) or elsewhere.get(clip.clip_id)
-            done = criteria.done(clip, latest)
+            done = criteria.done(clip, latest, known)
             if clip.clip_id in elsewhere:
                 moves[day].append(Move(clip, elsewhere[clip.clip_id], done))
             if done is None:
@@ -140,4 +140,4 @@ def _is_described_anew(clip: Clip, known: ClipOutcome) -> bool:
 
 def with_caption(clip: Clip, known: ClipOutcome) -> Clip:
     """Copy the key of the caption, so that only the points are written."""
-    return replace(clip, content=known.content, caption_key=known.caption_key)
+    return replace(clip, content=known.content, caption_key=known.caption_key, parts=known.parts)
