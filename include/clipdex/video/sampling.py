@@ -18,6 +18,7 @@ from clipdex.errors import ClipRejected, Reason
 from clipdex.video.clip_file import ClipFile
 from clipdex.video.decoding import VideoReader, opened
 from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy, encode_stills, fitted
+from clipdex.video.parts import Part
 
 T = TypeVar("T")
 
@@ -73,6 +74,7 @@ class Prepared:
     proxy_fps: frame k of a proxy is at k / proxy_fps [1/s]
     width, height: of a proxy, even [pixels]
     poster: JPEG, or b"" if none could be made
+    part: which part of a long file this is; info and times are those of the part, on a player's clock of the file
     """
 
     info: VideoInfo
@@ -81,6 +83,7 @@ class Prepared:
     width: int
     height: int
     poster: bytes
+    part: Part | None = None
 
     @property
     def times(self) -> tuple[float, ...]:

@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.video import ClipFile, Prepared
+from clipdex.video import ClipFile, Prepared, RejectedPart
 from clipdex.video.sandbox.messages import MOST_HEADER_BYTES, Answer, framed
 
 _START_S = 60.0
@@ -60,6 +60,14 @@ class DecoderPool:
                 if refusal.reason is not Reason.DECODE_LIMIT:
                     raise
                 raise ClipRejected(refusal.reason, f"{refusal.detail}; confirmed in a fresh process") from refusal
+
+    async def parts(self, path: str | Path, first: int = 0) -> AsyncIterator[Prepared | RejectedPart]:
+        """Yield the clip, or if the file is cut its parts from number first on, and always the last one.
+
+        Raises ClipRejected for the file, or OSError for a disk error. Close the iterator (contextlib.aclosing) to stop
+        before its end.
+        """
+        yield await self.prepare(path)
 
     async def aclose(self) -> None:
         """Kill all processes, including busy ones."""
