@@ -5,6 +5,7 @@ A nested field has two underscores: CLIPDEX_ENGINE__NAME=sglang. Under Airflow, 
 """
 
 import json
+import math
 import os
 import re
 from enum import StrEnum
@@ -150,14 +151,50 @@ class StoreSettings(_Access):
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
+class Split(StrEnum):
+    """Select where a long file is cut: between shots, or into parts of equal length."""
+
+    SHOTS = "shots"
+    FIXED = "fixed"
+
+
 class VideoLimits(_Group):
-    """Limit a clip; one that exceeds a limit is rejected. Times in seconds, memory and files in bytes."""
+    """Limit a clip; one that exceeds a limit is rejected. Times in seconds, memory and files in bytes.
+
+    split: cut a file that is longer than max_duration_s into parts, which are clips of their own; max_bytes and
+        decode_timeout_s then hold per part; None rejects it
+    part_s: the longest part; min_part_s: the shortest part, at most half of it
+    max_file_s: the longest file to cut
+    """
 
     max_duration_s: float = 120.0
     max_pixels: int = 4096 * 2304
     max_bytes: int = 512 * 2**20
     decode_timeout_s: float = 30.0
     memory_bytes: int = 2 * 2**30
+    split: Split | None = None
+    part_s: float = Field(default=15.0, gt=0)
+    min_part_s: float = Field(default=2.0, gt=0)
+    max_file_s: float = Field(default=12 * 3600.0, gt=0)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.split is None:
+            return self
+        if self.part_s > self.max_duration_s:
+            raise ValueError(f"part_s {self.part_s:g} must be at most max_duration_s {self.max_duration_s:g}")
+        if self.min_part_s > self.part_s / 2:
+            raise ValueError(f"min_part_s {self.min_part_s:g} must be at most half of part_s {self.part_s:g}")
+        if self.max_file_s < self.max_duration_s:
+            raise ValueError(f"max_file_s {self.max_file_s:g} must be at least max_duration_s {self.max_duration_s:g}")
+        return self
+
+    @property
+    def file_bytes(self) -> int:
+        """Return the size of the largest file: max_bytes, for each max_duration_s of the longest file to cut."""
+        return (
+            self.max_bytes if self.split is None else self.max_bytes * math.ceil(self.max_file_s / self.max_duration_s)
+        )
 
 
 class Sampling(_Group):

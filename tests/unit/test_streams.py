@@ -18,7 +18,7 @@ from clipdex.errors import ClipRejected, Reason
 from clipdex.video import ClipFile, Prepared, prepare, probe, read_proxy
 from clipdex.video.encoding import FrameConverter
 from clipdex.video.packets import PacketIndex, Tracks
-from clipdex.video.sampling import _poster
+from clipdex.video.sampling import poster_of
 from clipdex.video.sandbox.messages import Answer
 from clipdex.video.sandbox.pool import DecoderPool
 from clipdex.video.sandbox.worker import answer_parts
@@ -233,7 +233,7 @@ def test_metadata_that_is_no_text_costs_no_clip(tmp_path: Path, name: str) -> No
 
 
 def test_a_poster_that_cannot_be_made_costs_only_itself() -> None:
-    assert _poster([VideoFrame(0, 0, "yuv420p")]) == b""
+    assert poster_of([VideoFrame(0, 0, "yuv420p")]) == b""
 
 
 def test_an_answer_without_a_poster_is_a_clip_without_a_poster(tmp_path: Path) -> None:
