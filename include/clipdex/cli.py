@@ -89,7 +89,8 @@ def search(args: argparse.Namespace) -> int:
         _print([asdict(hit) for hit in hits])
         return 0
     for number, hit in enumerate(hits, 1):
-        title = escape_line(f"{number}. {hit.uri}  {hit.day}  score {hit.score:.3f}")
+        part = f"  part {hit.part_no + 1}, from {hit.clip_start_s:.1f} s" if hit.part_of else ""
+        title = escape_line(f"{number}. {hit.uri}{part}  {hit.day}  score {hit.score:.3f}")
         console.print(title, style="bold", markup=False, soft_wrap=True)
         text = escape_text(f"   [{hit.start_s:.1f}-{hit.end_s:.1f} s] {hit.text}")
         console.print(text, markup=False, soft_wrap=True)

@@ -190,6 +190,11 @@ class VideoLimits(_Group):
         return self
 
     @property
+    def cut(self) -> str:
+        """Return how long files are cut, "" if they are rejected. The same value cuts a file into the same parts."""
+        return "" if self.split is None else f"{self.split}-1 {self.part_s:g} {self.min_part_s:g}"
+
+    @property
     def file_bytes(self) -> int:
         """Return the size of the largest file: max_bytes, for each max_duration_s of the longest file to cut."""
         return (

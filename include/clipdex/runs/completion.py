@@ -1,6 +1,5 @@
 """Completion: whether a clip is done, by its latest outcome and the settings."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -57,7 +56,10 @@ class CompletionCriteria:
             recaption=recaption,
             recaption_for=recaption_for,
             retry_quarantined=retry_quarantined,
-            limits={name: value for name, value in settings.video if isinstance(value, int | float)},
+            limits={
+                **{name: value for name, value in settings.video if isinstance(value, int | float)},
+                "file_bytes": settings.video.file_bytes,
+            },
             cut=settings.video.cut,
             earlier={one.digest(): flaw for flaw, one in fingerprint.earlier().items()},
         )
@@ -96,7 +98,7 @@ class CompletionCriteria:
             return clip.bytes > 0
         limits = self.limits
         if self.cut and not known.part_of:  # of a file that is cut, these hold per part
-            limits = {**limits, "max_duration_s": limits["max_file_s"], "max_bytes": math.inf}
+            limits = {**limits, "max_duration_s": limits["max_file_s"], "max_bytes": limits["file_bytes"]}
         return known.limit in limits and known.found <= limits[known.limit]
 
 

@@ -124,12 +124,12 @@ def survey(
 
 
 def _with_known(clip: Clip, known: ClipOutcome | None) -> Clip:
-    """Copy what is known of an unchanged clip: its digest, so that it is not read again, and why it was not read."""
+    """Copy what is known of an unchanged clip: its digest and its cut, so that it is not read again; why it failed."""
     if known is None or known.version != clip.version:
         return clip
     quarantined = known.outcome is Outcome.QUARANTINED and known.reason in NOT_READ
     failed = known.outcome is Outcome.FAILED and known.reason == Reason.UNREADABLE  # missing: its folder was away
-    return replace(clip, content=known.content, refused=known.reason if quarantined or failed else "")
+    return replace(clip, content=known.content, cut=known.cut, refused=known.reason if quarantined or failed else "")
 
 
 def _is_described_anew(clip: Clip, known: ClipOutcome) -> bool:
@@ -139,5 +139,5 @@ def _is_described_anew(clip: Clip, known: ClipOutcome) -> bool:
 
 
 def with_caption(clip: Clip, known: ClipOutcome) -> Clip:
-    """Copy the key of the caption, so that only the points are written."""
-    return replace(clip, content=known.content, caption_key=known.caption_key, parts=known.parts)
+    """Copy where its caption is, or those of its parts, so that only the points are written."""
+    return replace(clip, content=known.content, caption_key=known.caption_key, cut=known.cut)

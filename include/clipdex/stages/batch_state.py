@@ -112,9 +112,9 @@ class BatchState:
         """Return the clips without an outcome."""
         return [clip for clip in clips if clip.clip_id not in self.settled]
 
-    def is_settled(self, part: Clip) -> bool:
-        """Return whether a part of this version of its file has an outcome."""
-        return self.settled.get(part.clip_id) == part.version
+    def is_settled(self, clip: Clip) -> bool:
+        """Return whether this version of a clip or part has an outcome."""
+        return self.settled.get(clip.clip_id) == clip.version
 
     def settled_parts(self, file: Clip) -> dict[int, Span]:
         """Return the times of the parts of this version of a file that have an outcome, by number."""

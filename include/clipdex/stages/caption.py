@@ -9,7 +9,7 @@ rejections are judged: every good clip has its caption by then.
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from clipdex.captions.captioner import Captioner
 from clipdex.config import Settings
@@ -151,8 +151,9 @@ class _Rounds:
             for clip in waiting:
                 if self._pipeline.failures.away:
                     return  # what is prepared gets its caption
-                if one := await self._pipeline.prepare(clip):
-                    await ready.put(one)
+                async with aclosing(self._pipeline.prepare(clip)) as prepared:
+                    async for one in prepared:
+                        await ready.put(one)
 
         async def prepare_all() -> None:
             async with asyncio.TaskGroup() as group:

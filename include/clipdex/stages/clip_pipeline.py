@@ -2,13 +2,16 @@
 
 prepare() reads, digests and decodes a clip, until only the engine is missing. request() captions it, checks and stores
 the caption and writes the outcome. Either ends early where the content has a stored caption, or is rejected.
+
+A long file gives many clips, its parts (cut_file.py). They go the same way, each by itself; the file gets its outcome
+when each of them has one. A try that continues after a killed one decodes from the first part without an outcome.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,11 +23,13 @@ from clipdex.captions.quality import caption_with_gates
 from clipdex.errors import ClipRejected, EngineUnavailable, Reason, SourceUnavailable, Unavailable
 from clipdex.runs.outcomes import Origin
 from clipdex.stages.batch_state import BatchContext, BatchState
+from clipdex.stages.cut_file import CutFile
 from clipdex.stages.failures import BatchStopped, Failures
+from clipdex.storage.archive import Fetched
 from clipdex.storage.artifacts import poster_path
 from clipdex.storage.caption import Caption
 from clipdex.storage.clip import Clip
-from clipdex.video import Prepared
+from clipdex.video import Prepared, RejectedPart
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +37,9 @@ log = logging.getLogger(__name__)
 class Decoders(Protocol):
     """Sample clips. See clipdex.video.sandbox.pool.DecoderPool."""
 
-    async def prepare(self, path: str | Path) -> Prepared: ...
+    def parts(
+        self, path: str | Path, first: int = 0, start_s: float | None = None
+    ) -> AsyncGenerator[Prepared | RejectedPart]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,7 @@ class ReadyClip:
     """A decoded clip that waits for the engine.
 
     key: of its caption; preparing_s: time to fetch, digest and decode [s]; since: monotonic clock [s]
+    file: of which it is a part
     """
 
     clip: Clip
@@ -47,6 +55,7 @@ class ReadyClip:
     prepared: Prepared
     preparing_s: float
     since: float
+    file: CutFile | None = None
 
 
 class ClipPipeline:
@@ -61,7 +70,9 @@ class ClipPipeline:
         self._settings, self._store, self._source = context.settings, context.store, context.source
         self._batch, self._lease, self._captioner, self._state = context.batch, context.lease, captioner, state
         self._decoders, self._folder = decoders, folder
+        self._how = context.settings.video.cut
         self._copies: dict[str, list[Clip]] = {}
+        self._files: dict[str, CutFile] = {}
         self._in_flight = 0
         self.failures = Failures(limit=max(3, captioner.in_flight))
 
@@ -71,27 +82,28 @@ class ClipPipeline:
         Raises LeaseLost.
         """
         described = [clip for clip in clips if clip.caption_key]
-        if not described:
+        cut = [clip for clip in clips if clip.cut]
+        if not described and not cut:
             return clips
         await asyncio.to_thread(self._lease.check)
         captions = await asyncio.to_thread(self._store.captions, (clip.caption_key for clip in described))
         for clip, caption in zip(described, captions, strict=True):
-            if caption is None:
-                continue  # lost: captioned again, as any other
-            if caption.clip_id == clip.clip_id and caption.metadata != clip.metadata:
-                caption = replace(caption, metadata=clip.metadata)
-                await asyncio.to_thread(self._store.write_caption, caption)
-            await self._state.record_existing(clip, caption, Origin.STORED)
+            if caption is not None:  # else lost: captioned again, as any other
+                await self._state.record_existing(clip, await self._described_anew(clip, caption), Origin.STORED)
+        for file in cut:
+            await self._has_parts_stored(file)
         return self._state.left(clips)
 
-    async def prepare(self, clip: Clip) -> ReadyClip | None:
-        """Return the clip ready for the engine, or None if it has an outcome already or waits for its copy."""
+    async def prepare(self, clip: Clip) -> AsyncGenerator[ReadyClip]:
+        """Yield the clip ready for the engine, or its parts; nothing if it has an outcome or waits for its copy."""
         responses = self.failures.responses
         try:
             if clip.content and (stored := await self._stored(clip.content)):
                 await self._record_stored(clip, stored)
-                return None
-            return await self._read(clip)
+            elif not (clip.content and await self._has_parts_stored(clip)):
+                async with aclosing(self._read(clip)) as read:
+                    async for ready in read:
+                        yield ready
         except ClipRejected as rejection:
             await self._reject(clip, rejection)
         except Unavailable as error:
@@ -99,7 +111,6 @@ class ClipPipeline:
                 await self._reject(clip, ClipRejected(Reason.UNREADABLE, f"again: {error}"))
             else:
                 self.failures.record(clip, error, Reason.UNREADABLE, responses)
-        return None
 
     async def request(self, ready: ReadyClip, waited_s: float) -> None:
         """Caption a clip, check and store the caption, and write the outcome. waited_s: for a free request [s].
@@ -115,6 +126,7 @@ class ClipPipeline:
             self.failures.record_response()
             for clip in [ready.clip, *self._copies.pop(ready.key, [])]:
                 await self._reject(clip, rejection)
+            await self._end_part(ready.file, ready.clip)
             return
         except EngineUnavailable as error:
             self._copies.pop(ready.key, None)
@@ -125,10 +137,13 @@ class ClipPipeline:
         await _shielded(self._keep(ready, reply, waited_s))
 
     async def reject_failed(self, clip: Clip) -> None:
-        """Reject a clip that failed again while others succeeded."""
-        if failure := self.failures.of(clip):
+        """Reject a clip that failed again while others succeeded; of a file that is cut, the parts that failed."""
+        for failure in self.failures.all_of(clip):
+            if self._state.is_settled(failure.clip):
+                continue
             detail = f"no answer while other clips got one: {failure.error}"
-            await self._reject(clip, ClipRejected(failure.reason, detail))
+            await self._reject(failure.clip, ClipRejected(failure.reason, detail))
+            await self._end_part(self._files.get(clip.clip_id), failure.clip)
 
     async def record_unread(self, left: list[Clip]) -> None:
         """Record the clips that the source did not give, for the next run; not if all of it is away."""
@@ -143,23 +158,25 @@ class ClipPipeline:
 
     # read
 
-    async def _read(self, clip: Clip) -> ReadyClip | None:
+    async def _read(self, clip: Clip) -> AsyncGenerator[ReadyClip]:
         """Digest and decode a clip. Reads it again if the file is replaced meanwhile."""
+        limit = self._settings.video.file_bytes
         for _ in range(3):
             began = time.monotonic()
-            fetched = await asyncio.to_thread(self._source.fetch, clip, self._folder, self._settings.video.max_bytes)
+            fetched = await asyncio.to_thread(self._source.fetch, clip, self._folder, limit)
             try:
                 read = replace(clip, content=fetched.content)
                 version = await asyncio.to_thread(self._source.version_now, clip)
                 if version == clip.version:
                     if await self._has_caption_elsewhere(read):
-                        return None
-                    prepared = await self._prepared(read, fetched.path)
-                    if not fetched.downloaded:  # the decoded file may differ from the digested one
+                        return
+                    async with aclosing(self._decode(read, fetched, began)) as decoded:
+                        async for ready in decoded:
+                            yield ready
+                    if not fetched.downloaded:
                         version = await asyncio.to_thread(self._source.version_now, clip)
                     if version == clip.version:
-                        done = time.monotonic()
-                        return ReadyClip(read, self._key(read), prepared, done - began, done)
+                        return
                     self._copies.pop(self._key(read), None)
             finally:
                 await asyncio.to_thread(fetched.discard)
@@ -170,6 +187,60 @@ class ClipPipeline:
             clip = replace(clip, version=version, content="")
         raise ClipRejected(Reason.MISSING, "gone, or changing while it is read; run its day again later")
 
+    async def _decode(self, clip: Clip, fetched: Fetched, began: float) -> AsyncGenerator[ReadyClip]:
+        """Yield the decoded clip, or the decoded parts of a file; end early if the file is replaced meanwhile.
+
+        began: monotonic clock [s]
+        """
+        file = CutFile(clip, self._state.settled_parts(clip))
+        async with aclosing(self._decoded(clip, fetched.path, file)) as decoded:
+            async for one in decoded:
+                # The decoded file may differ from the digested one.
+                if not fetched.downloaded and await asyncio.to_thread(self._source.version_now, clip) != clip.version:
+                    return
+                if isinstance(one, RejectedPart):
+                    part = file.add(one.part, one.start_s, one.end_s)
+                    if not self._state.is_settled(part):
+                        await self._reject(part, one.rejection)
+                    await self._end_part(file, part)
+                elif one.part is None:
+                    done = time.monotonic()
+                    yield ReadyClip(clip, self._key(clip), one, done - began, done)
+                else:
+                    self._files[clip.clip_id] = file
+                    part = file.add(one.part, one.info.start_s, one.info.end_s)
+                    if await self._has_part_outcome(part):
+                        await self._end_part(file, part)
+                    else:
+                        done = time.monotonic()
+                        yield ReadyClip(part, self._key(part), one, done - began, done, file)
+                        began = time.monotonic()
+
+    async def _has_part_outcome(self, part: Clip) -> bool:
+        """Return whether a part has an outcome, or a stored caption, which is then recorded."""
+        if self._state.is_settled(part):
+            return True
+        stored = await self._stored(part.content)
+        if stored is not None:
+            await self._record_stored(part, stored)
+        return stored is not None
+
+    async def _has_parts_stored(self, file: Clip) -> bool:
+        """Return whether each part of a file has a stored caption, which is then recorded: nothing is decoded."""
+        how = self._how or file.cut
+        if not how or (spans := await asyncio.to_thread(self._store.cut, file.content, how)) is None:
+            return False
+        captions = []
+        for number, span in enumerate(spans):
+            part = file.part(number, *span)
+            if (caption := await self._stored(part.content)) is None:
+                return False
+            captions.append((part, caption))
+        for part, caption in captions:
+            await self._record_stored(part, await self._described_anew(part, caption))
+        await self._state.record_cut(file, len(captions), how)
+        return True
+
     async def _has_caption_elsewhere(self, clip: Clip) -> bool:
         """Return whether this content's caption is stored, or under way; if not, this clip leads its copies."""
         key = self._key(clip)
@@ -179,6 +250,9 @@ class ClipPipeline:
         self._copies[key] = []
         stored = await self._stored(clip.content)
         if stored is None:
+            if await self._has_parts_stored(clip):
+                await self._record_copies_of_file(key)
+                return True
             return False
         for one in [clip, *self._copies.pop(key)]:
             await self._record_stored(one, stored)
@@ -196,9 +270,12 @@ class ClipPipeline:
 
     # prepare
 
-    async def _prepared(self, clip: Clip, path: Path) -> Prepared:
+    async def _decoded(self, clip: Clip, path: Path, file: CutFile) -> AsyncGenerator[Prepared | RejectedPart]:
+        """Yield what the decoder makes of a file, from the first part without an outcome on."""
         try:
-            return await self._decoders.prepare(path)
+            async with aclosing(self._decoders.parts(path, *file.resume)) as parts:
+                async for one in parts:
+                    yield one
         except ClipRejected as rejection:
             copies = self._copies.pop(self._key(clip), [])
             await asyncio.to_thread(self._require_true, clip, rejection)
@@ -223,6 +300,29 @@ class ClipPipeline:
         await self._state.record_new(ready.clip, caption, ready.preparing_s, waited_s)
         for clip in self._copies.pop(ready.key, []):
             await self._state.record_existing(clip, caption, Origin.COPY)
+        await self._end_part(ready.file, ready.clip)
+
+    async def _end_part(self, file: CutFile | None, part: Clip) -> None:
+        """Note that a part has its outcome; after the last one, record that the file is cut."""
+        if file is None or not file.end(part):
+            return
+        await asyncio.to_thread(self._store.write_cut, file.clip.content, self._how, file.spans)
+        await self._state.record_cut(file.clip, len(file.spans), self._how)
+        self._files.pop(file.clip.clip_id, None)
+        await self._record_copies_of_file(self._key(file.clip))
+
+    async def _record_copies_of_file(self, key: str) -> None:
+        """Record the copies of a file that is cut. One that lacks a caption of a part is left to the next round."""
+        for copy in self._copies.pop(key, []):
+            await self._has_parts_stored(copy)
+
+    async def _described_anew(self, clip: Clip, caption: Caption) -> Caption:
+        """Return the caption, after its metadata was replaced by that of the clip that it was made for."""
+        if caption.clip_id != clip.clip_id or caption.metadata == clip.metadata:
+            return caption
+        caption = replace(caption, metadata=clip.metadata)
+        await asyncio.to_thread(self._store.write_caption, caption)
+        return caption
 
     async def _store_caption(self, ready: ReadyClip, reply: CaptionDraft) -> Caption:
         """Store the caption before its outcome is written: from here on this content is never requested again."""

@@ -31,7 +31,7 @@ class Clip:
     details: digest of what metadata and a time in the path are from, without reading a sidecar; "" if there is nothing
     has_sidecars: whether with_metadata() has something to read
     caption_key: of the stored caption, if only the clip's metadata has changed
-    parts: number of parts with stored captions, if only the metadata of a cut file has changed
+    cut: how an earlier run cut this version of the file, see VideoLimits.cut; "" if it did not
     part_of: clip_id of the file, of a part; "" for a file
     part_no: number of the part in its file, from 0; start_s, end_s: of the part [s on a player's clock of the file]
     """
@@ -50,7 +50,7 @@ class Clip:
     details: str = ""
     has_sidecars: bool = False
     caption_key: str = ""
-    parts: int = 0
+    cut: str = ""
     part_of: str = ""
     part_no: int = 0
     start_s: float = 0.0
@@ -69,7 +69,7 @@ class Clip:
         content = hashlib.sha256(f"{self.content}\0{start_s:.3f}\0{end_s:.3f}".encode()).hexdigest()
         return replace(
             self, clip_id=part_id(self.clip_id, number), content=content, part_of=self.clip_id, part_no=number,
-            start_s=start_s, end_s=end_s, caption_key="", parts=0, refused="",
+            start_s=start_s, end_s=end_s, caption_key="", cut="", refused="",
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The outcomes of one batch, as a page and as JSON."""
 
-from collections import Counter
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
@@ -11,7 +11,7 @@ from clipdex.runs.planning import load_plan, manifest
 from clipdex.storage.artifacts import Store, poster_path
 from clipdex.storage.clip import Clip
 from clipdex.web.backend import Backend, TheBackend
-from clipdex.web.rendering import page
+from clipdex.web.rendering import clock, page
 from clipdex.web.search import poster_url
 
 router = APIRouter()
@@ -23,8 +23,10 @@ _ORDER = (Outcome.FAILED, Outcome.REJECTED, Outcome.QUARANTINED, WAITING, Outcom
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Hold one clip of the batch and its outcome.
+    """Hold one clip of the batch, or one part of a file that is cut, and its outcome.
 
+    name: path below the root, with the times of a part
+    parts: number of parts of a file that is cut; part_of: clip_id of the file of a part
     outcome: an Outcome, or "waiting" if there is none yet
     origin: the source of its caption
     text: the caption that failed a gate
@@ -46,6 +48,14 @@ class Row:
     seconds: float = 0.0
     at: str = ""
     poster: str = ""
+    part_of: str = ""
+    start_s: float = 0.0
+    end_s: float = 0.0
+    parts: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.path} ({clock(self.start_s)}–{clock(self.end_s)})" if self.part_of else self.path
 
     @classmethod
     def of(cls, clip: Clip, outcome: ClipOutcome | None) -> "Row":
@@ -56,6 +66,7 @@ class Row:
             outcome.origin, outcome.chunks, outcome.attempts, outcome.prompt_tokens, outcome.completion_tokens,
             outcome.seconds, outcome.at,
             poster_path(outcome.content) if outcome.caption_key and outcome.content else "",
+            outcome.part_of, outcome.start_s, outcome.end_s, outcome.parts,
         )  # fmt: skip
 
 
@@ -104,9 +115,18 @@ def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:
         clips = manifest(store, ref)
     except FileNotFoundError:
         return None
+    parts: dict[str, list[ClipOutcome]] = defaultdict(list)
+    for outcome in outcomes.values():
+        parts[outcome.part_of].append(outcome)
     rows = [Row.of(clip, outcomes.get(clip.clip_id)) for clip in clips]
-    counts = Counter(row.outcome for row in rows)
-    rows.sort(key=lambda row: (_ORDER.index(row.outcome), row.path))
+    rows += [
+        replace(Row.of(clip, part), clip_id=part.clip_id)
+        for clip, row in zip(clips, list(rows), strict=True)
+        for part in parts[clip.clip_id]
+        if row.outcome == WAITING or part.part_no < row.parts
+    ]
+    counts = Counter(row.outcome for row in rows if not row.parts)
+    rows.sort(key=lambda row: (_ORDER.index(row.outcome), row.path, row.start_s))
     return BatchView(
         run, day, batch, {str(kind): counts[kind] for kind in _ORDER if counts[kind]}, tuple(rows), plan.timezone
     )
