@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from clipdex.config import Split, VideoLimits
 from clipdex.errors import ClipRejected, ConfigurationError
@@ -50,12 +51,13 @@ def with_cuts(
 
     detector = AdaptiveDetector(min_scene_len=1)
     converter: FrameConverter | None = None
+    scaler = VideoReformatter()
     waiting: deque[tuple[int, tuple[float, VideoFrame, float]]] = deque()
     cuts = set[int]()
     for number, one in enumerate(frames):
         converter = converter or FrameConverter(one[1], pixel_aspect, _SHORT_SIDE)
         waiting.append((number, one))
-        picture = _small(converter, one[1])
+        picture = _small(converter, scaler, one[1])
         if picture is not None:
             cuts |= {cut.frame_num for cut in detector.process_frame(FrameTimecode(number, 1.0), picture)}
         if len(waiting) > _LATER:
@@ -66,10 +68,10 @@ def with_cuts(
         yield *one, first in cuts
 
 
-def _small(converter: FrameConverter, frame: VideoFrame) -> Any:
+def _small(converter: FrameConverter, scaler: VideoReformatter, frame: VideoFrame) -> Any:
     """Return the frame for the detector, BGR uint8 (height, width, 3), or None if it cannot be converted."""
     try:
-        return converter.picture(frame).to_ndarray(format="bgr24")
+        return scaler.reformat(converter.picture(frame), format="bgr24", threads=1).to_ndarray()
     except ClipRejected:
         return None
 
