@@ -67,7 +67,11 @@ class CaptionedClip:
     def more(self) -> dict[str, str | float]:
         """Return the fields of its payloads that not every clip has."""
         recorded = {"recorded_at": self.recorded_at, "recorded_from": str(self.recorded_from)}
-        part = {"part_of": self.part_of, "part_no": self.part_no, "clip_start_s": self.caption.start_s}
+        part: dict[str, str | float] = {
+            "part_of": self.part_of,
+            "part_no": self.part_no,
+            "clip_start_s": self.caption.start_s,
+        }
         return {**self.metadata, **(recorded if self.recorded_at else {}), **(part if self.part_of else {})}
 
     def to_json(self) -> dict[str, Any]:
