@@ -103,22 +103,22 @@ def test_a_part_that_kills_every_process_costs_only_itself(path: Path) -> None:
     async def use(decoders: DecoderPool) -> None:
         parts: list[Any] = []
         killed: set[int] = set()
+        first_died = asyncio.Event()
 
         async def kill() -> None:
-            """Kill the processes that decode part 1."""
+            """Kill the process that is to decode part 1, and the next one while it does."""
             while len(killed) < 2:
                 for child in set(children()) - killed if len(parts) == 1 else ():
-                    if killed or limits_of(child).get("Max cpu time", "unlimited") != "unlimited":
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(child, signal.SIGSEGV)
+                    if limits_of(child).get("Max cpu time", "unlimited") != "unlimited":
+                        os.kill(child, signal.SIGSEGV)
                         killed.add(child)
+                        first_died.set()
                 await asyncio.sleep(0)
 
         killer = asyncio.create_task(kill())
         async for one in decoders.parts(path):
             parts.append(one)
-            while len(parts) == 1 and not killed:
-                await asyncio.sleep(0.01)
+            await first_died.wait()
         await killer
         assert [isinstance(one, Prepared) for one in parts] == [True, False, True, True, True]
         assert [one.part for one in parts] == [one.part for one in whole]

@@ -7,6 +7,7 @@ the next process goes on behind it. A file that kills more decoders than that lo
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
@@ -67,7 +68,7 @@ class Course:
         if self._tries < _TRIES or self._cut is None:
             return None
         start_s = self._start_s
-        end_s = start_s + self._cut.part_s
+        end_s = round(start_s + self._cut.part_s, 6)
         if self._failures >= _MOST_FAILURES or end_s > self._cut.end_s - self._limits.min_part_s:
             end_s = self._cut.end_s
         part = Part(self.begin.number, end_s == self._cut.end_s)
@@ -85,6 +86,10 @@ class Course:
             raise ValueError(f"a film of at most {most_s:g} s to cut expected, found {cut}")
         if cut.part_s > self._limits.part_s + _ROUNDING_S or cut.number > self.begin.number:
             raise ValueError(f"part {self.begin.number} at {self.begin.start_s} s expected, found {cut}")
+        if not self._is_untouched:
+            same = replace(self._cut or cut, number=self.begin.number, from_s=cut.from_s)
+            if cut != same or abs(cut.from_s - self._start_s) > _ROUNDING_S:
+                raise ValueError(f"part {self.begin.number} at {self._start_s} s expected, found {cut}")
         if not cut.start_s <= cut.from_s < cut.end_s:
             raise ValueError(f"a start in the film expected, found {cut}")
         self._cut = cut
