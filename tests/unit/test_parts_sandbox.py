@@ -217,7 +217,7 @@ def test_an_invalid_answer_for_the_file_rejects_it(path: Path, tmp_path: Path, m
 def test_invalid_answers_for_parts_reject_them_and_after_some_the_rest(
     path: Path, tmp_path: Path, monkeypatch, answer: bytes
 ) -> None:
-    """A process is replaced six times for a file, however long that claims to be."""
+    """Of three parts, however long the file claims to be: the third takes the rest with it."""
 
     async def use(decoders: DecoderPool) -> None:
         parts = [one async for one in decoders.parts(path)]
