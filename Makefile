@@ -41,8 +41,9 @@ soak: .venv/test ## small batches for a quarter of an hour: does anything grow t
 soak-hour: .venv/test ## the same for an hour
 	$(BIN)/python -m benchmarks.soak --minutes 60
 
-hostile: .venv/test ## some thousand damaged and odd video files through the decoder, each judged
+hostile: .venv/test ## some thousand damaged and odd video files through the decoder, an hour cut into parts, each judged
 	$(BIN)/python -m benchmarks.hostile
+	$(BIN)/python -m benchmarks.long_files
 
 browser: .venv/browser ## drive Airflow's UI in Chromium (Debian: apt-get install chromium)
 	$(BIN)/pytest tests/browser

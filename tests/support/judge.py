@@ -59,7 +59,7 @@ async def _judge(one: Specimen, decoders: DecoderPool, player: Player, clips: Cl
     place = folder / one.name.replace("/", "-")
     place.mkdir(parents=True)
     path = one.make(clips, place)
-    watch = asyncio.create_task(_peak_memory())
+    watch = asyncio.create_task(peak_memory())
     start = time.monotonic()
     prepared: Prepared | None = None
     result, detail = PREPARED, ""
@@ -71,7 +71,7 @@ async def _judge(one: Specimen, decoders: DecoderPool, player: Player, clips: Cl
         result, detail = "transient error", str(error)
     seconds = time.monotonic() - start
     watch.cancel()
-    memory = max(_most_resident(), await watch)
+    memory = max(most_resident(), await watch)
     if prepared:
         assert memory, "no decoder process was found: its memory is not measured"
         wrong = _wrong_clip(prepared, one) or _wrong_duration(prepared, one, path, player)
@@ -151,14 +151,14 @@ def _is_confirmed(reason: Reason, shown: Shown) -> bool:
     return False
 
 
-async def _peak_memory() -> int:
+async def peak_memory() -> int:
     """Return the peak resident memory of all decoders [bytes], sampled until cancelled."""
     most = 0
     with suppress(asyncio.CancelledError):
         _reset_peaks()
         while True:
             await asyncio.sleep(_POLL_S)
-            most = max(most, _most_resident())
+            most = max(most, most_resident())
     return most
 
 
@@ -167,7 +167,7 @@ def _decoders() -> list[Path]:
     return [process for process in processes if "clipdex.video.sandbox.worker" in text(process / "cmdline")]
 
 
-def _most_resident() -> int:
+def most_resident() -> int:
     fields = (line.split() for one in _decoders() for line in text(one / "status").splitlines())
     return max((1024 * int(field[1]) for field in fields if field[0] == "VmHWM:"), default=0)
 

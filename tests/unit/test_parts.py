@@ -193,6 +193,7 @@ def test_a_still_film_is_cut_at_the_longest_part(tmp_path: Path) -> None:
 # What a player shows
 
 
+_OPEN = "log-level=none:keyint=20:open-gop=1"
 FILMS = {
     "late video": ("a.mp4", {"times": [3 + k / FPS for k in range(450)], "audio_seconds": 48}),
     "late video in a transport stream": ("a.ts", {"times": [3 + k / FPS for k in range(450)], "audio_seconds": 48}),
@@ -200,7 +201,7 @@ FILMS = {
     "AVI with H.264": ("a.avi", {"options": {"bf": "0", "g": "50"}}),
     "one group of pictures": ("a.mkv", {"options": {"g": "1000", "bf": "2"}}),
     "keyframes alone": ("a.mov", {"codec": "mjpeg", "options": {}, "pix_fmt": "yuvj420p", "color_range": 2}),
-    "open groups": ("a.mp4", {"codec": "libx265", "options": {"preset": "ultrafast", "x265-params": "log-level=none:keyint=20:open-gop=1"}}),
+    "open groups": ("a.mp4", {"codec": "libx265", "options": {"preset": "ultrafast", "x265-params": _OPEN}}),
 }  # fmt: skip
 
 

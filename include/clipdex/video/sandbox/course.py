@@ -1,12 +1,13 @@
 """Course: how far the parts of one file are, and where a fresh process goes on after a failure.
 
 A decoder that dies at a part is replaced, and the part is tried once more in a fresh process; then it is rejected, and
-the next process goes on behind it. A file that kills more decoders than that loses the rest.
+the next process goes on behind it. The third part that is rejected so takes the rest of the file with it.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
@@ -15,7 +16,7 @@ from clipdex.video.cutting import Begin, Cut
 from clipdex.video.sandbox.messages import Answer
 
 _TRIES = 2  # of a part
-_MOST_FAILURES = 6  # of a file
+_MOST_REJECTED = 3  # parts of a file: with the last of them, what is behind it is rejected, too
 _PASSES = 3  # a file is read, decoded, and decoded again from its start if a packet is wrongly marked as a keyframe
 _ROUNDING_S = 1e-5
 
@@ -33,7 +34,7 @@ class Course:
         self._limits = limits
         self._cut: Cut | None = None
         self._is_untouched = True
-        self._tries = self._failures = self._passed = 0
+        self._tries = self._failures = self._rejected = self._passed = 0
 
     def take(self, answer: Answer, blobs: list[bytes]) -> Prepared | RejectedPart | None:
         """Return the clip or part in this answer; None if there is none.
@@ -67,8 +68,9 @@ class Course:
         if self._tries < _TRIES or self._cut is None:
             return None
         start_s = self._start_s
-        end_s = start_s + self._cut.part_s
-        if self._failures >= _MOST_FAILURES or end_s > self._cut.end_s - self._limits.min_part_s:
+        end_s = round(start_s + self._cut.part_s, 6)
+        self._rejected += 1
+        if self._rejected == _MOST_REJECTED or end_s > self._cut.end_s - self._limits.min_part_s:
             end_s = self._cut.end_s
         part = Part(self.begin.number, end_s == self._cut.end_s)
         self._go_on(end_s, part.last)
@@ -85,6 +87,10 @@ class Course:
             raise ValueError(f"a film of at most {most_s:g} s to cut expected, found {cut}")
         if cut.part_s > self._limits.part_s + _ROUNDING_S or cut.number > self.begin.number:
             raise ValueError(f"part {self.begin.number} at {self.begin.start_s} s expected, found {cut}")
+        if not self._is_untouched:
+            same = replace(self._cut or cut, number=self.begin.number, from_s=cut.from_s)
+            if cut != same or abs(cut.from_s - self._start_s) > _ROUNDING_S:
+                raise ValueError(f"part {self.begin.number} at {self._start_s} s expected, found {cut}")
         if not cut.start_s <= cut.from_s < cut.end_s:
             raise ValueError(f"a start in the film expected, found {cut}")
         self._cut = cut
