@@ -17,7 +17,7 @@ from clipdex.storage.clip import part_id
 from clipdex.video import Prepared
 from clipdex.video.sandbox.pool import DecoderPool
 from clipdex.web.app import create_app
-from tests.support.clips import write_clip
+from tests.support.clips import scenes, write_clip
 from tests.support.engine import StandIn
 from tests.support.faults import Plan
 from tests.support.killed import Task
@@ -100,6 +100,24 @@ def test_a_long_file_becomes_clips_with_their_times_in_the_file(long: Pipeline, 
     for point in points:
         start_s = STARTS[point["part_no"]]
         assert (point["clip_start_s"], point["start_s"], point["end_s"]) == (start_s, start_s, start_s + 4)
+
+
+def test_shots_become_clips_and_a_killed_try_keeps_their_times(tmp_path: Path, engine: StandIn) -> None:
+    pipeline = Pipeline(tmp_path, [engine.url], video={**CUT, "split": "shots"})
+    path = film(pipeline)
+    write_clip(path, seconds=20, fps=10, size=(160, 120), picture=scenes(30, 55, 130))
+    engine.latency_s = 0.3
+    (batch,) = pipeline.plan().batches
+    assert Task(pipeline, "caption", die_at="os.rename:captions/:3").wait() < 0
+    pipeline.caption(batch, 2)
+    pipeline.index(batch)
+    assert day_of(pipeline.report("r.1"))["parts"] == 6
+    starts = [round(parts_of(pipeline)[n].start_s, 2) for n in range(6)]
+    assert starts == [0.0, 3.0, 5.5, 9.5, 13.0, 17.0]  # shots begin at 3, 5.5 and 13 s; the longest part has 4 s
+
+    fresh = Pipeline(tmp_path / "fresh", [engine.url], pipeline.clips, video={**CUT, "split": "shots"})
+    fresh.run()
+    assert [round(parts_of(fresh)[n].start_s, 2) for n in range(6)] == starts
 
 
 def test_the_next_run_skips_it(long: Pipeline, engine: StandIn) -> None:
