@@ -35,7 +35,7 @@ from tests.support.presented import poked
 RESULT = Path(__file__).parent / "results" / "long_files.json"
 SIZE, FPS = (1920, 1080), 30
 SHORT = 5  # minutes, to compare memory with
-PACKET_BYTES = 1024  # of the index, and of what makes it
+PACKET_BYTES = 512  # of the index, and of what makes it
 TINY, CLAIMED_S = 1_000_000, 11 * 3600.0
 _TRIES = 2
 

@@ -196,7 +196,6 @@ def test_a_still_film_is_cut_at_the_longest_part(tmp_path: Path) -> None:
 _OPEN = "log-level=none:keyint=20:open-gop=1"
 FILMS = {
     "late video": ("a.mp4", {"times": [3 + k / FPS for k in range(450)], "audio_seconds": 48}),
-    "late video in a transport stream": ("a.ts", {"times": [3 + k / FPS for k in range(450)], "audio_seconds": 48}),
     "AVI counts pictures": ("a.avi", {"codec": "mpeg4", "options": {"bf": "2"}}),
     "AVI with H.264": ("a.avi", {"options": {"bf": "0", "g": "50"}}),
     "one group of pictures": ("a.mkv", {"options": {"g": "1000", "bf": "2"}}),
@@ -205,7 +204,7 @@ FILMS = {
 }  # fmt: skip
 
 
-CUTS = {Split.FIXED: [9.0, 18.0, 27.0, 36.0, 45.0], Split.SHOTS: [6.0, 12.0, 22.0, 24.0, 33.3, 39.1, 45.0]}
+CUTS = {Split.FIXED: [9.0, 18.0, 27.0, 36.0, 45.0], Split.SHOTS: [6.0, 12.0, 18.0, 24.0, 33.3, 39.3, 45.0]}
 
 
 @pytest.mark.parametrize("limits", [LIMITS, SHOTS], ids=["fixed", "shots"])
@@ -213,7 +212,7 @@ CUTS = {Split.FIXED: [9.0, 18.0, 27.0, 36.0, 45.0], Split.SHOTS: [6.0, 12.0, 22.
 def test_parts_count_on_the_clock_of_a_player_of_the_file(
     tmp_path: Path, name: str, how: dict, limits: VideoLimits
 ) -> None:
-    """Of the first shot, 12.0 s, and the last one, 11.7 s, the last two parts share the length; not of the second."""
+    """The first two shots and the last one are longer than a part, by less than the shortest one."""
     parts = _parts(_write(tmp_path / name, **how, picture=scenes(120, 240, 333)), limits)
     late_s = parts[0].info.start_s
     assert late_s == pytest.approx(3.0 if "times" in how else 0.0, abs=0.03)
