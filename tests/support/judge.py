@@ -137,8 +137,9 @@ def _is_confirmed(reason: Reason, shown: Shown) -> bool:
             return shown.pictures == 0
         case Reason.TRUNCATED_FILE:
             lost_end = max(declared_s, shown.ends_s) - shown.shown_s > max(0.25, 0.05 * declared_s)
-            # With invalid time stamps, only the number of pictures is usable.
-            lost_some = shown.ends_s > 2 * declared_s + 1 and shown.pictures < 0.7 * shown.packets
+            # With invalid time stamps, or a clock that jumped, only the number of pictures is usable.
+            has_wrong_times = shown.ends_s > 2 * declared_s + 1 or declared_s > LIMITS.max_duration_s
+            lost_some = has_wrong_times and shown.pictures < 0.7 * shown.packets
             promised = shown.promised - shown.packets > max(2, 0.05 * shown.promised)
             promised_s = shown.promised_s - shown.ends_s > max(0.25, 0.05 * shown.promised_s)
             # After a stray stamp, a picture's time does not show that the last ones are missing.
