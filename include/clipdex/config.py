@@ -60,13 +60,14 @@ DEFAULT_EXCLUDE = (
     ".sync", ".stfolder", ".nfs*", ".fuse_hidden*",
     # deleted
     ".trashed-*", ".Trash*", "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "#recycle", "@Recycle", ".recycle", "trashbox",
-    ".stversions", "lost+found", "LOST.DIR", "FOUND.[0-9][0-9][0-9]",
+    ".globalTrash", ".stversions", "lost+found", "LOST.DIR", "FOUND.[0-9][0-9][0-9]",
     # thumbnails and previews
-    "@eaDir", ".@__thumb", "thumbnails", ".thumbnails", "thumbs", ".thumbs",
+    "@eaDir", "SYNOFILE_*", "SYNOPHOTO_*", "@__thumb", ".@__thumb", "thumbnails", ".thumbnails", "thumbs", ".thumbs",
     # attributes, indexes and snapshots of file systems
-    "._*", ".AppleDouble", ".AppleDB", ".AppleDesktop", ".DocumentRevisions-V100", ".Spotlight-V100", ".fseventsd",
-    ".TemporaryItems", "Network Trash Folder", "Temporary Items", "System Volume Information", "@tmp", "#snapshot",
-    "@Recently-Snapshot", ".snapshot", ".snapshots", ".zfs", ".git",
+    "._*", "__MACOSX", ".AppleDouble", ".AppleDB", ".AppleDesktop", ".DocumentRevisions-V100", ".Spotlight-V100",
+    ".fseventsd", ".TemporaryItems", "Network Trash Folder", "Temporary Items", "System Volume Information", "@tmp",
+    "@sharebin", ".SynologyWorkingDirectory", "#snapshot", "@Recently-Snapshot", ".snapshot", ".snapshots", ".zfs",
+    ".git",
 )  # fmt: skip
 """Globs of what devices, shares and programs leave among clips."""
 

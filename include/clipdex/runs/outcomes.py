@@ -65,6 +65,7 @@ class ClipOutcome:
     answered_at: time of the engine's response
     limit, found: the field of VideoLimits that the clip exceeds, and its value
     repeated: an earlier run could not read this version for the same reason
+    without_poster: its caption has no poster
     moved_to: another day, to which the clip belongs since the source's time zone changed; "" for none (moves.py)
     parts: number of parts of a file that was cut, each with an outcome of its own; cut: how, see VideoLimits.cut
     part_of, part_no: as in Clip; start_s, end_s: of a part [s on a player's clock of the file]
@@ -97,6 +98,7 @@ class ClipOutcome:
     limit: str = ""
     found: float = 0.0
     repeated: bool = False
+    without_poster: bool = False
     at: str = ""
     moved_to: str = ""
     metadata: dict[str, str | float] = field(default_factory=dict)
@@ -136,7 +138,8 @@ class ClipOutcome:
             case Outcome.CAPTIONED:
                 return {f"clips.captioned.{self.origin}": 1}
             case Outcome.QUARANTINED:
-                return {"clips.quarantined": 1, f"quarantined.{self.reason}": 1}
+                film = self.reason not in _LITTER
+                return {"clips.quarantined": 1, "clips.quarantined.films": film, f"quarantined.{self.reason}": 1}
             case Outcome.REJECTED:
                 return {}  # counted when it is confirmed
         return {f"clips.{self.outcome}": 1}
