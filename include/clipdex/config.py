@@ -16,6 +16,7 @@ import platformdirs
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -30,6 +31,9 @@ from clipdex import days, presets
 from clipdex.errors import ConfigurationError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+_or_none = BeforeValidator(lambda value: None if value == "" else value)  # as other tools read an empty variable
 
 
 class _Group(BaseModel):
@@ -173,7 +177,7 @@ class VideoLimits(_Group):
     max_bytes: int = 512 * 2**20
     decode_timeout_s: float = 30.0
     memory_bytes: int = 2 * 2**30
-    split: Split | None = None
+    split: Annotated[Split | None, _or_none] = None
     part_s: float = Field(default=15.0, gt=0)
     min_part_s: float = Field(default=2.0, gt=0)
     max_file_s: float = Field(default=12 * 3600.0, gt=0)
@@ -386,6 +390,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="CLIPDEX_",
         env_nested_delimiter="__",
+        env_parse_none_str="null",
         frozen=True,
         extra="forbid",
         nested_model_default_partial_update=True,

@@ -474,6 +474,12 @@ def test_settings_that_do_not_fit_are_named(video: dict, error: str) -> None:
         Settings.load(video={"split": "shots", **video})
 
 
+@pytest.mark.parametrize("nothing", ["", "null"])
+def test_an_empty_variable_cuts_no_file(monkeypatch, nothing: str) -> None:
+    monkeypatch.setenv("CLIPDEX_VIDEO__SPLIT", nothing)
+    assert Settings.load().video.split is None
+
+
 def test_cutting_between_shots_without_its_packages_is_an_error_before_the_work(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "scenedetect", None)
     require_shots(LIMITS)
