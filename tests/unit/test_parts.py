@@ -341,13 +341,11 @@ def test_a_damaged_part_costs_only_itself(tmp_path: Path) -> None:
     assert [*parts[:2], *parts[3:]] == [*whole[:2], *whole[3:]]
 
 
-def test_a_film_whose_first_part_is_damaged_keeps_the_others(tmp_path: Path) -> None:
-    path = _write(tmp_path / "a.mp4", options={"g": "10", "bf": "0"})
-    whole = _parts(path)
-    first, *parts = _parts(_damaged(path, 0, 9))
-    assert isinstance(first, RejectedPart)
-    assert (first.rejection.reason, _spans([first])) == (Reason.UNDECODABLE, [(0.0, 9.0)])
-    assert parts == whole[1:]
+def test_a_film_whose_first_pictures_are_damaged_starts_later_as_a_clip_does(tmp_path: Path) -> None:
+    parts = _parts(_damaged(_write(tmp_path / "a.mp4", options={"g": "10", "bf": "0"}), 0, 9))
+    _assert_in_order(parts)
+    assert _spans(parts) == [(9.0, 18.0), (18.0, 27.0), (27.0, 36.0), (36.0, 45.0)]
+    assert [_seen(one) for one in parts] == [_numbers(one) for one in parts]
 
 
 @pytest.mark.parametrize("limits", [LIMITS, SHOTS], ids=["fixed", "shots"])
