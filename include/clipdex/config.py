@@ -151,13 +151,18 @@ class StoreSettings(_Access):
 
 
 class VideoLimits(_Group):
-    """Limit a clip; one that exceeds a limit is rejected. Times in seconds, memory and files in bytes."""
+    """Limit a clip; one that exceeds a limit is rejected. Times in seconds, memory and files in bytes.
+
+    near_duplicates: clips of a folder that look alike share a caption, up to this mean distance [bits of 64 per frame];
+        None: each clip gets its own
+    """
 
     max_duration_s: float = 120.0
     max_pixels: int = 4096 * 2304
     max_bytes: int = 512 * 2**20
     decode_timeout_s: float = 30.0
     memory_bytes: int = 2 * 2**30
+    near_duplicates: float | None = Field(default=None, ge=0, lt=32)
 
 
 class Sampling(_Group):

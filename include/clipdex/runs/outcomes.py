@@ -50,6 +50,7 @@ class Origin(StrEnum):
     NEW = "new"  # the engine wrote it in this run
     COPY = "copy"  # the same content, captioned in this run under another name
     STORED = "stored"  # stored before this run
+    SIMILAR = "similar"  # that of a near-duplicate, captioned in this run
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class ClipOutcome:
     repeated: an earlier run could not read this version for the same reason
     moved_to: another day, to which the clip belongs since the source's time zone changed; "" for none (moves.py)
     metadata, details, recorded_at, recorded_from: as in Clip; recorded_at may also be from the container
+    similar_to, distance: as in Caption
     """
 
     clip_id: str
@@ -101,6 +103,8 @@ class ClipOutcome:
     details: str = ""
     recorded_at: str = ""
     recorded_from: str = ""
+    similar_to: str = ""
+    distance: float = 0.0
 
     @property
     def conclusive(self) -> bool:

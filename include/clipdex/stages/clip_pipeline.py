@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from clipdex import metrics
 from clipdex.captions.captioner import CaptionDraft, Captioner
@@ -21,12 +21,15 @@ from clipdex.errors import ClipRejected, EngineUnavailable, Reason, SourceUnavai
 from clipdex.runs.outcomes import Origin
 from clipdex.stages.batch_state import BatchContext, BatchState
 from clipdex.stages.failures import BatchStopped, Failures
+from clipdex.stages.near_duplicates import Near, NearDuplicates
 from clipdex.storage.artifacts import poster_path
 from clipdex.storage.caption import Caption
 from clipdex.storage.clip import Clip
 from clipdex.video import Prepared
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Decoders(Protocol):
@@ -52,7 +55,8 @@ class ReadyClip:
 class ClipPipeline:
     """Bring the clips of one try at a batch to their outcomes, each by itself.
 
-    Exact copies of a clip under way wait for its caption. folder: for files that must be downloaded.
+    Exact copies of a clip under way wait for its caption, and so do near-duplicates if the settings let them share it.
+    folder: for files that must be downloaded.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class ClipPipeline:
         self._batch, self._lease, self._captioner, self._state = context.batch, context.lease, captioner, state
         self._decoders, self._folder = decoders, folder
         self._copies: dict[str, list[Clip]] = {}
+        limit = self._settings.video.near_duplicates
+        self._near = None if limit is None else NearDuplicates(limit)
         self._in_flight = 0
         self.failures = Failures(limit=max(3, captioner.in_flight))
 
@@ -106,6 +112,22 @@ class ClipPipeline:
 
         Raises LeaseLost before the request, and before an answer is stored: the clip is another run's by then.
         """
+        if self._near is None:
+            await self._describe(ready, waited_s)
+            return
+        found = await self._near.find(ready.clip, ready.prepared)
+        if isinstance(found, Near):
+            await asyncio.to_thread(self._lease.check)
+            await _shielded(self._share(ready, found))
+            return
+        caption = None
+        try:
+            caption = await self._describe(ready, waited_s)
+        finally:
+            found.end(caption)
+
+    async def _describe(self, ready: ReadyClip, waited_s: float) -> Caption | None:
+        """Return the stored caption, or None if the clip is rejected or got no answer."""
         responses = self.failures.responses
         await asyncio.to_thread(self._lease.check)
         try:
@@ -115,14 +137,14 @@ class ClipPipeline:
             self.failures.record_response()
             for clip in [ready.clip, *self._copies.pop(ready.key, [])]:
                 await self._reject(clip, rejection)
-            return
+            return None
         except EngineUnavailable as error:
             self._copies.pop(ready.key, None)
             self.failures.record(ready.clip, error, Reason.ENGINE_FAILED, responses)
-            return
+            return None
         self.failures.record_response()
         await asyncio.to_thread(self._lease.check)
-        await _shielded(self._keep(ready, reply, waited_s))
+        return await _shielded(self._keep(ready, reply, waited_s))
 
     async def reject_failed(self, clip: Clip) -> None:
         """Reject a clip that failed again while others succeeded."""
@@ -186,12 +208,16 @@ class ClipPipeline:
 
     async def _stored(self, content: str) -> Caption | None:
         """Return the caption of this content, or None: one of these settings, or of an earlier release for them."""
-        fingerprint = self._captioner.fingerprint
+        fingerprint, limit = self._captioner.fingerprint, self._settings.video.near_duplicates
         earlier = (one for flaw, one in fingerprint.earlier().items() if flaw not in self._batch.recaption_for)
         for one in (fingerprint, *earlier):
-            caption = await asyncio.to_thread(self._store.caption, one.caption_key(content))
-            if caption and not (self._batch.recaption and caption.run != self._batch.run):
-                return caption
+            shared = [] if limit is None else [one.shared_key(content)]
+            for key in (one.caption_key(content), *shared):
+                caption = await asyncio.to_thread(self._store.caption, key)
+                if caption is None or (limit is not None and caption.distance > limit):
+                    continue
+                if not (self._batch.recaption and caption.run != self._batch.run):
+                    return caption
         return None
 
     # prepare
@@ -218,18 +244,30 @@ class ClipPipeline:
 
     # store and journal
 
-    async def _keep(self, ready: ReadyClip, reply: CaptionDraft, waited_s: float) -> None:
+    async def _keep(self, ready: ReadyClip, reply: CaptionDraft, waited_s: float) -> Caption:
         caption = await self._store_caption(ready, reply)
         await self._state.record_new(ready.clip, caption, ready.preparing_s, waited_s)
+        await self._record_copies(ready, caption)
+        return caption
+
+    async def _share(self, ready: ReadyClip, near: Near) -> None:
+        caption = await self._store_caption(ready, near.draft(ready.prepared), near)
+        await self._state.record_existing(ready.clip, caption, Origin.SIMILAR)
+        await self._record_copies(ready, caption)
+
+    async def _record_copies(self, ready: ReadyClip, caption: Caption) -> None:
         for clip in self._copies.pop(ready.key, []):
             await self._state.record_existing(clip, caption, Origin.COPY)
 
-    async def _store_caption(self, ready: ReadyClip, reply: CaptionDraft) -> Caption:
-        """Store the caption before its outcome is written: from here on this content is never requested again."""
+    async def _store_caption(self, ready: ReadyClip, reply: CaptionDraft, near: Near | None = None) -> Caption:
+        """Store the caption before its outcome is written: from here on this content is never requested again.
+
+        near: the near-duplicate that the text is from
+        """
         poster = poster_path(ready.clip.content) if ready.prepared.poster else ""
         fingerprint, info = self._captioner.fingerprint, ready.prepared.info
         caption = Caption(
-            key=ready.key,
+            key=fingerprint.shared_key(ready.clip.content) if near else ready.key,
             content=ready.clip.content,
             fingerprint=fingerprint.digest(),
             engine=fingerprint.engine,
@@ -254,6 +292,8 @@ class ClipPipeline:
             finish_reason=reply.finish_reason,
             metadata=ready.clip.metadata,
             recorded_at=info.recorded_at,
+            similar_to=near.caption.key if near else "",
+            distance=near.distance if near else 0.0,
         )
         if poster:
             await asyncio.to_thread(self._store.write, poster, ready.prepared.poster)
@@ -261,7 +301,8 @@ class ClipPipeline:
         return caption
 
     async def _record_stored(self, clip: Clip, stored: Caption) -> None:
-        requested = Origin.NEW if stored.clip_id == clip.clip_id else Origin.COPY
+        own = Origin.SIMILAR if stored.similar_to else Origin.NEW
+        requested = own if stored.clip_id == clip.clip_id else Origin.COPY
         origin = requested if stored.run == self._batch.run else Origin.STORED
         await self._state.record_existing(clip, stored, origin)
 
@@ -283,11 +324,11 @@ class ClipPipeline:
             metrics.gauge("in_flight", self._in_flight)
 
 
-async def _shielded(work: Coroutine[Any, Any, None]) -> None:
+async def _shielded(work: Coroutine[Any, Any, T]) -> T:
     """Shield the write from cancellation: what an engine has written is kept and indexed in the same run."""
     task = asyncio.create_task(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await task
         raise

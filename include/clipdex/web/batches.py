@@ -1,6 +1,7 @@
 """The outcomes of one batch, as a page and as JSON."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -27,6 +28,8 @@ class Row:
 
     outcome: an Outcome, or "waiting" if there is none yet
     origin: the source of its caption
+    similar_to: path of the near-duplicate that its caption is from, or the caption's key if that is in another batch
+    distance: of the two [mean bits of 64 per frame]
     text: the caption that failed a gate
     seconds: time at the engine [s]
     """
@@ -46,9 +49,12 @@ class Row:
     seconds: float = 0.0
     at: str = ""
     poster: str = ""
+    similar_to: str = ""
+    distance: float = 0.0
 
     @classmethod
-    def of(cls, clip: Clip, outcome: ClipOutcome | None) -> "Row":
+    def of(cls, clip: Clip, outcome: ClipOutcome | None, paths: Mapping[str, str]) -> "Row":
+        """Return the row of a clip. paths: of the clips by the key of their caption."""
         if outcome is None:
             return cls(clip.clip_id, clip.path, clip.uri, WAITING)
         return cls(
@@ -56,6 +62,7 @@ class Row:
             outcome.origin, outcome.chunks, outcome.attempts, outcome.prompt_tokens, outcome.completion_tokens,
             outcome.seconds, outcome.at,
             poster_path(outcome.content) if outcome.caption_key and outcome.content else "",
+            paths.get(outcome.similar_to, outcome.similar_to), outcome.distance,
         )  # fmt: skip
 
 
@@ -104,7 +111,9 @@ def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:
         clips = manifest(store, ref)
     except FileNotFoundError:
         return None
-    rows = [Row.of(clip, outcomes.get(clip.clip_id)) for clip in clips]
+    known = [(clip, outcomes.get(clip.clip_id)) for clip in clips]
+    paths = {one.caption_key: clip.path for clip, one in known if one and one.caption_key}
+    rows = [Row.of(clip, one, paths) for clip, one in known]
     counts = Counter(row.outcome for row in rows)
     rows.sort(key=lambda row: (_ORDER.index(row.outcome), row.path))
     return BatchView(
