@@ -50,7 +50,7 @@ def watched(
 
 
 def put(folder: Path, name: str, picture: Picture, **options: object) -> Path:
-    """Write a clip of 4 s at 10 pictures per second, or as the options of write_clip."""
+    """Write a clip of 4 s at 6 pictures per second, or as the options of write_clip."""
     folder.mkdir(parents=True, exist_ok=True)
-    given = {"seconds": 4.0, "fps": 10, "size": SIZE, "options": {"preset": "ultrafast", "crf": "26"}, **options}
+    given = {"seconds": 4.0, "fps": 6, "size": SIZE, "options": {"preset": "ultrafast", "crf": "26"}, **options}
     return write_clip(folder / name, picture=picture, **given)  # type: ignore[arg-type]

@@ -20,7 +20,9 @@ def moved(caption: Caption, by_s: float, end_s: float) -> Caption:
     def move(time_s: float) -> float:
         return max(0.0, min(time_s + by_s, end_s))
 
-    if all(move(time_s) == time_s for one in (*caption.segments, *caption.notes) for time_s in (one.start_s, one.end_s)):
+    if all(
+        move(time_s) == time_s for one in (*caption.segments, *caption.notes) for time_s in (one.start_s, one.end_s)
+    ):
         return caption
     within = caption.engine == "detectors"
     segments = _moved(caption.segments, move, within)

@@ -16,8 +16,8 @@ from clipdex.storage.clip import Clip
 from clipdex.video import Prepared
 from clipdex.video.likeness import Distance, Look, distance, look_of, require_hashes
 
-MOST_CHANGE = 12
-"""Most that the colour of a cell of the picture may differ, of 255. See docs/operations.md, Near-duplicates."""
+MOST_CHANGE = 12.0
+"""Most that the colour of one cell may differ, of 255: noise stays below it, and what moves visibly is above 15."""
 
 _REMEMBERED = 256  # clips per folder, 100 kB each
 

@@ -2,6 +2,7 @@
 
 Two measures are compared frame by frame: a perceptual hash, which follows the composition of a picture, and the mean
 colour of each cell of a grid, which shows what changes in one place. A hash alone does not see a person far away.
+docs/operations.md has figures of both.
 """
 
 import importlib.util
@@ -38,12 +39,13 @@ class Distance:
     """How different two clips look.
 
     mean, most: bits that differ between the hashes of two frames at the same time, of 64; over all frames
-    change: of the colour of a cell between two frames at the same time, the largest of all frames, 0 to 255
+    change: of the colour of a cell between two frames at the same time, root mean square of red, green and blue; the
+        largest of all cells and frames, 0 to 255
     """
 
     mean: float
     most: int
-    change: int
+    change: float
 
 
 def require_hashes() -> None:
@@ -85,6 +87,6 @@ def distance(one: Look, other: Look) -> Distance | None:
     if apart.min(axis=1).max() > interval_s:
         return None
     bits = (one.hashes != other.hashes[nearest]).sum(axis=1)
-    change = np.abs(one.cells.astype(np.int16) - other.cells[nearest].astype(np.int16)).max()
-    return Distance(round(float(bits.mean()), 3), int(bits.max()), int(change))
-
+    colours = one.cells.astype(np.float32) - other.cells[nearest]
+    change = np.sqrt(np.square(colours).mean(axis=-1)).max()
+    return Distance(round(float(bits.mean()), 3), int(bits.max()), round(float(change), 3))
