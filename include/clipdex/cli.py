@@ -196,6 +196,7 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
         "discovered": report.total("discovered"),
         "captioned": report.total("captioned"),
         "asked": report.total("asked"),
+        "similar": report.total("similar"),
         "quarantined": report.total("quarantined"),
         "unfinished": report.total("unfinished"),
         "done_before": report.done_before,
@@ -207,7 +208,9 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
         "seconds": round(seconds, 1),
     }
     if as_json:
-        fields = ("uri", "day", "outcome", "reason", "detail", "caption_key", "chunks")
+        fields = (
+            "uri", "day", "outcome", "reason", "detail", "caption_key", "chunks", "origin", "similar_to", "distance",
+        )  # fmt: skip
         clips = [{field: getattr(clip, field) for field in fields} for clip in result.clips]
         _print({**summary, "clips": clips})
         return
@@ -217,6 +220,8 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
             console.print(line, markup=False, soft_wrap=True)
     counts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items())
     console.print(counts, markup=False, soft_wrap=True)
+    if report.saved:
+        console.print(report.saved, soft_wrap=True)
 
 
 def plan(args: argparse.Namespace) -> int:

@@ -170,6 +170,8 @@ class VideoLimits(_Group):
         decode_timeout_s then hold per part; None rejects it
     part_s: the longest part; min_part_s: the shortest part, at most half of it
     max_file_s: the longest file to cut
+    near_duplicates: clips of a folder that look alike share a caption, up to this mean distance [bits of 64 per frame];
+        None: each clip gets its own
     """
 
     max_duration_s: float = 120.0
@@ -181,6 +183,7 @@ class VideoLimits(_Group):
     part_s: float = Field(default=15.0, gt=0)
     min_part_s: float = Field(default=2.0, gt=0)
     max_file_s: float = Field(default=12 * 3600.0, gt=0)
+    near_duplicates: Annotated[float | None, _or_none] = Field(default=None, ge=0, lt=32)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -29,6 +29,7 @@ class CompletionCriteria:
     retry_quarantined: retry clips quarantined for these reasons ("all" for every reason)
     limits: VideoLimits by field
     cut: how long files are cut, see VideoLimits.cut; "" if they are refused
+    near_duplicates: largest distance of a clip that shares a caption; None: none may
     """
 
     fingerprint: str
@@ -39,6 +40,7 @@ class CompletionCriteria:
     earlier: Mapping[str, Flaw] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
     cut: str = ""
+    near_duplicates: float | None = None
 
     @classmethod
     def under(
@@ -61,6 +63,7 @@ class CompletionCriteria:
                 "file_bytes": settings.video.file_bytes,
             },
             cut=settings.video.cut,
+            near_duplicates=settings.video.near_duplicates,
             earlier={one.digest(): flaw for flaw, one in fingerprint.earlier().items()},
         )
 
@@ -83,12 +86,18 @@ class CompletionCriteria:
             return None
         if known.fingerprint != self.fingerprint and known.fingerprint not in self.earlier:
             return None
+        if not self.may_share(known):
+            return None
         if known.outcome is Outcome.INDEXED:
             done = known.collection == self.collection and self.earlier.get(known.fingerprint) not in self.recaption_for
             return Outcome.INDEXED if done else None
         if known.outcome is Outcome.QUARANTINED and not {"all", known.reason} & set(self.retry_quarantined):
             return None if self._refuted(clip, known) else Outcome.QUARANTINED
         return None
+
+    def may_share(self, known: ClipOutcome) -> bool:
+        """Return whether the caption is the clip's own, or is shared with one that is near enough."""
+        return not known.similar_to or (self.near_duplicates is not None and known.distance <= self.near_duplicates)
 
     def _refuted(self, clip: Clip, known: ClipOutcome) -> bool:
         """Return whether the listing, or a limit of these settings, refutes the reason of a quarantine."""
@@ -108,7 +117,8 @@ class DayCaptions:
 
     current: made with these settings
     flawed: made with the same settings in an earlier release, by flaw; recaption_for replaces them
-    other: made with another engine, model, prompt or sampling; the next run of the day replaces them
+    other: made with another engine, model, prompt or sampling, or shared with a clip that these settings hold for too
+        different; the next run of the day replaces them
     """
 
     day: str
@@ -124,8 +134,8 @@ def count_captions(store: Store, criteria: CompletionCriteria) -> Iterator[DayCa
     """Yield the caption counts of each day in the ledger, in order."""
     for day in ledger_days(store):
         captioned = (Outcome.CAPTIONED, Outcome.INDEXED)
-        clips = (known for known in ledger(store, day).values() if not known.parts)
-        made = [known.fingerprint for known in clips if known.outcome in captioned]
+        clips = [one for one in ledger(store, day).values() if one.outcome in captioned and not one.parts]
+        made = [known.fingerprint if criteria.may_share(known) else "" for known in clips]
         flawed = Counter(criteria.earlier[one] for one in made if one in criteria.earlier)
         current = made.count(criteria.fingerprint)
         yield DayCaptions(day, current, dict(flawed), len(made) - current - flawed.total())

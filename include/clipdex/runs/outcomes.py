@@ -50,6 +50,7 @@ class Origin(StrEnum):
     NEW = "new"  # the engine wrote it in this run
     COPY = "copy"  # the same content, captioned in this run under another name
     STORED = "stored"  # stored before this run
+    SIMILAR = "similar"  # that of a near-duplicate, captioned in this run
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class ClipOutcome:
     parts: number of parts of a file that was cut, each with an outcome of its own; cut: how, see VideoLimits.cut
     part_of, part_no: as in Clip; start_s, end_s: of a part [s on a player's clock of the file]
     metadata, details, recorded_at, recorded_from: as in Clip; recorded_at may also be from the container
+    similar_to, distance: as in Caption
     """
 
     clip_id: str
@@ -111,6 +113,8 @@ class ClipOutcome:
     part_no: int = 0
     start_s: float = 0.0
     end_s: float = 0.0
+    similar_to: str = ""
+    distance: float = 0.0
 
     @property
     def conclusive(self) -> bool:

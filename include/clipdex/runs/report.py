@@ -26,12 +26,15 @@ class DayReport:
     """Hold the totals of one day of a run. Of a file that is cut, each part counts as a clip, and the file does not.
 
     cut: number of files that were cut; parts: of these
-    captioned: planned clips that have a caption, the sum of asked, copies and stored
+    captioned: planned clips that have a caption, the sum of asked, copies, similar and stored
     asked: captioned by the engine in this run
     copies: exact copies of those
+    similar: near-duplicates of those, which share their captions
     stored: captioned before this run
     unfinished: planned clips without a final outcome
     pace: throughput over the clips in `asked`
+    saved_gpu_s, saved_s: what the captions in `similar` took once, as an estimate of what requests would have taken
+        [GPU-seconds, seconds at the engine]
     """
 
     day: str
@@ -50,6 +53,9 @@ class DayReport:
     pace: Throughput
     cut: int = 0
     parts: int = 0
+    similar: int = 0
+    saved_gpu_s: float = 0.0
+    saved_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,15 @@ class RunReport:
 
     def total(self, field: str) -> int:
         return sum(getattr(day, field) for day in self.days)
+
+    @property
+    def saved(self) -> str:
+        """Return how many clips shared a caption, and about how much engine time that saved; "" for none."""
+        if not (similar := self.total("similar")):
+            return ""
+        gpu_s, engine_s = self.total("saved_gpu_s"), self.total("saved_s")
+        about = f"{gpu_s:.1f} GPU-seconds" if gpu_s else f"{engine_s:.1f} seconds at the engine"
+        return f"{similar} near-duplicates shared a caption, which saved about {about}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -193,6 +208,8 @@ def _day_report(
     results = [one for one in outcomes.values() if not one.parts]
     files = len(outcomes) - len(results)
     parts = sum(bool(one.part_of) for one in results)
+    new = {one.caption_key: one for one in results if one.origin == Origin.NEW}
+    shared = [new[one.similar_to] for one in results if one.origin == Origin.SIMILAR and one.similar_to in new]
     origins = Counter(one.origin for one in results)
     kinds = Counter(one.outcome for one in results)
     return DayReport(
@@ -212,6 +229,9 @@ def _day_report(
         pace=throughput(results),
         cut=files,
         parts=parts,
+        similar=origins[Origin.SIMILAR],
+        saved_gpu_s=round(sum(one.gpu_s for one in shared), 3),
+        saved_s=round(sum(one.seconds for one in shared), 3),
     )
 
 
@@ -225,15 +245,18 @@ def _log_report(report: RunReport) -> None:
         log.info("days of %s; %d clips were done under another day", report.timezone, report.moved)
     for day in report.days:
         log.info(
-            "%s: %d found, %d planned, %d captioned (%d new, %d copies, %d stored before), "
+            "%s: %d found, %d planned, %d captioned (%d new, %d copies, %s%d stored before), "
             "%d indexed in %d chunks, %d quarantined, %d unfinished, %d output tokens",
-            day.day, day.discovered, day.planned, day.captioned, day.asked, day.copies, day.stored, day.indexed,
+            day.day, day.discovered, day.planned, day.captioned, day.asked, day.copies,
+            f"{day.similar} near-duplicates, " if day.similar else "", day.stored, day.indexed,
             day.chunks, day.quarantined, day.unfinished, day.completion_tokens,
         )  # fmt: skip
         if day.parts:
             log.info("%s: of these clips, %d are the parts of %d long files", day.day, day.parts, day.cut)
         if day.pace.clips:
             log.info("%s: %s, %.1f s at the engine", day.day, day.pace, day.pace.engine_s)
+    if saved := report.saved:
+        log.info("%s", saved)
     if report.conclusive:
         log.log(
             logging.WARNING if 2 * report.conclusive > report.total("planned") else logging.INFO,

@@ -47,6 +47,7 @@ class CaptionTotals:
     seconds: float
     idle: float
     pace: Throughput
+    similar: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -216,10 +217,11 @@ class BatchState:
     def totals(self, left: int, idle: float) -> CaptionTotals:
         """Return and log the totals of this try. left: clips without an outcome; idle: see CaptionTotals."""
         new, copies, stored = len(self._new), self._origins[Origin.COPY], self._origins[Origin.STORED]
+        similar = self._origins[Origin.SIMILAR]
         measured = throughput(self._new)
         totals = CaptionTotals(
             clips=self._total,
-            before=self._total - left - new - copies - stored - self._quarantined,
+            before=self._total - left - new - copies - similar - stored - self._quarantined,
             new=new,
             copies=copies,
             stored=stored,
@@ -228,6 +230,7 @@ class BatchState:
             seconds=time.monotonic() - self._began,
             idle=idle,
             pace=measured,
+            similar=similar,
         )
         _log(self._batch.label, totals)
         return totals
@@ -245,6 +248,8 @@ class BatchState:
             detail=caption.film,
             without_poster=not caption.poster,
             origin=origin,
+            similar_to=caption.similar_to,
+            distance=caption.distance,
             preparing_s=round(preparing_s, 3),
             waiting_s=round(waiting_s, 3),
         )
@@ -316,6 +321,8 @@ def _log(label: str, totals: CaptionTotals) -> None:
         label, totals.new, totals.seconds, totals.completion_tokens, totals.copies, totals.stored, totals.quarantined,
         totals.before,
     )  # fmt: skip
+    if totals.similar:
+        log.info("%s: %d near-duplicates share a caption", label, totals.similar)
     if totals.new:
         log.info(
             "%s: %s; a clip was prepared in %.2f s and waited %.1f s for the engine; requests waited %.0f %% of their "

@@ -15,7 +15,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from clipdex import metrics
 from clipdex.captions.captioner import CaptionDraft, Captioner
@@ -25,6 +25,7 @@ from clipdex.runs.outcomes import Origin
 from clipdex.stages.batch_state import BatchContext, BatchState
 from clipdex.stages.cut_file import CutFile
 from clipdex.stages.failures import BatchStopped, Failures
+from clipdex.stages.near_duplicates import Near, NearDuplicates
 from clipdex.storage.archive import Fetched
 from clipdex.storage.artifacts import poster_path
 from clipdex.storage.caption import Caption
@@ -33,6 +34,8 @@ from clipdex.video import Prepared, RejectedPart
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 
 class Decoders(Protocol):
     """Sample clips. See clipdex.video.sandbox.pool.DecoderPool."""
@@ -40,6 +43,14 @@ class Decoders(Protocol):
     def parts(
         self, path: str | Path, first: int = 0, start_s: float | None = None
     ) -> AsyncGenerator[Prepared | RejectedPart]: ...
+
+
+class _Replaced(Exception):
+    """The file has another version now, or None if it is deleted."""
+
+    def __init__(self, version: str | None) -> None:
+        super().__init__(version)
+        self.version = version
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,8 @@ class ReadyClip:
 class ClipPipeline:
     """Bring the clips of one try at a batch to their outcomes, each by itself.
 
-    Exact copies of a clip under way wait for its caption. folder: for files that must be downloaded.
+    Exact copies of a clip under way wait for its caption, and so do near-duplicates if the settings let them share it.
+    folder: for files that must be downloaded.
     """
 
     def __init__(
@@ -73,6 +85,8 @@ class ClipPipeline:
         self._how = context.settings.video.cut
         self._copies: dict[str, list[Clip]] = {}
         self._files: dict[str, CutFile] = {}
+        limit = self._settings.video.near_duplicates
+        self._near = None if limit is None else NearDuplicates(limit)
         self._in_flight = 0
         self.failures = Failures(limit=max(3, captioner.in_flight))
 
@@ -117,6 +131,22 @@ class ClipPipeline:
 
         Raises LeaseLost before the request, and before an answer is stored: the clip is another run's by then.
         """
+        if self._near is None:
+            await self._describe(ready, waited_s)
+            return
+        found = await self._near.find(ready.clip, ready.prepared)
+        if isinstance(found, Near):
+            await asyncio.to_thread(self._lease.check)
+            await _shielded(self._share(ready, found))
+            return
+        caption = None
+        try:
+            caption = await self._describe(ready, waited_s)
+        finally:
+            found.end(caption)
+
+    async def _describe(self, ready: ReadyClip, waited_s: float) -> Caption | None:
+        """Return the stored caption, or None if the clip is rejected or got no answer."""
         responses = self.failures.responses
         await asyncio.to_thread(self._lease.check)
         try:
@@ -127,14 +157,14 @@ class ClipPipeline:
             for clip in [ready.clip, *self._copies.pop(ready.key, [])]:
                 await self._reject(clip, rejection)
             await self._end_part(ready.file, ready.clip)
-            return
+            return None
         except EngineUnavailable as error:
             self._copies.pop(ready.key, None)
             self.failures.record(ready.clip, error, Reason.ENGINE_FAILED, responses)
-            return
+            return None
         self.failures.record_response()
         await asyncio.to_thread(self._lease.check)
-        await _shielded(self._keep(ready, reply, waited_s))
+        return await _shielded(self._keep(ready, reply, waited_s))
 
     async def reject_failed(self, clip: Clip) -> None:
         """Reject a clip that failed again while others succeeded; of a file that is cut, the parts that failed."""
@@ -164,20 +194,17 @@ class ClipPipeline:
         for _ in range(3):
             began = time.monotonic()
             fetched = await asyncio.to_thread(self._source.fetch, clip, self._folder, limit)
+            read = replace(clip, content=fetched.content)
             try:
-                read = replace(clip, content=fetched.content)
-                version = await asyncio.to_thread(self._source.version_now, clip)
-                if version == clip.version:
-                    if await self._has_caption_elsewhere(read):
-                        return
+                await self._require_unchanged(clip)
+                if not await self._has_caption_elsewhere(read):
                     async with aclosing(self._decode(read, fetched, began)) as decoded:
                         async for ready in decoded:
                             yield ready
-                    if not fetched.downloaded:
-                        version = await asyncio.to_thread(self._source.version_now, clip)
-                    if version == clip.version:
-                        return
-                    self._copies.pop(self._key(read), None)
+                return
+            except _Replaced as error:
+                self._copies.pop(self._key(read), None)
+                version = error.version
             finally:
                 await asyncio.to_thread(fetched.discard)
             if version is None:
@@ -188,16 +215,15 @@ class ClipPipeline:
         raise ClipRejected(Reason.MISSING, "gone, or changing while it is read; run its day again later")
 
     async def _decode(self, clip: Clip, fetched: Fetched, began: float) -> AsyncGenerator[ReadyClip]:
-        """Yield the decoded clip, or the decoded parts of a file; end early if the file is replaced meanwhile.
+        """Yield the decoded clip, or the decoded parts of a file. began: monotonic clock [s]
 
-        began: monotonic clock [s]
+        Raises _Replaced.
         """
         file = CutFile(clip, self._state.settled_parts(clip))
         async with aclosing(self._decoded(clip, fetched.path, file)) as decoded:
             async for one in decoded:
-                # The decoded file may differ from the digested one.
-                if not fetched.downloaded and await asyncio.to_thread(self._source.version_now, clip) != clip.version:
-                    return
+                if not fetched.downloaded:  # the decoded file may differ from the digested one
+                    await self._require_unchanged(clip)
                 if isinstance(one, RejectedPart):
                     part = file.add(one.part, one.start_s, one.end_s)
                     if not self._state.is_settled(part):
@@ -215,6 +241,11 @@ class ClipPipeline:
                         done = time.monotonic()
                         yield ReadyClip(part, self._key(part), one, done - began, done, file)
                         began = time.monotonic()
+
+    async def _require_unchanged(self, clip: Clip) -> None:
+        version = await asyncio.to_thread(self._source.version_now, clip)
+        if version != clip.version:
+            raise _Replaced(version)
 
     async def _has_part_outcome(self, part: Clip) -> bool:
         """Return whether a part has an outcome, or a stored caption, which is then recorded."""
@@ -260,12 +291,16 @@ class ClipPipeline:
 
     async def _stored(self, content: str) -> Caption | None:
         """Return the caption of this content, or None: one of these settings, or of an earlier release for them."""
-        fingerprint = self._captioner.fingerprint
+        fingerprint, limit = self._captioner.fingerprint, self._settings.video.near_duplicates
         earlier = (one for flaw, one in fingerprint.earlier().items() if flaw not in self._batch.recaption_for)
         for one in (fingerprint, *earlier):
-            caption = await asyncio.to_thread(self._store.caption, one.caption_key(content))
-            if caption and not (self._batch.recaption and caption.run != self._batch.run):
-                return caption
+            shared = [] if limit is None else [one.shared_key(content)]
+            for key in (one.caption_key(content), *shared):
+                caption = await asyncio.to_thread(self._store.caption, key)
+                if caption is None or (limit is not None and caption.distance > limit):
+                    continue
+                if not (self._batch.recaption and caption.run != self._batch.run):
+                    return caption
         return None
 
     # prepare
@@ -295,9 +330,18 @@ class ClipPipeline:
 
     # store and journal
 
-    async def _keep(self, ready: ReadyClip, reply: CaptionDraft, waited_s: float) -> None:
+    async def _keep(self, ready: ReadyClip, reply: CaptionDraft, waited_s: float) -> Caption:
         caption = await self._store_caption(ready, reply)
         await self._state.record_new(ready.clip, caption, ready.preparing_s, waited_s)
+        await self._record_copies(ready, caption)
+        return caption
+
+    async def _share(self, ready: ReadyClip, near: Near) -> None:
+        caption = await self._store_caption(ready, near.draft(ready.prepared), near)
+        await self._state.record_existing(ready.clip, caption, Origin.SIMILAR)
+        await self._record_copies(ready, caption)
+
+    async def _record_copies(self, ready: ReadyClip, caption: Caption) -> None:
         for clip in self._copies.pop(ready.key, []):
             await self._state.record_existing(clip, caption, Origin.COPY)
         await self._end_part(ready.file, ready.clip)
@@ -324,12 +368,15 @@ class ClipPipeline:
         await asyncio.to_thread(self._store.write_caption, caption)
         return caption
 
-    async def _store_caption(self, ready: ReadyClip, reply: CaptionDraft) -> Caption:
-        """Store the caption before its outcome is written: from here on this content is never requested again."""
+    async def _store_caption(self, ready: ReadyClip, reply: CaptionDraft, near: Near | None = None) -> Caption:
+        """Store the caption before its outcome is written: from here on this content is never requested again.
+
+        near: the near-duplicate that the text is from
+        """
         poster = poster_path(ready.clip.content) if ready.prepared.poster else ""
         fingerprint, info = self._captioner.fingerprint, ready.prepared.info
         caption = Caption(
-            key=ready.key,
+            key=fingerprint.shared_key(ready.clip.content) if near else ready.key,
             content=ready.clip.content,
             fingerprint=fingerprint.digest(),
             engine=fingerprint.engine,
@@ -354,6 +401,8 @@ class ClipPipeline:
             finish_reason=reply.finish_reason,
             metadata=ready.clip.metadata,
             recorded_at=info.recorded_at,
+            similar_to=near.caption.key if near else "",
+            distance=near.distance if near else 0.0,
         )
         if poster:
             await asyncio.to_thread(self._store.write, poster, ready.prepared.poster)
@@ -361,7 +410,8 @@ class ClipPipeline:
         return caption
 
     async def _record_stored(self, clip: Clip, stored: Caption) -> None:
-        requested = Origin.NEW if stored.clip_id == clip.clip_id else Origin.COPY
+        own = Origin.SIMILAR if stored.similar_to else Origin.NEW
+        requested = own if stored.clip_id == clip.clip_id else Origin.COPY
         origin = requested if stored.run == self._batch.run else Origin.STORED
         await self._state.record_existing(clip, stored, origin)
 
@@ -383,11 +433,11 @@ class ClipPipeline:
             metrics.gauge("in_flight", self._in_flight)
 
 
-async def _shielded(work: Coroutine[Any, Any, None]) -> None:
+async def _shielded(work: Coroutine[Any, Any, T]) -> T:
     """Shield the write from cancellation: what an engine has written is kept and indexed in the same run."""
     task = asyncio.create_task(work)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await task
         raise
