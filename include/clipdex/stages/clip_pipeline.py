@@ -194,16 +194,18 @@ class ClipPipeline:
         for _ in range(3):
             began = time.monotonic()
             fetched = await asyncio.to_thread(self._source.fetch, clip, self._folder, limit)
-            read = replace(clip, content=fetched.content)
+            read, leads = replace(clip, content=fetched.content), False
             try:
                 await self._require_unchanged(clip)
-                if not await self._has_caption_elsewhere(read):
+                leads = not await self._has_caption_elsewhere(read)
+                if leads:
                     async with aclosing(self._decode(read, fetched, began)) as decoded:
                         async for ready in decoded:
                             yield ready
                 return
             except _Replaced as error:
-                self._copies.pop(self._key(read), None)
+                if leads:
+                    self._copies.pop(self._key(read), None)
                 version = error.version
             finally:
                 await asyncio.to_thread(fetched.discard)
