@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import ClipFile, Prepared, prepare, probe, read_proxy
+from clipdex.video.budget import Budget
 from clipdex.video.encoding import FrameConverter
 from clipdex.video.packets import PacketIndex, Tracks
 from clipdex.video.sampling import poster_of
@@ -85,7 +86,7 @@ def test_a_stream_that_is_marked_as_an_accessory_is_not_the_film(tmp_path: Path,
     path = write_videos(tmp_path / "a.mp4", [Video(LARGE, range(30)), FILM])
     with ClipFile.open(path) as file, av.open(path) as container:
         container.streams.video[0].disposition = mark
-        tracks = Tracks.read(container, container.streams.video, lambda: None)
+        tracks = Tracks.read(container, container.streams.video, Budget(LIMITS))
         indexes = [(one.stream, PacketIndex.of(one, container.format.name, tracks.sound)) for one in tracks.video]
         assert [film.stream.index for film in ranked(indexes, file)] == [1, 0]
 
