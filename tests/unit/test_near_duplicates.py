@@ -145,7 +145,7 @@ def test_two_things_that_move_alike_share_and_the_nearest_wins(pipeline, engine,
 
 def test_clips_of_another_folder_or_length_are_not_shared(pipeline, engine, camera):
     static(camera, 1)
-    static(camera.with_name("cam-2"), 1)
+    static(camera.with_name("cam-2"), 1, first=1)
     put(camera, "long.mp4", watched(5), seconds=6.0)
     report = captioned(pipeline)
     assert (len(engine.chats), report.total("similar")) == (3, 0)

@@ -106,7 +106,8 @@ class _Rounds:
         left = self._state.left(todo)
         failed = [(clip, failure) for clip in left if (failure := self._pipeline.failures.of(clip))]
         suspects = [clip for clip, failure in failed if failure.others_succeeded]
-        if (not suspects and len(failed) == len(left)) or not await self._round(left):
+        hopeless = not suspects and len(failed) == len(left) and not any(map(self._pipeline.may_share, left))
+        if hopeless or not await self._round(left):
             return
         if self._pipeline.failures.away:
             return

@@ -166,6 +166,10 @@ class ClipPipeline:
         await asyncio.to_thread(self._lease.check)
         return await _shielded(self._keep(ready, reply, waited_s))
 
+    def may_share(self, clip: Clip) -> bool:
+        """Return whether a near-duplicate of a clip that failed was captioned since."""
+        return self._near is not None and self._near.may_share(clip)
+
     async def reject_failed(self, clip: Clip) -> None:
         """Reject a clip that failed again while others succeeded; of a file that is cut, the parts that failed."""
         for failure in self.failures.all_of(clip):

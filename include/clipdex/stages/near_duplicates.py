@@ -40,6 +40,7 @@ class Near:
 class Described:
     """A clip that the engine describes, or has described. caption: None until it is stored; also if there is none."""
 
+    clip_id: str
     look: Look
     caption: Caption | None = None
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,15 +68,21 @@ class NearDuplicates:
         Waits for a caption that is under way.
         """
         look = await asyncio.to_thread(look_of, prepared)
-        folder = self._folders[clip.path.rpartition("/")[0]]
+        folder = self._folders[_folder(clip)]
         while found := self._nearest(folder, look):
             nearest, bits = found
             await nearest.done.wait()
             if nearest.caption:
                 return Near(nearest.caption, bits)
-        own = Described(look)
+        own = Described(clip.clip_id, look)
         folder.append(own)
         return own
+
+    def may_share(self, clip: Clip) -> bool:
+        """Return whether a clip that got no answer, or was rejected, can share what was captioned since."""
+        folder = self._folders[_folder(clip)]
+        own = next((one for one in folder if one.clip_id == clip.clip_id), None)
+        return own is not None and self._nearest(folder, own.look) is not None
 
     def _nearest(self, folder: Iterable[Described], look: Look) -> tuple[Described, float] | None:
         near = []
@@ -90,3 +97,7 @@ class NearDuplicates:
     def _is_near(self, apart: Distance) -> bool:
         # Bits change in pairs, because half of them are above the median.
         return apart.mean <= self._limit and apart.most <= 2 * self._limit + 2 and apart.change <= MOST_CHANGE
+
+
+def _folder(clip: Clip) -> str:
+    return clip.path.rpartition("/")[0]
