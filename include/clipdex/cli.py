@@ -89,7 +89,8 @@ def search(args: argparse.Namespace) -> int:
         _print([asdict(hit) for hit in hits])
         return 0
     for number, hit in enumerate(hits, 1):
-        title = escape_line(f"{number}. {hit.uri}  {hit.day}  score {hit.score:.3f}")
+        part = f"  part {hit.part_no + 1}, from {hit.clip_start_s:.1f} s" if hit.part_of else ""
+        title = escape_line(f"{number}. {hit.uri}{part}  {hit.day}  score {hit.score:.3f}")
         console.print(title, style="bold", markup=False, soft_wrap=True)
         text = escape_text(f"   [{hit.start_s:.1f}-{hit.end_s:.1f} s] {hit.text}")
         console.print(text, markup=False, soft_wrap=True)
@@ -195,6 +196,7 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
         "discovered": report.total("discovered"),
         "captioned": report.total("captioned"),
         "asked": report.total("asked"),
+        "similar": report.total("similar"),
         "quarantined": report.total("quarantined"),
         "unfinished": report.total("unfinished"),
         "done_before": report.done_before,
@@ -206,7 +208,9 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
         "seconds": round(seconds, 1),
     }
     if as_json:
-        fields = ("uri", "day", "outcome", "reason", "detail", "caption_key", "chunks")
+        fields = (
+            "uri", "day", "outcome", "reason", "detail", "caption_key", "chunks", "origin", "similar_to", "distance",
+        )  # fmt: skip
         clips = [{field: getattr(clip, field) for field in fields} for clip in result.clips]
         _print({**summary, "clips": clips})
         return
@@ -216,6 +220,8 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
             console.print(line, markup=False, soft_wrap=True)
     counts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items())
     console.print(counts, markup=False, soft_wrap=True)
+    if report.saved:
+        console.print(report.saved, soft_wrap=True)
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -237,7 +243,7 @@ def plan(args: argparse.Namespace) -> int:
     else:
         raise ConfigurationError("nothing to plan: give a folder, a URL, or --clips 1000000")
     speed = expected_speed(settings, args.gpus, args.profile, args.clips_per_second_per_gpu)
-    costs = estimate(settings, totals.to_do, speed)
+    costs = estimate(settings, totals, speed)
     if args.json:
         print(json.dumps({**totals.to_json(), **costs}))
         return 0
@@ -256,6 +262,12 @@ def plan(args: argparse.Namespace) -> int:
         console.print(
             f"{moved} clips were done under another day before the time zone became "
             f"{settings.source.timezone}: they get their day without a request to the engine",
+            soft_wrap=True,
+        )
+    if points_only := sum(totals.points_only.values()):
+        console.print(
+            f"{points_only} of the clips to do have a caption, and other metadata than before: only their points are "
+            "written, without a request to the engine",
             soft_wrap=True,
         )
     duration = "no estimate of the time"

@@ -5,6 +5,7 @@ A nested field has two underscores: CLIPDEX_ENGINE__NAME=sglang. Under Airflow, 
 """
 
 import json
+import math
 import os
 import re
 from enum import StrEnum
@@ -15,6 +16,7 @@ import platformdirs
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -29,6 +31,9 @@ from clipdex import days, presets
 from clipdex.errors import ConfigurationError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+_or_none = BeforeValidator(lambda value: None if value == "" else value)  # as other tools read an empty variable
 
 
 class _Group(BaseModel):
@@ -59,20 +64,21 @@ DEFAULT_EXCLUDE = (
     ".sync", ".stfolder", ".nfs*", ".fuse_hidden*",
     # deleted
     ".trashed-*", ".Trash*", "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "#recycle", "@Recycle", ".recycle", "trashbox",
-    ".stversions", "lost+found", "LOST.DIR", "FOUND.[0-9][0-9][0-9]",
+    ".globalTrash", ".stversions", "lost+found", "LOST.DIR", "FOUND.[0-9][0-9][0-9]",
     # thumbnails and previews
-    "@eaDir", ".@__thumb", "thumbnails", ".thumbnails", "thumbs", ".thumbs",
+    "@eaDir", "SYNOFILE_*", "SYNOPHOTO_*", "@__thumb", ".@__thumb", "thumbnails", ".thumbnails", "thumbs", ".thumbs",
     # attributes, indexes and snapshots of file systems
-    "._*", ".AppleDouble", ".AppleDB", ".AppleDesktop", ".DocumentRevisions-V100", ".Spotlight-V100", ".fseventsd",
-    ".TemporaryItems", "Network Trash Folder", "Temporary Items", "System Volume Information", "@tmp", "#snapshot",
-    "@Recently-Snapshot", ".snapshot", ".snapshots", ".zfs", ".git",
+    "._*", "__MACOSX", ".AppleDouble", ".AppleDB", ".AppleDesktop", ".DocumentRevisions-V100", ".Spotlight-V100",
+    ".fseventsd", ".TemporaryItems", "Network Trash Folder", "Temporary Items", "System Volume Information", "@tmp",
+    "@sharebin", ".SynologyWorkingDirectory", "#snapshot", "@Recently-Snapshot", ".snapshot", ".snapshots", ".zfs",
+    ".git",
 )  # fmt: skip
 """Globs of what devices, shares and programs leave among clips."""
 
 RESERVED_FIELDS = frozenset({
     "clip_id", "uri", "day", "chunk_no", "text", "start_s", "end_s", "duration_s", "width", "height", "engine", "model",
     "caption_key", "poster", "recorded_at", "recorded_from", "year", "month", "hour", "minute", "second", "metadata",
-    "score", "id",
+    "score", "id", "part_of", "part_no", "clip_start_s",
 })  # fmt: skip
 """Names that a clip's metadata may not have: fields of a point, and of the date in a path."""
 
@@ -150,14 +156,58 @@ class StoreSettings(_Access):
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 
+class Split(StrEnum):
+    """Select where a long file is cut: between shots, or into parts of equal length."""
+
+    SHOTS = "shots"
+    FIXED = "fixed"
+
+
 class VideoLimits(_Group):
-    """Limit a clip; one that exceeds a limit is rejected. Times in seconds, memory and files in bytes."""
+    """Limit a clip; one that exceeds a limit is rejected. Times in seconds, memory and files in bytes.
+
+    split: cut a file that is longer than max_duration_s into parts, which are clips of their own; max_bytes and
+        decode_timeout_s then hold per part; None rejects it
+    part_s: the longest part; min_part_s: the shortest part, at most half of it
+    max_file_s: the longest file to cut
+    near_duplicates: clips of a folder that look alike share a caption, up to this mean distance [bits of 64 per frame];
+        None: each clip gets its own
+    """
 
     max_duration_s: float = 120.0
     max_pixels: int = 4096 * 2304
     max_bytes: int = 512 * 2**20
     decode_timeout_s: float = 30.0
     memory_bytes: int = 2 * 2**30
+    split: Annotated[Split | None, _or_none] = None
+    part_s: float = Field(default=15.0, gt=0)
+    min_part_s: float = Field(default=2.0, gt=0)
+    max_file_s: float = Field(default=12 * 3600.0, gt=0)
+    near_duplicates: Annotated[float | None, _or_none] = Field(default=None, ge=0, lt=32)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.split is None:
+            return self
+        if self.part_s > self.max_duration_s:
+            raise ValueError(f"part_s {self.part_s:g} must be at most max_duration_s {self.max_duration_s:g}")
+        if self.min_part_s > self.part_s / 2:
+            raise ValueError(f"min_part_s {self.min_part_s:g} must be at most half of part_s {self.part_s:g}")
+        if self.max_file_s < self.max_duration_s:
+            raise ValueError(f"max_file_s {self.max_file_s:g} must be at least max_duration_s {self.max_duration_s:g}")
+        return self
+
+    @property
+    def cut(self) -> str:
+        """Return how long files are cut, "" if they are rejected. The same value cuts a file into the same parts."""
+        return "" if self.split is None else f"{self.split}-1 {self.part_s:g} {self.min_part_s:g}"
+
+    @property
+    def file_bytes(self) -> int:
+        """Return the size of the largest file: max_bytes, for each max_duration_s of the longest file to cut."""
+        return (
+            self.max_bytes if self.split is None else self.max_bytes * math.ceil(self.max_file_s / self.max_duration_s)
+        )
 
 
 class Sampling(_Group):
@@ -343,6 +393,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="CLIPDEX_",
         env_nested_delimiter="__",
+        env_parse_none_str="null",
         frozen=True,
         extra="forbid",
         nested_model_default_partial_update=True,

@@ -144,10 +144,15 @@ class Pipeline:
     def plan(self, run: str, found: Survey) -> Plan:
         """Write the plan of a run and the manifests of its batches.
 
-        Raises ConfigurationError for an index that can never be reached, before anything is captioned.
+        Raises ConfigurationError for an index that can never be reached, or a package that is not installed, before
+        anything is captioned.
         """
         from clipdex.runs.planning import plan_run
 
+        if self.settings.video.near_duplicates is not None:
+            from clipdex.video.likeness import require_hashes
+
+            require_hashes()
         if self.settings.index.url:
             from clipdex.index.server import connect
 

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
@@ -323,6 +325,13 @@ def test_the_server_searches_where_the_connections_say(airflow):
     assert server_settings().index.url == ""
 
 
+def test_the_page_shows_the_zone_of_the_connection_of_the_source(viewer, kept, monkeypatch):
+    from clipdex.airflow_tasks import server_settings
+
+    monkeypatch.setenv("AIRFLOW_CONN_CLIPDEX_SOURCE", json.dumps({"extra": {"timezone": "Asia/Tokyo"}}))
+    assert "Asia/Tokyo" in unguarded(server_settings()).get("/").text
+
+
 # Posters
 
 
@@ -361,6 +370,28 @@ def test_the_report_takes_no_batch_out_of_sight(viewer, kept):
     before = viewer.get(address).json()
     compact(kept.store, DAY, RUN)
     assert viewer.get(address).json() == before
+
+
+def test_a_batch_shows_the_posters_that_its_captions_have(pipeline):
+    from clipdex.storage.caption import Caption
+
+    client = unguarded(pipeline.settings)
+
+    def posters(run, day):
+        (batch,) = pipeline.plan(run, (day,)).batches
+        pipeline.caption(batch)
+        page = client.get(f"/batches/{run}/{day}/{batch.batch}").text
+        shown = re.findall('<img src="([^"]+)"', page)
+        return [client.get(address).status_code for address in shown]
+
+    clips = pipeline.put(2)
+    assert posters("r.1", DAY) == [200, 200]
+    stored = map(pipeline.store.read_json, pipeline.store.list("captions"))
+    of_first = next(one for one in stored if one["content"] == sha256(clips[0].read_bytes()).hexdigest())
+    pipeline.store.delete([of_first["poster"]])
+    pipeline.store.write_caption(Caption.from_json({**of_first, "poster": ""}))
+    shutil.copytree(clips[0].parent, clips[0].parents[1] / "04")
+    assert posters("r.2", "2026-11-04") == [200]
 
 
 @pytest.mark.parametrize(

@@ -320,11 +320,11 @@ def _(drill: Drill, chance: random.Random, state: State) -> None:
 
 
 @scenario("source: litter", "litter beside the clips, more than there are clips",
-          "attributes of a Mac, pages, zeros, thumbnails, under names of clips", own_archive=True)  # fmt: skip
+          "attributes of a Mac, pages, zeros, thumbnails, with names of clips", own_archive=True)  # fmt: skip
 def _(drill: Drill, chance: random.Random, state: State) -> State:
     folder = next(drill.archive.rglob("tiny-000000.mp4")).parent
     kinds = [b"\0\5\x16\7" + bytes(4092), b"<html>404</html>", bytes(9000), b"\xff\xd8\xff\xe0" + bytes(99)]
-    names = [f"._{number:02d}.mov" for number in range(2 * CLIPS)]
+    names = [f"not-a-film-{number:02d}.mov" for number in range(2 * CLIPS)]
     for name in names:
         (folder / name).write_bytes(chance.choice(kinds))
     drill.injected(len(names))

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import threading
 from pathlib import Path
 
 from tests.faults.scenarios import Scenario
@@ -10,13 +11,14 @@ from tests.support.verdict import State, Verdict
 
 
 class Suite:
-    """What scenarios share. home: all of it lies there."""
+    """What scenarios share. home: all of it lies there. Scenarios may be played by several threads."""
 
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o755)
         self.home, self.archive = home, make_archive(home / "archive")
         self._played = 0
+        self._lock = threading.Lock()
         with Drill(home / "undisturbed", self.archive) as drill:
             drill.finish()
             self.undisturbed = drill.state()
@@ -26,8 +28,9 @@ class Suite:
 
     def play(self, scenario: Scenario, seed: int) -> Verdict:
         """Play it, let it end, and compare."""
-        self._played += 1
-        home = self.home / f"{self._played}"
+        with self._lock:
+            self._played += 1
+            home = self.home / f"{self._played}"
         archive = self.archive
         if scenario.own_archive:
             archive = home / "clips"
@@ -46,8 +49,9 @@ class Suite:
     @property
     def before(self) -> Path:
         """A day that is searchable already, by longer captions: what they leave over must go."""
-        if self._before is None:
-            with Drill(self.home / "before", self.archive, words=700) as drill:
-                drill.finish()
-            self._before = self.home / "before" / ".clipdex"
-        return self._before
+        with self._lock:
+            if self._before is None:
+                with Drill(self.home / "before", self.archive, words=700) as drill:
+                    drill.finish()
+                self._before = self.home / "before" / ".clipdex"
+            return self._before

@@ -25,6 +25,8 @@ _TURNS = {
     270: (0, -65536, 0, 65536, 0, 0, 0, 0, 1 << 30),
 }
 
+_COLOURS = ((200, 30, 30), (20, 60, 200), (30, 160, 40), (230, 220, 60))
+
 Picture = Callable[[int, tuple[int, int]], np.ndarray]
 
 
@@ -49,6 +51,23 @@ def number_of(picture: np.ndarray) -> int:
 def plain(colour: tuple[int, int, int]) -> Picture:
     """Return a picture function for a single colour."""
     return lambda _, size: np.full((size[1], size[0], 3), colour, np.uint8)
+
+
+def scenes(*starts: int) -> Picture:
+    """Return a picture function for shots of different colours, that begin with these numbers, below numbered()."""
+
+    def picture(number: int, size: tuple[int, int]) -> np.ndarray:
+        drawn = numbered(number, size)
+        shot = sum(start <= number for start in starts)
+        drawn[size[1] // 8 :] = _COLOURS[shot % len(_COLOURS)]
+        return drawn
+
+    return picture
+
+
+def number_above(picture: np.ndarray) -> int:
+    """Return the number in a picture of scenes()."""
+    return number_of(picture[: len(picture) // 10])
 
 
 def film(number: int, size: tuple[int, int]) -> np.ndarray:

@@ -59,7 +59,7 @@ async def _judge(one: Specimen, decoders: DecoderPool, player: Player, clips: Cl
     place = folder / one.name.replace("/", "-")
     place.mkdir(parents=True)
     path = one.make(clips, place)
-    watch = asyncio.create_task(_peak_memory())
+    watch = asyncio.create_task(peak_memory())
     start = time.monotonic()
     prepared: Prepared | None = None
     result, detail = PREPARED, ""
@@ -71,7 +71,7 @@ async def _judge(one: Specimen, decoders: DecoderPool, player: Player, clips: Cl
         result, detail = "transient error", str(error)
     seconds = time.monotonic() - start
     watch.cancel()
-    memory = max(_most_resident(), await watch)
+    memory = max(most_resident(), await watch)
     if prepared:
         assert memory, "no decoder process was found: its memory is not measured"
         wrong = _wrong_clip(prepared, one) or _wrong_duration(prepared, one, path, player)
@@ -137,8 +137,9 @@ def _is_confirmed(reason: Reason, shown: Shown) -> bool:
             return shown.pictures == 0
         case Reason.TRUNCATED_FILE:
             lost_end = max(declared_s, shown.ends_s) - shown.shown_s > max(0.25, 0.05 * declared_s)
-            # With invalid time stamps, only the number of pictures is usable.
-            lost_some = shown.ends_s > 2 * declared_s + 1 and shown.pictures < 0.7 * shown.packets
+            # With invalid time stamps, or a clock that jumped, only the number of pictures is usable.
+            has_wrong_times = shown.ends_s > 2 * declared_s + 1 or declared_s > LIMITS.max_duration_s
+            lost_some = has_wrong_times and shown.pictures < 0.7 * shown.packets
             promised = shown.promised - shown.packets > max(2, 0.05 * shown.promised)
             promised_s = shown.promised_s - shown.ends_s > max(0.25, 0.05 * shown.promised_s)
             # After a stray stamp, a picture's time does not show that the last ones are missing.
@@ -151,14 +152,14 @@ def _is_confirmed(reason: Reason, shown: Shown) -> bool:
     return False
 
 
-async def _peak_memory() -> int:
+async def peak_memory() -> int:
     """Return the peak resident memory of all decoders [bytes], sampled until cancelled."""
     most = 0
     with suppress(asyncio.CancelledError):
         _reset_peaks()
         while True:
             await asyncio.sleep(_POLL_S)
-            most = max(most, _most_resident())
+            most = max(most, most_resident())
     return most
 
 
@@ -167,7 +168,7 @@ def _decoders() -> list[Path]:
     return [process for process in processes if "clipdex.video.sandbox.worker" in text(process / "cmdline")]
 
 
-def _most_resident() -> int:
+def most_resident() -> int:
     fields = (line.split() for one in _decoders() for line in text(one / "status").splitlines())
     return max((1024 * int(field[1]) for field in fields if field[0] == "VmHWM:"), default=0)
 

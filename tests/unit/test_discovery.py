@@ -32,6 +32,8 @@ LITTER = [
     "~syncthing~a.mp4", ".sync/Archive/a.mp4", ".tmp.drivedownload/a.mp4", "a.mp4.part", "a.mp4.PART", "a.mp4.tmp",
     "a.mp4.crdownload", "a.mp4.partial", "a.mp4.filepart", "a.mp4.download/a.mp4", "a.mp4.lock", ".~lock.a.mp4#",
     "~$a.mp4", ".#a.mp4", ".rsync-partial/a.mp4", ".nfs000000000001.mp4", ".snapshot/hourly.0/a.mp4", ".git/a.mp4",
+    "__MACOSX/cam/a.mp4", ".globalTrash/a.mp4", ".SynologyWorkingDirectory/#SynoRecycle/a.mp4", "@sharebin/a.mp4",
+    "@__thumb/a.mp4", "SYNOPHOTO_FILM_H264.mp4", "SYNOFILE_THUMB_M.mp4",
 ]  # fmt: skip
 
 

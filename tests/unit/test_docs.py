@@ -37,7 +37,7 @@ def settings(group: type[BaseModel], prefix: str = "CLIPDEX_") -> Iterator[tuple
 def as_variable(default: Any) -> str:
     """Return the default as the value of an environment variable."""
     match default:
-        case SecretStr() | "":
+        case SecretStr() | "" | None:
             return ""
         case Enum():
             return str(default.value)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -185,6 +186,18 @@ def test_a_download_that_breaks_leaves_nothing_on_disk(tmp_path, monkeypatch, er
         with pytest.raises((Unavailable, ClipRejected, KeyboardInterrupt)):
             opened.fetch(clip, tmp_path, 5000)
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
+def test_a_download_needs_room_on_the_disk(root, tmp_path, monkeypatch):
+    put(root, "2026/11/03/a.mp4", bytes(1000))
+    opened = source(root)
+    (clip,) = opened.day("2026-11-03")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=999))
+    with pytest.raises(Unavailable, match=r"1000 bytes, 999 are free in .*: set TMPDIR to a larger disk"):
+        opened.fetch(clip, tmp_path, 5000)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("root", ["s3"], indirect=True)

@@ -219,7 +219,7 @@ def test_a_download_that_always_breaks_is_retried_for_a_run_and_then_keeps_no_ru
 
 
 def test_a_download_that_breaks_while_others_succeed_is_quarantined(failing, monkeypatch):
-    Failing.errors["000003.mp4"] = ConnectionResetError(errno.ECONNRESET, "reset")
+    Failing.errors["000000.mp4"] = ConnectionResetError(errno.ECONNRESET, "reset")
     monkeypatch.setattr(Failing, "ready", staticmethod(lambda: failing.store.list("captions") != []))
     report = failing.run("r.1")
     assert [line["reason"] for line in report.quarantine] == ["unreadable"]

@@ -16,9 +16,10 @@ from av.video.frame import VideoFrame
 from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import ClipFile, Prepared, prepare, probe, read_proxy
+from clipdex.video.budget import Budget
 from clipdex.video.encoding import FrameConverter
 from clipdex.video.packets import PacketIndex, Tracks
-from clipdex.video.sampling import _poster
+from clipdex.video.sampling import poster_of
 from clipdex.video.sandbox.messages import Answer
 from clipdex.video.sandbox.pool import DecoderPool
 from clipdex.video.sandbox.worker import answer_parts
@@ -85,7 +86,7 @@ def test_a_stream_that_is_marked_as_an_accessory_is_not_the_film(tmp_path: Path,
     path = write_videos(tmp_path / "a.mp4", [Video(LARGE, range(30)), FILM])
     with ClipFile.open(path) as file, av.open(path) as container:
         container.streams.video[0].disposition = mark
-        tracks = Tracks.read(container, container.streams.video, lambda: None)
+        tracks = Tracks.read(container, container.streams.video, Budget(LIMITS))
         indexes = [(one.stream, PacketIndex.of(one, container.format.name, tracks.sound)) for one in tracks.video]
         assert [film.stream.index for film in ranked(indexes, file)] == [1, 0]
 
@@ -233,7 +234,7 @@ def test_metadata_that_is_no_text_costs_no_clip(tmp_path: Path, name: str) -> No
 
 
 def test_a_poster_that_cannot_be_made_costs_only_itself() -> None:
-    assert _poster([VideoFrame(0, 0, "yuv420p")]) == b""
+    assert poster_of([VideoFrame(0, 0, "yuv420p")]) == b""
 
 
 def test_an_answer_without_a_poster_is_a_clip_without_a_poster(tmp_path: Path) -> None:

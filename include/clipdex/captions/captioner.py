@@ -57,6 +57,10 @@ class Fingerprint:
         """Return the caption key for this content, 32 hex digits. content: sha256 of the clip's bytes, hex."""
         return _digest(f"{content}\0{self.digest()}")
 
+    def shared_key(self, content: str) -> str:
+        """Return the key of the caption that this content shares with a near-duplicate; see caption_key()."""
+        return _digest(f"{content}\0{self.digest()}\0near-duplicate")
+
 
 @dataclass(frozen=True, slots=True)
 class CaptionDraft:

@@ -19,6 +19,7 @@ from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.languages import language
 from clipdex.captions.model import Completion, Generation, Image, Model, ModelRequest, Video
 from clipdex.captions.quality import refusal
+from clipdex.captions.times import MARK
 from clipdex.config import Clock, Settings, Strategy
 from clipdex.errors import ConfigurationError
 from clipdex.storage.caption import Segment
@@ -171,7 +172,7 @@ def timed(text: str, end_s: float, start_s: float = 0.0) -> tuple[Segment, ...]:
 
     start_s, end_s: of the clip's pictures [s]
     """
-    marks = list(_MARK.finditer(text))
+    marks = list(MARK.finditer(text))
     starts = [float(mark["start"]) for mark in marks]
     ends = [float(mark["end"]) for mark in marks]
     ordered = all(before <= after for before, after in pairwise(starts))
@@ -191,8 +192,6 @@ def timed(text: str, end_s: float, start_s: float = 0.0) -> tuple[Segment, ...]:
 _FEWEST_WORDS, _MOST_WORDS, _WORDS_A_TOKEN = 230, 1400, 0.55
 _MIN_WORDS = 40
 
-_SECONDS = r"\d+(?:\.\d+)?"
-_MARK = re.compile(rf"^[ \t\[(*]*(?P<start>{_SECONDS})\s?s?\s?[-–—]\s?(?P<end>{_SECONDS})\s?s\b", re.MULTILINE)
 _SENTENCE_END = re.compile(r"[.!?…。！？]+[\"'”’»」』)]*(?=\s|$)|[。！？]")
 
 _Span = tuple[float, float]

@@ -35,6 +35,7 @@ __all__ = [
     "Query",
     "Range",
     "Sparse",
+    "delete_other_parts",
     "make_payloads",
     "make_points",
     "open_index",
@@ -136,6 +137,18 @@ def replace(index: Index, clips: Mapping[str, Sequence[Point]]) -> int:
     stale = _delete_stale(index, clips, {point.id for point in points})
     index.optimize()
     return stale
+
+
+def delete_other_parts(index: Index, files: Mapping[str, int]) -> int:
+    """Delete the points of parts that these files do not have. Return the number deleted.
+
+    files: number of parts, 0 for a file that is one clip, by clip_id
+    """
+    parts = index.scroll({"part_of": list(files)}) if files else ()
+    stale = [hit.id for hit in parts if hit.payload["part_no"] >= files[hit.payload["part_of"]]]
+    for ids in in_batches(stale, _WRITE_BATCH):
+        index.delete(ids)
+    return len(stale)
 
 
 def _delete_stale(index: Index, clips: Iterable[str], kept: set[str]) -> int:

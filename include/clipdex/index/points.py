@@ -28,6 +28,7 @@ PAYLOAD_INDEXES = {
     "clip_id": MetadataType.STRING,
     "day": MetadataType.STRING,
     "model": MetadataType.STRING,
+    "part_of": MetadataType.STRING,
 }
 """Type of each indexed field of a payload. The metadata of clips is indexed, too."""
 

@@ -36,6 +36,7 @@ class ClipHit:
     hits: the matching chunks, best first
     metadata: of the clip, by name
     recorded_at: ISO 8601 in UTC, or ""; recorded_from: path, container or modified
+    part_of: clip_id of the file that it is a part of, or ""; part_no: from 0; clip_start_s: of the part [s]
     """
 
     clip_id: str
@@ -51,6 +52,9 @@ class ClipHit:
     metadata: dict[str, str | float] = field(default_factory=dict)
     recorded_at: str = ""
     recorded_from: str = ""
+    part_of: str = ""
+    part_no: int = 0
+    clip_start_s: float = 0.0
 
 
 class EmptyQuery(ClipdexError):
@@ -147,4 +151,7 @@ def _clip_hit(group: list[Hit]) -> ClipHit:
         metadata={name: value for name, value in best.items() if name not in RESERVED_FIELDS},
         recorded_at=best.get("recorded_at", ""),
         recorded_from=best.get("recorded_from", ""),
+        part_of=best.get("part_of", ""),
+        part_no=best.get("part_no", 0),
+        clip_start_s=best.get("clip_start_s", 0.0),
     )

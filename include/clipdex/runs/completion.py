@@ -13,7 +13,7 @@ from clipdex.index import Collection
 from clipdex.index.embeddings import open_embedder
 from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
 from clipdex.storage.artifacts import Store
-from clipdex.storage.clip import Clip
+from clipdex.storage.clip import Clip, part_id
 
 NOT_READ = frozenset(reason for reason in Reason if reason.seen_by_source)
 """Reasons that are the source's, not the file's: what is listed may be readable."""
@@ -28,6 +28,8 @@ class CompletionCriteria:
     recaption_for: replace captions with one of these flaws
     retry_quarantined: retry clips quarantined for these reasons ("all" for every reason)
     limits: VideoLimits by field
+    cut: how long files are cut, see VideoLimits.cut; "" if they are refused
+    near_duplicates: largest distance of a clip that shares a caption; None: none may
     """
 
     fingerprint: str
@@ -37,6 +39,8 @@ class CompletionCriteria:
     retry_quarantined: tuple[str, ...] = ()
     earlier: Mapping[str, Flaw] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
+    cut: str = ""
+    near_duplicates: float | None = None
 
     @classmethod
     def under(
@@ -54,15 +58,35 @@ class CompletionCriteria:
             recaption=recaption,
             recaption_for=recaption_for,
             retry_quarantined=retry_quarantined,
-            limits=settings.video.model_dump(),
+            limits={
+                **{name: value for name, value in settings.video if isinstance(value, int | float)},
+                "file_bytes": settings.video.file_bytes,
+            },
+            cut=settings.video.cut,
+            near_duplicates=settings.video.near_duplicates,
             earlier={one.digest(): flaw for flaw, one in fingerprint.earlier().items()},
         )
 
-    def done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
-        """Return the final outcome of this clip version, or None if the clip must be processed."""
+    def done(
+        self, clip: Clip, known: ClipOutcome | None, outcomes: Mapping[str, ClipOutcome] | None = None
+    ) -> Outcome | None:
+        """Return the final outcome of this clip version, or None if the clip must be processed.
+
+        outcomes: by clip_id, with those of the parts if the file was cut; such a file is done if each part is
+        """
+        if known is None or not known.parts:
+            return self._done(clip, known)
+        if self.cut not in ("", known.cut):
+            return None
+        parts = ((outcomes or {}).get(part_id(clip.clip_id, number)) for number in range(known.parts))
+        return self._done(clip, known) if all(self._done(clip, part) for part in parts) else None
+
+    def _done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
         if known is None or known.version != clip.version or self.recaption:
             return None
         if known.fingerprint != self.fingerprint and known.fingerprint not in self.earlier:
+            return None
+        if not self.may_share(known):
             return None
         if known.outcome is Outcome.INDEXED:
             done = known.collection == self.collection and self.earlier.get(known.fingerprint) not in self.recaption_for
@@ -71,13 +95,20 @@ class CompletionCriteria:
             return None if self._refuted(clip, known) else Outcome.QUARANTINED
         return None
 
+    def may_share(self, known: ClipOutcome) -> bool:
+        """Return whether the caption is the clip's own, or is shared with one that is near enough."""
+        return not known.similar_to or (self.near_duplicates is not None and known.distance <= self.near_duplicates)
+
     def _refuted(self, clip: Clip, known: ClipOutcome) -> bool:
         """Return whether the listing, or a limit of these settings, refutes the reason of a quarantine."""
         if known.reason in NOT_READ:
             return True  # it is listed, so it may be readable
         if known.reason == Reason.EMPTY_FILE:
             return clip.bytes > 0
-        return known.limit in self.limits and known.found <= self.limits[known.limit]
+        limits = self.limits
+        if self.cut and not known.part_of:  # of a file that is cut, these hold per part
+            limits = {**limits, "max_duration_s": limits["max_file_s"], "max_bytes": limits["file_bytes"]}
+        return known.limit in limits and known.found <= limits[known.limit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +117,8 @@ class DayCaptions:
 
     current: made with these settings
     flawed: made with the same settings in an earlier release, by flaw; recaption_for replaces them
-    other: made with another engine, model, prompt or sampling; the next run of the day replaces them
+    other: made with another engine, model, prompt or sampling, or shared with a clip that these settings hold for too
+        different; the next run of the day replaces them
     """
 
     day: str
@@ -102,7 +134,8 @@ def count_captions(store: Store, criteria: CompletionCriteria) -> Iterator[DayCa
     """Yield the caption counts of each day in the ledger, in order."""
     for day in ledger_days(store):
         captioned = (Outcome.CAPTIONED, Outcome.INDEXED)
-        made = [known.fingerprint for known in ledger(store, day).values() if known.outcome in captioned]
+        clips = [one for one in ledger(store, day).values() if one.outcome in captioned and not one.parts]
+        made = [known.fingerprint if criteria.may_share(known) else "" for known in clips]
         flawed = Counter(criteria.earlier[one] for one in made if one in criteria.earlier)
         current = made.count(criteria.fingerprint)
         yield DayCaptions(day, current, dict(flawed), len(made) - current - flawed.total())

@@ -50,6 +50,7 @@ class Origin(StrEnum):
     NEW = "new"  # the engine wrote it in this run
     COPY = "copy"  # the same content, captioned in this run under another name
     STORED = "stored"  # stored before this run
+    SIMILAR = "similar"  # that of a near-duplicate, captioned in this run
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,12 @@ class ClipOutcome:
     answered_at: time of the engine's response
     limit, found: the field of VideoLimits that the clip exceeds, and its value
     repeated: an earlier run could not read this version for the same reason
+    without_poster: its caption has no poster
     moved_to: another day, to which the clip belongs since the source's time zone changed; "" for none (moves.py)
+    parts: number of parts of a file that was cut, each with an outcome of its own; cut: how, see VideoLimits.cut
+    part_of, part_no: as in Clip; start_s, end_s: of a part [s on a player's clock of the file]
     metadata, details, recorded_at, recorded_from: as in Clip; recorded_at may also be from the container
+    similar_to, distance: as in Caption
     """
 
     clip_id: str
@@ -95,12 +100,21 @@ class ClipOutcome:
     limit: str = ""
     found: float = 0.0
     repeated: bool = False
+    without_poster: bool = False
     at: str = ""
     moved_to: str = ""
     metadata: dict[str, str | float] = field(default_factory=dict)
     details: str = ""
     recorded_at: str = ""
     recorded_from: str = ""
+    parts: int = 0
+    cut: str = ""
+    part_of: str = ""
+    part_no: int = 0
+    start_s: float = 0.0
+    end_s: float = 0.0
+    similar_to: str = ""
+    distance: float = 0.0
 
     @property
     def conclusive(self) -> bool:
@@ -112,6 +126,8 @@ class ClipOutcome:
 
     def counters(self) -> dict[str, float]:
         """Return the metric increments of this outcome (metrics.py)."""
+        if self.parts:
+            return {f"files.cut.{self.outcome}": 1}
         match self.outcome:
             case Outcome.CAPTIONED if self.origin == Origin.NEW:
                 return {
@@ -126,7 +142,8 @@ class ClipOutcome:
             case Outcome.CAPTIONED:
                 return {f"clips.captioned.{self.origin}": 1}
             case Outcome.QUARANTINED:
-                return {"clips.quarantined": 1, f"quarantined.{self.reason}": 1}
+                film = self.reason not in _LITTER
+                return {"clips.quarantined": 1, "clips.quarantined.films": film, f"quarantined.{self.reason}": 1}
             case Outcome.REJECTED:
                 return {}  # counted when it is confirmed
         return {f"clips.{self.outcome}": 1}
@@ -138,7 +155,7 @@ class ClipOutcome:
 
 
 _LITTER = frozenset(reason for reason in Reason if reason.is_litter)
-_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin", "recorded_from")
+_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin", "recorded_from", "cut", "part_of")
 """Fields with few distinct values: interned to save memory."""
 
 
@@ -210,18 +227,23 @@ def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
 def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
     """Return the latest outcome of each clip of a day over all runs, by clip_id. Runs may overlap: time decides.
 
-    Clips that moved to another day are left out.
+    Clips that moved to another day are left out, and parts that their file does not have any more.
     """
-    return without_moved(whole_ledger(store, day))
+    return current(whole_ledger(store, day))
 
 
-def without_moved(entries: Mapping[str, ClipOutcome]) -> dict[str, ClipOutcome]:
-    """Return the entries of clips that belong to this day."""
-    return {clip_id: one for clip_id, one in entries.items() if not one.moved_to}
+def current(entries: Mapping[str, ClipOutcome]) -> dict[str, ClipOutcome]:
+    """Return the entries of clips that belong to this day, and of the parts that their files have."""
+    here = {clip_id: one for clip_id, one in entries.items() if not one.moved_to}
+    return {
+        clip_id: one
+        for clip_id, one in here.items()
+        if not one.part_of or (one.part_of in here and one.part_no < here[one.part_of].parts)
+    }
 
 
 def whole_ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
-    """Return what ledger() returns, and the clips that moved to another day."""
+    """Return what ledger() returns, and what it leaves out."""
 
     def read() -> dict[str, ClipOutcome]:
         runs: dict[str, list[str]] = defaultdict(list)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -23,14 +23,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DayReport:
-    """Hold the totals of one day of a run.
+    """Hold the totals of one day of a run. Of a file that is cut, each part counts as a clip, and the file does not.
 
-    captioned: planned clips that have a caption, the sum of asked, copies and stored
+    cut: number of files that were cut; parts: of these
+    captioned: planned clips that have a caption, the sum of asked, copies, similar and stored
     asked: captioned by the engine in this run
     copies: exact copies of those
+    similar: near-duplicates of those, which share their captions
     stored: captioned before this run
     unfinished: planned clips without a final outcome
     pace: throughput over the clips in `asked`
+    saved_gpu_s, saved_s: what the captions in `similar` took once, as an estimate of what requests would have taken
+        [GPU-seconds, seconds at the engine]
     """
 
     day: str
@@ -47,6 +51,11 @@ class DayReport:
     prompt_tokens: int
     completion_tokens: int
     pace: Throughput
+    cut: int = 0
+    parts: int = 0
+    similar: int = 0
+    saved_gpu_s: float = 0.0
+    saved_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,15 @@ class RunReport:
     def total(self, field: str) -> int:
         return sum(getattr(day, field) for day in self.days)
 
+    @property
+    def saved(self) -> str:
+        """Return how many clips shared a caption, and about how much engine time that saved; "" for none."""
+        if not (similar := self.total("similar")):
+            return ""
+        gpu_s, engine_s = self.total("saved_gpu_s"), self.total("saved_s")
+        about = f"{gpu_s:.1f} GPU-seconds" if gpu_s else f"{engine_s:.1f} seconds at the engine"
+        return f"{similar} near-duplicates shared a caption, which saved about {about}"
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -99,7 +117,7 @@ class RunReport:
 def report_run(store: Store, run: str) -> RunReport:
     """Compact the outcomes of a run into the ledger, write the report, and release the leases."""
     plan = load_plan(store, run)
-    outcomes = {day: compact(store, day, run) for day in plan.days}
+    outcomes = {day: _without_former_parts(compact(store, day, run)) for day in plan.days}
     planned = {day: _planned(store, plan, day) for day in plan.days}
     missing = {
         day: [uri for clip_id, uri in planned[day].items() if not _is_final(outcomes[day].get(clip_id))]
@@ -108,7 +126,7 @@ def report_run(store: Store, run: str) -> RunReport:
     report = RunReport(
         run=run,
         days=tuple(
-            _day_report(day, plan.discovered.get(day, 0), len(planned[day]), len(missing[day]), outcomes[day].values())
+            _day_report(day, plan.discovered.get(day, 0), len(planned[day]), len(missing[day]), outcomes[day])
             for day in plan.days
         ),
         done_before=plan.done,
@@ -174,14 +192,30 @@ def _is_final(outcome: ClipOutcome | None) -> bool:
     return outcome is not None and outcome.outcome.final
 
 
-def _day_report(day: str, discovered: int, planned: int, unfinished: int, outcomes: Iterable[ClipOutcome]) -> DayReport:
-    results = list(outcomes)
+def _without_former_parts(outcomes: Mapping[str, ClipOutcome]) -> dict[str, ClipOutcome]:
+    """Leave out the parts of a file that was replaced during the run by one with fewer parts."""
+    return {
+        clip_id: one
+        for clip_id, one in outcomes.items()
+        if one.part_of not in outcomes or one.part_no < outcomes[one.part_of].parts
+    }
+
+
+def _day_report(
+    day: str, discovered: int, planned: int, unfinished: int, outcomes: Mapping[str, ClipOutcome]
+) -> DayReport:
+    """Return the totals. planned: files in the manifests"""
+    results = [one for one in outcomes.values() if not one.parts]
+    files = len(outcomes) - len(results)
+    parts = sum(bool(one.part_of) for one in results)
+    new = {one.caption_key: one for one in results if one.origin == Origin.NEW}
+    shared = [new[one.similar_to] for one in results if one.origin == Origin.SIMILAR and one.similar_to in new]
     origins = Counter(one.origin for one in results)
     kinds = Counter(one.outcome for one in results)
     return DayReport(
         day=day,
         discovered=discovered,
-        planned=planned,
+        planned=planned - files + parts,
         captioned=sum(origins[origin] for origin in Origin),
         asked=origins[Origin.NEW],
         copies=origins[Origin.COPY],
@@ -193,11 +227,17 @@ def _day_report(day: str, discovered: int, planned: int, unfinished: int, outcom
         prompt_tokens=sum(one.prompt_tokens for one in results),
         completion_tokens=sum(one.completion_tokens for one in results),
         pace=throughput(results),
+        cut=files,
+        parts=parts,
+        similar=origins[Origin.SIMILAR],
+        saved_gpu_s=round(sum(one.gpu_s for one in shared), 3),
+        saved_s=round(sum(one.seconds for one in shared), 3),
     )
 
 
 def _quarantine_line(one: ClipOutcome) -> dict[str, str]:
-    return {"uri": one.uri, "day": one.day, "reason": one.reason, "detail": one.detail}
+    where = f"{one.start_s:.1f}-{one.end_s:.1f} s: " if one.part_of else ""
+    return {"uri": one.uri, "day": one.day, "reason": one.reason, "detail": where + one.detail}
 
 
 def _log_report(report: RunReport) -> None:
@@ -205,13 +245,18 @@ def _log_report(report: RunReport) -> None:
         log.info("days of %s; %d clips were done under another day", report.timezone, report.moved)
     for day in report.days:
         log.info(
-            "%s: %d found, %d planned, %d captioned (%d new, %d copies, %d stored before), "
+            "%s: %d found, %d planned, %d captioned (%d new, %d copies, %s%d stored before), "
             "%d indexed in %d chunks, %d quarantined, %d unfinished, %d output tokens",
-            day.day, day.discovered, day.planned, day.captioned, day.asked, day.copies, day.stored, day.indexed,
+            day.day, day.discovered, day.planned, day.captioned, day.asked, day.copies,
+            f"{day.similar} near-duplicates, " if day.similar else "", day.stored, day.indexed,
             day.chunks, day.quarantined, day.unfinished, day.completion_tokens,
         )  # fmt: skip
+        if day.parts:
+            log.info("%s: of these clips, %d are the parts of %d long files", day.day, day.parts, day.cut)
         if day.pace.clips:
             log.info("%s: %s, %.1f s at the engine", day.day, day.pace, day.pace.engine_s)
+    if saved := report.saved:
+        log.info("%s", saved)
     if report.conclusive:
         log.log(
             logging.WARNING if 2 * report.conclusive > report.total("planned") else logging.INFO,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from clipdex.errors import Reason
 from clipdex.runs.completion import NOT_READ, CompletionCriteria
 from clipdex.runs.moves import Move, known_elsewhere
-from clipdex.runs.outcomes import ClipOutcome, Outcome, whole_ledger, without_moved
+from clipdex.runs.outcomes import ClipOutcome, Outcome, current, whole_ledger
 from clipdex.runs.vanished import VanishedFolder, require_source, vanished_folders
 from clipdex.storage.artifacts import Store
 from clipdex.storage.clip import Clip, RecordedFrom
@@ -48,6 +48,11 @@ class Survey:
         """Return the number of clips, by day, that only move: they were done under another day."""
         return {day: sum(move.done is not None for move in moves) for day, moves in self.moves.items()}
 
+    @property
+    def points_only(self) -> dict[str, int]:
+        """Return the number of clips in to_do, by day, that have a caption: only their points are written."""
+        return {day: sum(bool(clip.caption_key) for clip in clips) for day, clips in self.to_do.items()}
+
     def why_nothing(self, source: Source) -> str:
         """Return why no clip was found although files are there, with an example; "" otherwise."""
         if any(self.discovered.values()):
@@ -83,7 +88,7 @@ def survey(
     for day, clips in listed.items():
         hold(day)
         entries = whole_ledger(store, day)
-        known = without_moved(entries)
+        known = current(entries)
         vanished += vanished_folders(source, day, clips, known.values(), prefix or "")
         new = {clip.clip_id for clip in clips if clip.clip_id not in known and not source.names_day(clip)}
         elsewhere = known_elsewhere(store, day, new)
@@ -91,7 +96,7 @@ def survey(
         described = []
         for clip in clips:
             latest = known.get(clip.clip_id) or elsewhere.get(clip.clip_id)
-            done = criteria.done(clip, latest)
+            done = criteria.done(clip, latest, known)
             if clip.clip_id in elsewhere:
                 moves[day].append(Move(clip, elsewhere[clip.clip_id], done))
             if done is None:
@@ -124,12 +129,12 @@ def survey(
 
 
 def _with_known(clip: Clip, known: ClipOutcome | None) -> Clip:
-    """Copy what is known of an unchanged clip: its digest, so that it is not read again, and why it was not read."""
+    """Copy what is known of an unchanged clip: its digest and its cut, so that it is not read again; why it failed."""
     if known is None or known.version != clip.version:
         return clip
     quarantined = known.outcome is Outcome.QUARANTINED and known.reason in NOT_READ
     failed = known.outcome is Outcome.FAILED and known.reason == Reason.UNREADABLE  # missing: its folder was away
-    return replace(clip, content=known.content, refused=known.reason if quarantined or failed else "")
+    return replace(clip, content=known.content, cut=known.cut, refused=known.reason if quarantined or failed else "")
 
 
 def _is_described_anew(clip: Clip, known: ClipOutcome) -> bool:
@@ -139,5 +144,5 @@ def _is_described_anew(clip: Clip, known: ClipOutcome) -> bool:
 
 
 def with_caption(clip: Clip, known: ClipOutcome) -> Clip:
-    """Copy the key of the caption, so that only the points are written."""
-    return replace(clip, content=known.content, caption_key=known.caption_key)
+    """Copy where its caption is, or those of its parts, so that only the points are written."""
+    return replace(clip, content=known.content, caption_key=known.caption_key, cut=known.cut)

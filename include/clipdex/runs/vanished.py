@@ -48,7 +48,7 @@ def vanished_folders(
     alive = {clip.path.rpartition("/")[0] for clip in clips}
     gone: dict[str, list[str]] = defaultdict(list)
     for outcome in known:
-        if outcome.clip_id in listed or outcome.outcome is Outcome.QUARANTINED:
+        if outcome.clip_id in listed or outcome.part_of or outcome.outcome is Outcome.QUARANTINED:
             continue
         path = source.path_of(outcome.uri)
         if path is not None and f"{path}/".startswith(below):

@@ -8,7 +8,7 @@ permission.
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,7 +21,7 @@ from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_o
 from clipdex.runs.planning import BatchRef
 from clipdex.runs.throughput import Throughput, throughput
 from clipdex.stages.rejection_policy import PolicyViolation, all_rejected, over_share
-from clipdex.storage.artifacts import Store
+from clipdex.storage.artifacts import Span, Store
 from clipdex.storage.caption import Caption
 from clipdex.storage.clip import Clip, RecordedFrom
 from clipdex.storage.source import Source
@@ -47,6 +47,7 @@ class CaptionTotals:
     seconds: float
     idle: float
     pace: Throughput
+    similar: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,7 +67,8 @@ class BatchContext:
 class BatchState:
     """Hold and journal the outcomes of one try.
 
-    settled: clip_ids with an outcome of this run, but for failures; fingerprint: of outcomes without a caption
+    settled: version by clip_id, of clips, parts and files with an outcome of this run, but for failures
+    fingerprint: of outcomes without a caption
     """
 
     def __init__(self, context: BatchContext, journal: Journal, fingerprint: str) -> None:
@@ -77,7 +79,9 @@ class BatchState:
         self._rejected: dict[str, ClipOutcome] = {}
         self._origins: Counter[str] = Counter()
         self._new: list[ClipOutcome] = []
-        self.settled: set[str] = set()
+        self._parts: dict[str, dict[int, ClipOutcome]] = defaultdict(dict)
+        self._cut: dict[str, int] = {}
+        self.settled: dict[str, str] = {}
 
     @property
     def captioned(self) -> int:
@@ -92,19 +96,31 @@ class BatchState:
         self._clips = len(clips)
         self._rejected = {key: outcome for key, outcome in known.items() if outcome.outcome in rejected}
         self._captioned_before = sum(outcome.origin == Origin.NEW for outcome in known.values())
-        self.settled = {key for key, outcome in known.items() if outcome.outcome is not Outcome.FAILED}
+        for outcome in known.values():
+            if outcome.outcome is not Outcome.FAILED:
+                self._settle(outcome)
         todo = sorted(self.left(clips), key=lambda clip: clip.clip_id in known)
         if known:
-            captioned = len(clips) - len(todo) - len(self._rejected)
+            done = (Outcome.CAPTIONED, Outcome.INDEXED)
+            captioned = sum(outcome.outcome in done and not outcome.parts for outcome in known.values())
             log.info(
                 "%s: earlier tries captioned %d of %d clips and refused %d; %d to do",
-                batch.label, captioned, len(clips), len(self._rejected), len(todo),
+                batch.label, captioned, self._total, len(self._rejected), len(todo),
             )  # fmt: skip
         return todo
 
     def left(self, clips: list[Clip]) -> list[Clip]:
         """Return the clips without an outcome."""
         return [clip for clip in clips if clip.clip_id not in self.settled]
+
+    def is_settled(self, clip: Clip) -> bool:
+        """Return whether this version of a clip or part has an outcome."""
+        return self.settled.get(clip.clip_id) == clip.version
+
+    def settled_parts(self, file: Clip) -> dict[int, Span]:
+        """Return the times of the parts of this version of a file that have an outcome, by number."""
+        parts = self._parts[file.clip_id].values()
+        return {one.part_no: (one.start_s, one.end_s) for one in parts if self.settled.get(one.clip_id) == file.version}
 
     async def record_new(self, clip: Clip, caption: Caption, preparing_s: float, waiting_s: float) -> None:
         """Record a caption that the engine wrote just now."""
@@ -113,6 +129,10 @@ class BatchState:
     async def record_existing(self, clip: Clip, caption: Caption, origin: Origin) -> None:
         """Record a stored caption. NEW: requested by a try of this run that was killed before it wrote the outcome."""
         await self._captioned(clip, caption, origin)
+
+    async def record_cut(self, file: Clip, parts: int, how: str) -> None:
+        """Record that each of the parts of a file has an outcome. how: see VideoLimits.cut"""
+        await self._record(replace(self._outcome(file, Outcome.CAPTIONED), parts=parts, cut=how))
 
     async def record_rejection(self, clip: Clip, rejection: ClipRejected) -> PolicyViolation | None:
         """Record a rejection, to be confirmed at the end; return a violation if the rest of the batch is pointless.
@@ -131,13 +151,13 @@ class BatchState:
         )
         self._rejected[clip.clip_id] = outcome
         await self._record(outcome)
-        log.warning("%s: %s (%s)", clip.uri, rejection.reason, rejection.detail)
+        log.warning("%s: %s (%s)", clip.name, rejection.reason, rejection.detail)
         if self.captioned:
             return None
         by_engine = Counter(
             {name: count for name, count in self._reasons().items() if not Reason(name).seen_before_engine}
         )
-        return over_share(by_engine, self._clips, self._settings.quarantine)
+        return over_share(by_engine, self._total, self._settings.quarantine)
 
     async def record_failure(self, clip: Clip, reason: Reason, detail: str) -> None:
         """Record why a clip is left to the next try."""
@@ -158,8 +178,9 @@ class BatchState:
             if outcome.outcome is Outcome.REJECTED and not outcome.conclusive and chosen(Reason(outcome.reason))
         ]
         for clip_id in rejected:
-            del self._rejected[clip_id]
-            self.settled.remove(clip_id)
+            file = self._rejected.pop(clip_id).part_of
+            del self.settled[clip_id]
+            self.settled.pop(file, None)
         return bool(rejected)
 
     def rejections(self) -> dict[str, ClipOutcome]:
@@ -196,10 +217,11 @@ class BatchState:
     def totals(self, left: int, idle: float) -> CaptionTotals:
         """Return and log the totals of this try. left: clips without an outcome; idle: see CaptionTotals."""
         new, copies, stored = len(self._new), self._origins[Origin.COPY], self._origins[Origin.STORED]
+        similar = self._origins[Origin.SIMILAR]
         measured = throughput(self._new)
         totals = CaptionTotals(
-            clips=self._clips,
-            before=self._clips - left - new - copies - stored - self._quarantined,
+            clips=self._total,
+            before=self._total - left - new - copies - similar - stored - self._quarantined,
             new=new,
             copies=copies,
             stored=stored,
@@ -208,6 +230,7 @@ class BatchState:
             seconds=time.monotonic() - self._began,
             idle=idle,
             pace=measured,
+            similar=similar,
         )
         _log(self._batch.label, totals)
         return totals
@@ -223,7 +246,10 @@ class BatchState:
             caption_key=caption.key,
             fingerprint=caption.fingerprint,
             detail=caption.film,
+            without_poster=not caption.poster,
             origin=origin,
+            similar_to=caption.similar_to,
+            distance=caption.distance,
             preparing_s=round(preparing_s, 3),
             waiting_s=round(waiting_s, 3),
         )
@@ -255,15 +281,31 @@ class BatchState:
             details=clip.details,
             recorded_at=clip.recorded_at,
             recorded_from=clip.recorded_from,
+            part_of=clip.part_of,
+            part_no=clip.part_no,
+            start_s=clip.start_s,
+            end_s=clip.end_s,
         )
 
     async def _record(self, outcome: ClipOutcome) -> None:
-        self.settled.add(outcome.clip_id)
+        self._settle(outcome)
         metrics.counts(outcome.counters())
         await asyncio.to_thread(self._journal.add, outcome)
 
+    def _settle(self, outcome: ClipOutcome) -> None:
+        self.settled[outcome.clip_id] = outcome.version
+        if outcome.part_of:
+            self._parts[outcome.part_of][outcome.part_no] = outcome
+        if outcome.parts:
+            self._cut[outcome.clip_id] = outcome.parts
+
+    @property
+    def _total(self) -> int:
+        """Return how many clips the batch has, with the parts of the files that were cut instead of the files."""
+        return self._clips - len(self._cut) + sum(self._cut.values())
+
     def _over_share(self) -> PolicyViolation | None:
-        return over_share(self._reasons(), self._clips - self._repeated(), self._settings.quarantine)
+        return over_share(self._reasons(), self._total - self._repeated(), self._settings.quarantine)
 
     def _reasons(self) -> Counter[str]:
         return Counter(outcome.reason for outcome in self._rejected.values() if not outcome.repeated)
@@ -279,6 +321,8 @@ def _log(label: str, totals: CaptionTotals) -> None:
         label, totals.new, totals.seconds, totals.completion_tokens, totals.copies, totals.stored, totals.quarantined,
         totals.before,
     )  # fmt: skip
+    if totals.similar:
+        log.info("%s: %d near-duplicates share a caption", label, totals.similar)
     if totals.new:
         log.info(
             "%s: %s; a clip was prepared in %.2f s and waited %.1f s for the engine; requests waited %.0f %% of their "

@@ -9,7 +9,7 @@ rejections are judged: every good clip has its caption by then.
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from clipdex.captions.captioner import Captioner
 from clipdex.config import Settings
@@ -106,7 +106,8 @@ class _Rounds:
         left = self._state.left(todo)
         failed = [(clip, failure) for clip in left if (failure := self._pipeline.failures.of(clip))]
         suspects = [clip for clip, failure in failed if failure.others_succeeded]
-        if (not suspects and len(failed) == len(left)) or not await self._round(left):
+        hopeless = not suspects and len(failed) == len(left) and not any(map(self._pipeline.may_share, left))
+        if hopeless or not await self._round(left):
             return
         if self._pipeline.failures.away:
             return
@@ -151,8 +152,9 @@ class _Rounds:
             for clip in waiting:
                 if self._pipeline.failures.away:
                     return  # what is prepared gets its caption
-                if one := await self._pipeline.prepare(clip):
-                    await ready.put(one)
+                async with aclosing(self._pipeline.prepare(clip)) as prepared:
+                    async for one in prepared:
+                        await ready.put(one)
 
         async def prepare_all() -> None:
             async with asyncio.TaskGroup() as group:

@@ -5,6 +5,7 @@ batch stops, and Airflow retries it.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,11 +22,13 @@ class BatchStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The error of one clip, and its reason if it goes to quarantine.
+    """The error of one clip, or of a part of it, and its reason if it goes to quarantine.
 
+    clip: the one that failed
     others_succeeded: whether the engine responded for other clips meanwhile
     """
 
+    clip: Clip
     error: Unavailable
     reason: Reason
     others_succeeded: bool
@@ -39,7 +42,7 @@ class Failures:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._by_clip: dict[str, Failure] = {}
+        self._by_clip: dict[str, dict[str, Failure]] = defaultdict(dict)
         self._consecutive = 0
         self.responses = 0
         self.away: SourceUnavailable | None = None
@@ -58,15 +61,21 @@ class Failures:
             self.away = error
             log.warning("%s: not read (%s)", clip.uri, error)
             return
-        self._by_clip[clip.clip_id] = Failure(error, reason, self.responses > responses_before)
+        failure = Failure(clip, error, reason, self.responses > responses_before)
+        self._by_clip[clip.part_of or clip.clip_id][clip.clip_id] = failure
         self._consecutive += 1
         metrics.count("unanswered")
-        log.warning("%s: no answer (%s)", clip.uri, error)
+        log.warning("%s: no answer (%s)", clip.name, error)
         if self._consecutive >= self._limit:
             raise BatchStopped from error
 
     def of(self, clip: Clip) -> Failure | None:
-        return self._by_clip.get(clip.clip_id)
+        """Return the latest failure of a clip, or of a part of it."""
+        return next(reversed(self.all_of(clip)), None)
+
+    def all_of(self, clip: Clip) -> list[Failure]:
+        """Return the failures of a clip and of its parts."""
+        return list(self._by_clip.get(clip.clip_id, {}).values())
 
     def unfinished(self, left: Iterable[Clip], clips: int) -> Unavailable:
         """Return the error of a batch with clips left, as the failure of one of them. clips: of the whole batch."""

@@ -5,13 +5,13 @@ A clip is done only after the index acknowledged its points. The index is open o
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from clipdex import metrics
 from clipdex.config import Settings
-from clipdex.index import Collection, make_payloads, open_index, overwrite
+from clipdex.index import Collection, delete_other_parts, make_payloads, open_index, overwrite
 from clipdex.index import replace as replace_points
 from clipdex.index.chunking import split
 from clipdex.index.embeddings import Embedder
@@ -21,6 +21,7 @@ from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_o
 from clipdex.runs.planning import BatchRef
 from clipdex.storage.artifacts import Store
 from clipdex.storage.caption import Caption
+from clipdex.storage.clip import part_id
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class IndexTotals:
 
 @dataclass(frozen=True, slots=True)
 class CaptionedClip:
-    """A clip with its caption: everything in its points but the vectors."""
+    """A clip with its caption: everything in its points but the vectors. part_of, part_no: as in Clip."""
 
     clip_id: str
     uri: str
@@ -53,21 +54,35 @@ class CaptionedClip:
     metadata: dict[str, str | float] = field(default_factory=dict)
     recorded_at: str = ""
     recorded_from: str = ""
+    part_of: str = ""
+    part_no: int = 0
 
     @classmethod
     def of(cls, outcome: ClipOutcome, caption: Caption) -> Self:
         recorded = outcome.recorded_at, outcome.recorded_from
-        return cls(outcome.clip_id, outcome.uri, outcome.day, caption, outcome.metadata, *recorded)
+        part = outcome.part_of, outcome.part_no
+        return cls(outcome.clip_id, outcome.uri, outcome.day, caption, outcome.metadata, *recorded, *part)
 
     @property
     def more(self) -> dict[str, str | float]:
         """Return the fields of its payloads that not every clip has."""
         recorded = {"recorded_at": self.recorded_at, "recorded_from": str(self.recorded_from)}
-        return {**self.metadata, **(recorded if self.recorded_at else {})}
+        part: dict[str, str | float] = {
+            "part_of": self.part_of,
+            "part_no": self.part_no,
+            "clip_start_s": self.caption.start_s,
+        }
+        return {**self.metadata, **(recorded if self.recorded_at else {}), **(part if self.part_of else {})}
 
     def to_json(self) -> dict[str, Any]:
         own = {"clip_id": self.clip_id, "uri": self.uri, "day": self.day, "caption": self.caption.to_json()}
-        more = {"metadata": self.metadata, "recorded_at": self.recorded_at, "recorded_from": self.recorded_from}
+        more = {
+            "metadata": self.metadata,
+            "recorded_at": self.recorded_at,
+            "recorded_from": self.recorded_from,
+            "part_of": self.part_of,
+            "part_no": self.part_no,
+        }
         return {**own, **{name: value for name, value in more.items() if value}}
 
     @classmethod
@@ -93,8 +108,8 @@ def _index_batch(
 ) -> IndexTotals:
     started = time.monotonic()
     known = batch_outcomes(store, batch.day, batch.run, batch.batch)
-    todo = [outcome for outcome in known.values() if outcome.outcome is Outcome.CAPTIONED]
-    before = sum(outcome.outcome is Outcome.INDEXED for outcome in known.values())
+    todo = [outcome for outcome in known.values() if outcome.outcome is Outcome.CAPTIONED and not outcome.parts]
+    before = sum(outcome.outcome is Outcome.INDEXED and not outcome.parts for outcome in known.values())
     journal = Journal(store, batch.day, batch.run, batch.batch, "index", try_number, batch.after)
     clips = chunks = stale = 0
     for start in range(0, len(todo), CLIPS_AT_ONCE):
@@ -113,14 +128,18 @@ def _index_batch(
             lease.confirm(batch.day)
             index.ensure()
             stale += replace_points(index, points) + overwrite(index, there)
+            whole = {outcome.clip_id: 0 for outcome, _ in captioned if not outcome.part_of}
+            stale += delete_other_parts(index, whole)
         for outcome, _ in captioned:
             count = len(there.get(outcome.clip_id) or points[outcome.clip_id])
             indexed = replace(outcome, outcome=Outcome.INDEXED, chunks=count, collection=collection.name)
             journal.add(indexed)
+            known[indexed.clip_id] = indexed
             metrics.counts(indexed.counters())
             chunks += count
         journal.flush()
         clips += len(captioned)
+    stale += _index_files(settings, embedder, known, journal, lease)
     totals = IndexTotals(clips, before, chunks, stale, time.monotonic() - started)
     metrics.count("chunks", chunks)
     metrics.count("ms.indexing", 1000 * totals.seconds)
@@ -129,6 +148,40 @@ def _index_batch(
         batch.label, clips, chunks, totals.seconds, chunks / max(totals.seconds, 1e-9), stale, before,
     )  # fmt: skip
     return totals
+
+
+def _index_files(
+    settings: Settings, embedder: Embedder, known: Mapping[str, ClipOutcome], journal: Journal, lease: Lease
+) -> int:
+    """Record the files whose parts all have a final outcome as indexed. Return the number of stale points deleted.
+
+    Stale are points of the file as one clip, and those of parts that an earlier version of it had.
+    """
+    files = [
+        file
+        for file in known.values()
+        if file.parts
+        and file.outcome is Outcome.CAPTIONED
+        and all(_is_final(known.get(part_id(file.clip_id, number))) for number in range(file.parts))
+    ]
+    if not files:
+        return 0
+    collection = Collection.of(settings, embedder)
+    with open_index(settings, collection) as index:
+        lease.confirm(files[0].day)
+        index.ensure()
+        stale = replace_points(index, {file.clip_id: () for file in files})
+        stale += delete_other_parts(index, {file.clip_id: file.parts for file in files})
+    for file in files:
+        indexed = replace(file, outcome=Outcome.INDEXED, collection=collection.name)
+        journal.add(indexed)
+        metrics.counts(indexed.counters())
+    journal.flush()
+    return stale
+
+
+def _is_final(part: ClipOutcome | None) -> bool:
+    return part is not None and part.outcome.final
 
 
 def points_of(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedClip]) -> dict[str, list[Point]]:

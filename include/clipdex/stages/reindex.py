@@ -20,7 +20,7 @@ from clipdex.index.chunking import split
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import in_batches
 from clipdex.runs.leases import Lease
-from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, whole_ledger, without_moved
+from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, current, whole_ledger
 from clipdex.stages.index import CLIPS_AT_ONCE, CaptionedClip, points_of
 from clipdex.storage.artifacts import Store
 
@@ -101,13 +101,14 @@ def _reindex_day(
 ) -> DayTotals:
     started = time.monotonic()
     collection, entries = Collection.of(settings, embedder), whole_ledger(store, day)
-    known = without_moved(entries)
-    moved = entries.keys() - known.keys()
+    known = current(entries)
+    files = [one for one in known.values() if one.outcome is Outcome.INDEXED and one.parts]
+    left_out = (entries.keys() - known.keys()) | {file.clip_id for file in files}
     after = max((known_clip.at for known_clip in entries.values()), default="")
     journal = Journal(store, day, run, _BATCH, _BATCH, try_number, after)
     chunks = written = 0
     there: set[str] = set()
-    for captioned in _captioned_clips(store, day, known, moved):
+    for captioned in _captioned_clips(store, day, known, left_out):
         ids = _ids(settings, embedder, captioned)
         with open_index(settings, collection) as index:
             index.ensure()
@@ -125,8 +126,13 @@ def _reindex_day(
         journal.flush()
         there.update(ids)
         chunks, written = chunks + sum(map(len, ids.values())), written + len(todo)
+    for file in files:
+        if file.collection != collection.name:
+            journal.add(changed(file, batch=_BATCH, collection=collection.name))
+    journal.flush()
     compact(store, day, run)
-    gone = [one.uri for one in known.values() if one.outcome is Outcome.INDEXED and one.clip_id not in there]
+    indexed = (one for one in known.values() if one.outcome is Outcome.INDEXED and not one.parts)
+    gone = [one.uri for one in indexed if one.clip_id not in there]
     if gone:
         raise RunIncomplete(
             f"{day}: the captions of {len(gone)} clips are gone from the store ({', '.join(gone[:3])}…); ingest the "
@@ -141,25 +147,25 @@ def _reindex_day(
 
 
 def _captioned_clips(
-    store: Store, day: str, known: dict[str, ClipOutcome], moved: Set[str]
+    store: Store, day: str, known: dict[str, ClipOutcome], left_out: Set[str]
 ) -> Iterator[list[CaptionedClip]]:
     """Yield the clips of a day with the caption that was indexed last, in parts.
 
-    moved: clips that belong to another day now
+    left_out: clips that belong to another day now, files that are cut now, and parts that their files have no more
     The objects are read twice: a clip may be in several, and the captions of a day may not fit into memory. Clips in
     no object are read caption by caption.
     """
     written = store.written(f"rebuild/day={day}")
     keys = sorted(written, key=lambda key: (written[key], key))
     last = {record["clip_id"]: key for key in keys for record in store.read_lines(key)}
-    last = {clip_id: key for clip_id, key in last.items() if clip_id not in moved}
+    last = {clip_id: key for clip_id, key in last.items() if clip_id not in left_out}
     for key in keys:
         lines = {record["clip_id"]: record for record in store.read_lines(key) if last.get(record["clip_id"]) == key}
         yield [CaptionedClip.from_json(record) for record in lines.values()]
     elsewhere = [
         known_clip
         for known_clip in known.values()
-        if known_clip.outcome is Outcome.INDEXED and known_clip.clip_id not in last
+        if known_clip.outcome is Outcome.INDEXED and not known_clip.parts and known_clip.clip_id not in last
     ]
     for some in in_batches(elsewhere, CLIPS_AT_ONCE):
         both = zip(some, store.captions(known_clip.caption_key for known_clip in some), strict=True)

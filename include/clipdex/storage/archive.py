@@ -4,6 +4,7 @@ import errno
 import hashlib
 import logging
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class Archive:
             if self._local:
                 return Fetched(Path(full), _digest_of(Path(full)), downloaded=False)
             return self._download(full, folder / f"{clip.clip_id}{Path(clip.path).suffix[:8]}", max_bytes)
-        except ClipRejected:
+        except (ClipRejected, Unavailable):
             raise
         except (FileNotFoundError, NotADirectoryError):
             self.require_deleted(clip)
@@ -138,7 +139,10 @@ class Archive:
         return percent_decode(uri[len(self._top) :]) if uri.startswith(self._top) else None
 
     def _download(self, full: str, copy: Path, max_bytes: int) -> Fetched:
-        """Return a copy of a file, or leave none."""
+        """Return a copy of a file, or leave none. Raises Unavailable if the disk has no room for it."""
+        size, free = int(self._fs.info(full).get("size") or 0), shutil.disk_usage(copy.parent).free
+        if size > free:
+            raise Unavailable(f"{full}: {size} bytes, {free} are free in {copy.parent}: set TMPDIR to a larger disk")
         try:
             self._fs.get_file(full, str(copy), callback=_AtMost(max_bytes, full))
             return Fetched(copy, _digest_of(copy), downloaded=True)

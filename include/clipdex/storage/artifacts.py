@@ -2,6 +2,7 @@
 
 captions/KEY[:2]/KEY.json           one caption per content and fingerprint, written before the outcome
 posters/CONTENT[:2]/CONTENT.jpg
+cuts/KEY[:2]/KEY.json               times of the parts of one long file, per content and way of cutting
 manifests/run=RUN/BATCH.jsonl       clips of a batch
 outcomes/day=DAY/run=RUN/BATCH/*    outcome per clip, written during the batch (outcomes.py)
 ledger/day=DAY/*.jsonl              outcomes compacted by the report
@@ -9,11 +10,12 @@ rebuild/day=DAY/run=RUN/BATCH.jsonl records to rebuild an index without listing 
 leases/day=DAY/EPOCH.json           lease of a day (leases.py)
 runs/RUN.json, reports/RUN.json     plan and report of a run
 
-Only captions, posters, ledger and rebuild grow without limit (retention.py).
+Only captions, posters, cuts, ledger and rebuild grow without limit (retention.py).
 Writes are atomic: a temporary file and a rename (folder), or one PUT (object storage).
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import logging
@@ -35,6 +37,9 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 16  # objects read or deleted concurrently
 
 _TEMPORARY = ".tmp-"
+
+Span = tuple[float, float]
+"""Start and end [s on a player's clock of the file]."""
 
 
 class Store:
@@ -174,6 +179,22 @@ class Store:
     def write_caption(self, caption: Caption) -> None:
         self.write_json(caption_path(caption.key), caption.to_json())
 
+    def cut(self, content: str, how: str) -> tuple[Span, ...] | None:
+        """Return the start and end of each part of a long file [s], or None if it was not cut that way.
+
+        content: sha256 of its bytes; how: see VideoLimits.cut
+        """
+        try:
+            return tuple((float(start_s), float(end_s)) for start_s, end_s in self.read_json(_cut_path(content, how)))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            log.warning("%s: not the times of parts (%s); the file is cut again", _cut_path(content, how), error)
+            return None
+
+    def write_cut(self, content: str, how: str, spans: Sequence[Span]) -> None:
+        self.write_json(_cut_path(content, how), spans)
+
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
 
@@ -201,6 +222,11 @@ class Store:
 
 def caption_path(key: str) -> str:
     return f"captions/{key[:2]}/{key}.json"
+
+
+def _cut_path(content: str, how: str) -> str:
+    key = hashlib.sha256(f"{content}\0{how}".encode()).hexdigest()[:32]
+    return f"cuts/{key[:2]}/{key}.json"
 
 
 def poster_path(content: str) -> str:

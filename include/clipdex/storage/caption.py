@@ -25,6 +25,8 @@ class Caption:
     notes: frame descriptions that text was merged from
     metadata: of the clip that produced it, as in Clip
     recorded_at: the time in the container, ISO 8601 in UTC; "" if it has none
+    similar_to: key of the caption of a near-duplicate that this text is from, or ""
+    distance: of the two clips [mean bits of 64 per frame]
     """
 
     key: str
@@ -52,6 +54,8 @@ class Caption:
     film: str = ""
     metadata: dict[str, str | float] = field(default_factory=dict)
     recorded_at: str = ""
+    similar_to: str = ""
+    distance: float = 0.0
 
     @property
     def end_s(self) -> float:

@@ -7,11 +7,13 @@ packets       time stamps, without decoding
 truncation    detection of a missing end of file
 unseen        packets at the start and at the end that give no picture
 signature     the bytes by which a video file is known: a damaged film is no litter
+parts         the parts of a long file
 encoding      proxies, posters, stills
 sandbox/      the same in limited processes, for untrusted files
 """
 
 from clipdex.video.clip_file import ClipFile
+from clipdex.video.parts import Part, RejectedPart
 from clipdex.video.sampling import (
     Prepared,
     Schedule,
@@ -28,7 +30,9 @@ from clipdex.video.sampling import (
 
 __all__ = [
     "ClipFile",
+    "Part",
     "Prepared",
+    "RejectedPart",
     "Schedule",
     "VideoInfo",
     "Window",

@@ -44,6 +44,7 @@ class FrameConverter:
     """
 
     def __init__(self, first: VideoFrame, pixel_aspect: float, short_side: int, multiple: int = 2) -> None:
+        self._coded = first.width, first.height
         self._matrix = _display_matrix(first)
         turned = self._matrix[0]
         coded = (first.width * pixel_aspect, float(first.height))
@@ -52,6 +53,10 @@ class FrameConverter:
         self._before_turning = (self.size[turned], self.size[1 - turned])
         self._scaler = VideoReformatter()
         self._tone_mapper = VideoReformatter()
+
+    def fits(self, frame: VideoFrame) -> bool:
+        """Return whether a converter of this frame would be the same."""
+        return (frame.width, frame.height) == self._coded and _display_matrix(frame) == self._matrix
 
     def picture(self, frame: VideoFrame) -> VideoFrame:
         """Convert one frame. Raises ClipRejected if its format is not supported.

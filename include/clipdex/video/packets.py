@@ -7,8 +7,9 @@ non-reference frames in codecs that mark them.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from fractions import Fraction
@@ -20,10 +21,12 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from clipdex.video.budget import Budget
 from clipdex.video.timeline import Sound, Stamps, timeline
 
 ROUNDING_S = 1e-6  # less than one tick of any common clock
 _LIKELY_RATE = Fraction(25)
+_FEW, _MOST_STEP_S = 64, 1.0  # packets between two looks at the film's length, and film that one can stand for
 
 
 class Step(Enum):
@@ -43,6 +46,9 @@ class Track:
     bytes: total size of the packets
     encrypted: a packet needs a key
     lead: number of packets at the start that give no picture
+    sizes: of the packets [bytes]
+    read_s: film that was read so far, a second per packet at most [s]
+    latest_s: stamp where read_s was counted [s]
     """
 
     stream: VideoStream
@@ -52,6 +58,9 @@ class Track:
     bytes: int = 0
     encrypted: bool = False
     lead: int = 0
+    sizes: array[int] = field(default_factory=lambda: array("I"))
+    read_s: float = 0.0
+    latest_s: float = 0.0
 
     @property
     def pictures(self) -> int:
@@ -72,8 +81,9 @@ class Tracks:
     covered_s: float
 
     @classmethod
-    def read(cls, container: InputContainer, streams: Sequence[VideoStream], check: Callable[[], None]) -> Tracks:
-        """Read every packet of the file. check() is called per packet and may raise."""
+    def read(cls, container: InputContainer, streams: Sequence[VideoStream], budget: Budget) -> Tracks:
+        """Read every packet of the file. Raises ClipRejected if that takes too long."""
+        check = budget.check
         tracks = {one.index: Track(one, Stamps(one.time_base or Fraction(1))) for one in streams}
         clocks = {one.index: float(one.time_base or 0) for one in container.streams}
         sounds = {one.index for one in container.streams.audio}
@@ -98,6 +108,11 @@ class Tracks:
             number = len(stamps.pts)
             if number == 0:
                 track.first = first_stamp(packet)
+                track.latest_s = now_s if stamp is not None else 0.0
+            elif not number % _FEW and stamp is not None:
+                track.read_s += min(max(0.0, now_s - track.latest_s), _FEW * _MOST_STEP_S)
+                track.latest_s = now_s
+                budget.read(track.read_s)
             if packet.is_keyframe:
                 track.groups.append(number)
             if packet.is_discard:
@@ -106,6 +121,7 @@ class Tracks:
             stamps.dts.append(dts)
             stamps.durations.append(duration)
             track.bytes += packet.size
+            track.sizes.append(packet.size)
             track.encrypted = track.encrypted or packet.has_sidedata("encryption_info")
         return cls(tuple(tracks.values()), Sound(heard), end_s - start_s)
 
@@ -125,6 +141,7 @@ class PacketIndex:
     start_s: stamp of the first picture [s on the file's clock]
     places: place among the shown packets by pts, if counted
     lead: number of packets at the start that give no picture
+    sizes: of the packets [bytes]
     ordered: the decoder gives the pictures in the order of their pts, although they are counted
     """
 
@@ -141,6 +158,7 @@ class PacketIndex:
     places: Mapping[int | None, int]
     ordered: bool
     lead: int
+    sizes: array[int]
     _by_stamp: Mapping[int, int]
 
     @classmethod
@@ -169,6 +187,7 @@ class PacketIndex:
             start_s=float(start * stamps.clock),
             places={} if line.times else {stamp: place for place, stamp in enumerate(pts) if stamp is not None},
             lead=track.lead,
+            sizes=track.sizes,
             ordered=rises and not track.stream.codec_context.has_b_frames,
             _by_stamp={
                 stamp: time
@@ -189,9 +208,33 @@ class PacketIndex:
         """Return the time of the frame with this pts, None if there is none."""
         return self._by_stamp.get(stamp) if stamp is not None else None
 
-    def shown_at(self, time_s: float) -> int:
-        """Return the time of the frame on screen at that second: the last one that has started."""
-        return self.shown[max(0, bisect_right(self.shown, (time_s + ROUNDING_S) / self.clock) - 1)]
+    def shown_at(self, time_s: float, back: int = 0) -> int:
+        """Return the time of the frame on screen at that second, or of the one so many frames before it."""
+        return self.shown[max(0, bisect_right(self.shown, (time_s + ROUNDING_S) / self.clock) - 1 - back)]
+
+    def bytes_between(self, start_s: float, end_s: float) -> int:
+        """Return the size of the packets of the pictures that begin in this range [bytes]."""
+        first, end = (bisect_left(self.shown, (time_s - ROUNDING_S) / self.clock) for time_s in (start_s, end_s))
+        return sum(self.sizes[self.lead + first : self.lead + end])
+
+    def position_s(self, number: int) -> float:
+        """Return about where in the film the packet of this number is [s]."""
+        return self.seconds(self.shown[min(max(0, number - self.lead), len(self.shown) - 1)])
+
+    def plan_on(self, start_s: float, times: Sequence[float] | None) -> list[Step]:
+        """Return a step per packet to decode the film in one go, from the frame on screen at start_s.
+
+        times: of the frames that are needed [s], None for all
+        """
+        plan = [Step.SHOW] * len(self.stamps)
+        if self.counted:
+            return plan
+        if times is not None:
+            wanted = {self.shown_at(time_s) for time_s in times}
+            plan = [Step.SHOW if time in wanted else Step.REFER for time in self.times]
+        first = next((n for n, step in enumerate(self.plan([start_s])) if step is not Step.DROP), 0)
+        plan[:first] = [Step.DROP] * first
+        return plan
 
     def plan(self, times: Sequence[float]) -> list[Step]:
         """Return a step per packet, so that the frames on screen at these times [s] decode correctly."""

@@ -18,6 +18,7 @@ from clipdex.errors import ClipRejected, Reason
 from clipdex.video.clip_file import ClipFile
 from clipdex.video.decoding import VideoReader, opened
 from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy, encode_stills, fitted
+from clipdex.video.parts import Part
 
 T = TypeVar("T")
 
@@ -73,6 +74,7 @@ class Prepared:
     proxy_fps: frame k of a proxy is at k / proxy_fps [1/s]
     width, height: of a proxy, even [pixels]
     poster: JPEG, or b"" if none could be made
+    part: which part of a long file this is; info and times are those of the part, on a player's clock of the file
     """
 
     info: VideoInfo
@@ -81,6 +83,7 @@ class Prepared:
     width: int
     height: int
     poster: bytes
+    part: Part | None = None
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -102,21 +105,57 @@ def probe(path: str | Path, limits: VideoLimits) -> VideoInfo:
 
     def first_frame(reader: VideoReader) -> VideoInfo:
         first = next(reader.pictures([0.0]))
-        return _info(reader, FrameConverter(first, reader.pixel_aspect, 2))
+        return info_of(reader, FrameConverter(first, reader.pixel_aspect, 2))
 
     with ClipFile.open(Path(path)) as file:
         return _of_film(file, limits, first_frame)
 
 
 def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling) -> Prepared:
-    """Sample the clip and encode its proxies and poster. Raises ClipRejected, or OSError for a disk error."""
+    """Sample the clip and encode its proxies and poster; cut no long file.
+
+    Raises ClipRejected, or OSError for a disk error.
+    """
     with ClipFile.open(Path(path)) as file:
         return prepare_file(file, limits, sampling)
 
 
 def prepare_file(file: ClipFile, limits: VideoLimits, sampling: Sampling) -> Prepared:
     """Do the same for a file that is open already."""
-    return _of_film(file, limits, lambda reader: _prepared(reader, sampling))
+    limits = limits.model_copy(update={"split": None})
+    return _of_film(file, limits, lambda reader: sampled(reader, sampling))
+
+
+def sampled(reader: VideoReader, sampling: Sampling) -> Prepared:
+    """Do the same for a film that is open already."""
+    plan = schedule(reader.duration_s, reader.size, sampling)
+    length_s = reader.duration_s / plan.windows
+    times = tuple(window * length_s + float(k / plan.fps) for window in range(plan.windows) for k in range(plan.count))
+    converter: FrameConverter | None = None
+    pictures = []
+    for frame in reader.pictures(times):
+        converter = converter or FrameConverter(frame, reader.pixel_aspect, sampling.short_side, sampling.multiple_of)
+        pictures.append(converter.picture(frame))
+    assert converter is not None
+    start_s = reader.start_s
+    shown = tuple(start_s + time_s for time_s in times)
+    spans = [slice(first, first + plan.count) for first in range(0, len(times), plan.count)]
+    return Prepared(
+        info=info_of(reader, converter),
+        poster=poster_of(pictures),
+        windows=tuple(
+            Window(
+                start_s + n * length_s,
+                start_s + (n + 1) * length_s,
+                shown[span],
+                encode_proxy(pictures[span], plan.fps),
+            )
+            for n, span in enumerate(spans)
+        ),
+        proxy_fps=float(plan.fps),
+        width=converter.size[0],
+        height=converter.size[1],
+    )
 
 
 def schedule(duration_s: float, size: tuple[float, float], sampling: Sampling) -> Schedule:
@@ -125,7 +164,7 @@ def schedule(duration_s: float, size: tuple[float, float], sampling: Sampling) -
     size: of the clip [pixels]; it determines how many frames fit into a window. The count is even: Qwen-VL merges two
     frames, and SGLang drops an odd last frame and rejects a video of one frame.
     """
-    most = min(sampling.max_frames, max(1, int(sampling.visual_tokens / visual_tokens(size, sampling))))
+    most = most_frames(size, sampling)
     slowest = min(sampling.fps, sampling.min_fps)
     windows = max(1, math.ceil(duration_s * slowest / most - 1e-6))
     length_s = duration_s / windows
@@ -137,6 +176,11 @@ def schedule(duration_s: float, size: tuple[float, float], sampling: Sampling) -
     if count != desired:
         fps = Fraction(count / length_s).limit_denominator(1000)
     return Schedule(fps, count, windows)
+
+
+def most_frames(size: tuple[float, float], sampling: Sampling) -> int:
+    """Return how many frames of a clip of this size fit into a request."""
+    return min(sampling.max_frames, max(1, int(sampling.visual_tokens / visual_tokens(size, sampling))))
 
 
 def visual_tokens(size: tuple[float, float], sampling: Sampling) -> float:
@@ -179,38 +223,7 @@ def _of_film(file: ClipFile, limits: VideoLimits, use: Callable[[VideoReader], T
     raise AssertionError("a file has at least one candidate")
 
 
-def _prepared(reader: VideoReader, sampling: Sampling) -> Prepared:
-    plan = schedule(reader.duration_s, reader.size, sampling)
-    length_s = reader.duration_s / plan.windows
-    times = tuple(window * length_s + float(k / plan.fps) for window in range(plan.windows) for k in range(plan.count))
-    converter: FrameConverter | None = None
-    pictures = []
-    for frame in reader.pictures(times):
-        converter = converter or FrameConverter(frame, reader.pixel_aspect, sampling.short_side, sampling.multiple_of)
-        pictures.append(converter.picture(frame))
-    assert converter is not None
-    start_s = reader.start_s
-    shown = tuple(start_s + time_s for time_s in times)
-    spans = [slice(first, first + plan.count) for first in range(0, len(times), plan.count)]
-    return Prepared(
-        info=_info(reader, converter),
-        poster=_poster(pictures),
-        windows=tuple(
-            Window(
-                start_s + n * length_s,
-                start_s + (n + 1) * length_s,
-                shown[span],
-                encode_proxy(pictures[span], plan.fps),
-            )
-            for n, span in enumerate(spans)
-        ),
-        proxy_fps=float(plan.fps),
-        width=converter.size[0],
-        height=converter.size[1],
-    )
-
-
-def _poster(pictures: Sequence[VideoFrame]) -> bytes:
+def poster_of(pictures: Sequence[VideoFrame]) -> bytes:
     """Return the poster, or b"": a clip without one is described all the same."""
     try:
         return encode_poster(pictures)
@@ -220,7 +233,7 @@ def _poster(pictures: Sequence[VideoFrame]) -> bytes:
         return b""
 
 
-def _info(reader: VideoReader, converter: FrameConverter) -> VideoInfo:
+def info_of(reader: VideoReader, converter: FrameConverter) -> VideoInfo:
     width, height = converter.shown
     return VideoInfo(
         reader.duration_s, width, height, reader.fps, reader.codec, reader.bytes, reader.start_s, reader.film,

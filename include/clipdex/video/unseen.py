@@ -10,7 +10,7 @@ A damaged last picture of a GIF may have any delay. Only its last packets are de
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from av.container import InputContainer
@@ -19,6 +19,7 @@ from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 
 from clipdex.config import VideoLimits
+from clipdex.video.budget import Budget
 from clipdex.video.clip_file import ClipFile
 from clipdex.video.container import decode, open_container
 from clipdex.video.packets import PacketIndex, Track, Tracks, packets
@@ -33,7 +34,7 @@ def without_unseen(
     container: InputContainer,
     file: ClipFile,
     limits: VideoLimits,
-    check: Callable[[], None],
+    budget: Budget,
 ) -> Film:
     """Return the film without the packets at its start and its end that give no picture."""
     (track,) = (one for one in tracks.video if one.stream.index == film.stream.index)
@@ -49,7 +50,7 @@ def without_unseen(
         stream.codec_context.thread_count = 1
         source = packets(again, stream)
         if is_cut:
-            hidden = _leading(track, source, stream.codec_context, check)
+            hidden = _leading(track, source, stream.codec_context, budget)
             track.lead = len(hidden)
         else:
             hidden = _trailing(track, source, stream.codec_context)
@@ -70,17 +71,14 @@ def _is_cut(track: Track) -> bool:
     return any(stamp is not None and stamp < pts[0] for stamp in pts[:end])
 
 
-def _leading(
-    track: Track, source: Iterator[Packet[Stream]], context: VideoCodecContext, check: Callable[[], None]
-) -> set[int]:
+def _leading(track: Track, source: Iterator[Packet[Stream]], context: VideoCodecContext, budget: Budget) -> set[int]:
     """Return the numbers of the packets before the first picture; none if no packet gives a picture.
 
     source: packets of the film, from the first one
-    check() is called per packet and may raise.
     """
     read = 0
     for packet in source:
-        check()
+        budget.check()
         read += 1
         if frames := decode(context, packet):
             break

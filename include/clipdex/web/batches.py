@@ -1,7 +1,8 @@
 """The outcomes of one batch, as a page and as JSON."""
 
-from collections import Counter
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
@@ -11,7 +12,7 @@ from clipdex.runs.planning import load_plan, manifest
 from clipdex.storage.artifacts import Store, poster_path
 from clipdex.storage.clip import Clip
 from clipdex.web.backend import Backend, TheBackend
-from clipdex.web.rendering import page
+from clipdex.web.rendering import clock, page
 from clipdex.web.search import poster_url
 
 router = APIRouter()
@@ -23,10 +24,14 @@ _ORDER = (Outcome.FAILED, Outcome.REJECTED, Outcome.QUARANTINED, WAITING, Outcom
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Hold one clip of the batch and its outcome.
+    """Hold one clip of the batch, or one part of a file that is cut, and its outcome.
 
+    name: path below the root, with the times of a part
+    parts: number of parts of a file that is cut; part_of: clip_id of the file of a part
     outcome: an Outcome, or "waiting" if there is none yet
     origin: the source of its caption
+    similar_to: path of the near-duplicate that its caption is from, or the caption's key if that is in another batch
+    distance: of the two [mean bits of 64 per frame]
     text: the caption that failed a gate
     seconds: time at the engine [s]
     """
@@ -46,16 +51,29 @@ class Row:
     seconds: float = 0.0
     at: str = ""
     poster: str = ""
+    part_of: str = ""
+    start_s: float = 0.0
+    end_s: float = 0.0
+    parts: int = 0
+    similar_to: str = ""
+    distance: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return _with_times(self.path, self.start_s, self.end_s) if self.part_of else self.path
 
     @classmethod
-    def of(cls, clip: Clip, outcome: ClipOutcome | None) -> "Row":
+    def of(cls, clip: Clip, outcome: ClipOutcome | None, names: Mapping[str, str]) -> "Row":
+        """Return the row of a clip. names: of the clips and parts by the key of their caption."""
         if outcome is None:
             return cls(clip.clip_id, clip.path, clip.uri, WAITING)
         return cls(
             clip.clip_id, clip.path, clip.uri, outcome.outcome, outcome.reason, outcome.detail, outcome.text,
             outcome.origin, outcome.chunks, outcome.attempts, outcome.prompt_tokens, outcome.completion_tokens,
             outcome.seconds, outcome.at,
-            poster_path(outcome.content) if outcome.caption_key and outcome.content else "",
+            poster_path(outcome.content) if _has_poster(outcome) else "",
+            outcome.part_of, outcome.start_s, outcome.end_s, outcome.parts,
+            names.get(outcome.similar_to, outcome.similar_to), outcome.distance,
         )  # fmt: skip
 
 
@@ -104,12 +122,33 @@ def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:
         clips = manifest(store, ref)
     except FileNotFoundError:
         return None
-    rows = [Row.of(clip, outcomes.get(clip.clip_id)) for clip in clips]
-    counts = Counter(row.outcome for row in rows)
-    rows.sort(key=lambda row: (_ORDER.index(row.outcome), row.path))
+    outcomes_of: dict[str, list[ClipOutcome]] = defaultdict(list)
+    for outcome in outcomes.values():
+        outcomes_of[outcome.part_of or outcome.clip_id].append(outcome)
+    names = {one.caption_key: _name(clip, one) for clip in clips for one in outcomes_of[clip.clip_id]}
+    rows = []
+    for clip in clips:
+        file = outcomes.get(clip.clip_id)
+        rows.append(Row.of(clip, file, names))
+        parts = (one for one in outcomes_of[clip.clip_id] if one.part_of and (file is None or one.part_no < file.parts))
+        rows += [replace(Row.of(clip, part, names), clip_id=part.clip_id) for part in parts]
+    counts = Counter(row.outcome for row in rows if not row.parts)
+    rows.sort(key=lambda row: (_ORDER.index(row.outcome), row.path, row.start_s))
     return BatchView(
         run, day, batch, {str(kind): counts[kind] for kind in _ORDER if counts[kind]}, tuple(rows), plan.timezone
     )
+
+
+def _has_poster(outcome: ClipOutcome) -> bool:
+    return bool(outcome.caption_key and outcome.content) and not outcome.without_poster
+
+
+def _name(clip: Clip, outcome: ClipOutcome) -> str:
+    return _with_times(clip.path, outcome.start_s, outcome.end_s) if outcome.part_of else clip.path
+
+
+def _with_times(path: str, start_s: float, end_s: float) -> str:
+    return f"{path} ({clock(start_s)}–{clock(end_s)})"
 
 
 async def _view_or_404(backend: Backend, run: str, day: str, batch: str) -> BatchView:

@@ -32,11 +32,12 @@ def _context(request: Request) -> dict[str, Any]:
     }
 
 
-def _clock(seconds: float) -> str:
-    """Format seconds as m:ss, such as 3.46 → 0:03."""
+def clock(seconds: float) -> str:
+    """Format seconds as m:ss or h:mm:ss, such as 3.46 → 0:03."""
     minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 _TEMPLATES = Jinja2Templates(directory=Path(__file__).parent / "pages", context_processors=[_context])
-_TEMPLATES.env.filters["clock"] = _clock
+_TEMPLATES.env.filters["clock"] = clock

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from clipdex.errors import ClipRejected, Reason
-from clipdex.video import Prepared, VideoInfo, Window
+from clipdex.video import Part, Prepared, VideoInfo, Window
 
 MOST_HEADER_BYTES = 2**20
 MOST_BYTES = 64 * 2**20
@@ -52,7 +52,7 @@ class _Info(_Checked):
     height: _Pixels
     fps: _Positive
     codec: Annotated[str, Field(max_length=_MOST_TEXT)]
-    bytes: Annotated[int, Field(gt=0, lt=2**63)]
+    bytes: Annotated[int, Field(ge=0, lt=2**63)]
     start_s: _Seconds = 0.0
     film: Annotated[str, Field(max_length=_MOST_TEXT)] = ""
     recorded_at: Annotated[str, Field(max_length=40), AfterValidator(_moment_or_nothing)] = ""
@@ -72,8 +72,27 @@ class _Clip(_Checked):
     height: _Pixels
 
 
+class _Cut(_Checked):
+    start_s: _Seconds
+    end_s: _Positive
+    part_s: _Positive
+    number: Annotated[int, Field(ge=0)]
+    from_s: _Seconds
+    place: Annotated[int, Field(ge=0, lt=64)]
+
+
+class _Part(_Checked):
+    number: Annotated[int, Field(ge=0)]
+    last: bool
+    start_s: _Seconds
+    end_s: _Positive
+
+
 class Answer(_Checked):
     """A decoder's answer. Empty after its start; else one of clip, rejected and failed.
+
+    For a file that is cut, cut comes first; then, per part, part with clip, with rejected, or alone if it is skipped.
+    passed: no answer yet, but a further part of the file was read or decoded
 
     blobs: sizes of the poster, 0 if there is none, and of each window's proxy [bytes]
     rejected: the reason, with its detail, and the limit that the clip exceeds
@@ -84,9 +103,12 @@ class Answer(_Checked):
     clip: _Clip | None = None
     rejected: Annotated[Reason, AfterValidator(_found_by_decoder)] | None = None
     detail: str = ""
-    limit: Literal["", "max_duration_s", "max_pixels", "max_bytes"] = ""
+    limit: Literal["", "max_duration_s", "max_file_s", "max_pixels", "max_bytes"] = ""
     found: Annotated[float, Field(ge=0)] = 0.0
     failed: str | None = None
+    cut: _Cut | None = None
+    part: _Part | None = None
+    passed: bool = False
 
     @classmethod
     def parsed(cls, header: bytes) -> Answer:
@@ -98,8 +120,8 @@ class Answer(_Checked):
 
     def prepared(self, blobs: list[bytes]) -> Prepared:
         """Return the clip. Raises ClipRejected, OSError for a disk error, ValueError for an invalid answer."""
-        if self.rejected:
-            raise ClipRejected(self.rejected, self.detail[:_MOST_TEXT], limit=self.limit, found=self.found)
+        if rejection := self.rejection:
+            raise rejection
         if self.failed is not None:
             raise OSError(self.failed[:_MOST_TEXT])
         if self.clip is None:
@@ -116,4 +138,11 @@ class Answer(_Checked):
             width=self.clip.width,
             height=self.clip.height,
             poster=poster,
+            part=Part(self.part.number, self.part.last) if self.part else None,
         )
+
+    @property
+    def rejection(self) -> ClipRejected | None:
+        if self.rejected is None:
+            return None
+        return ClipRejected(self.rejected, self.detail[:_MOST_TEXT], limit=self.limit, found=self.found)

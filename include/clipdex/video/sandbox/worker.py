@@ -18,6 +18,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -29,9 +30,11 @@ import av.subtitles.stream
 import numpy as np
 from av.video.frame import VideoFrame
 
-from clipdex.config import Sampling, VideoLimits
+from clipdex.config import Sampling, Split, VideoLimits
 from clipdex.errors import ClipRejected, Reason
-from clipdex.video import ClipFile, Prepared, prepare_file
+from clipdex.video import ClipFile, Prepared, RejectedPart, prepare_file, shots
+from clipdex.video.budget import Budget
+from clipdex.video.cutting import Begin, Cut, SkippedPart, prepare_parts
 from clipdex.video.encoding import encode_proxy
 from clipdex.video.sandbox import seccomp
 from clipdex.video.sandbox.messages import framed
@@ -53,7 +56,10 @@ def main() -> None:
         if sys.platform != "linux":
             _allow_cpu(limits.decode_timeout_s)
         with ClipFile(request["descriptor"], request["name"]) as file:
-            _write(answers, *_answer(file, limits, sampling, memory))
+            for answer in _answers(file, request["begin"], limits, sampling, memory, answers):
+                _write(answers, *answer)
+                if _waits(answer) and _read_request(requests) is None:
+                    return
 
 
 def confine(limits: VideoLimits, parent: int) -> Memory:
@@ -64,7 +70,7 @@ def confine(limits: VideoLimits, parent: int) -> Memory:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent kills this process
     samples = _samples() if sys.platform == "linux" else []
-    _rehearse(samples)
+    _rehearse(samples, limits)
     memory = Memory(limits.memory_bytes)
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
@@ -79,7 +85,7 @@ def confine(limits: VideoLimits, parent: int) -> Memory:
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     seccomp.install()
-    _rehearse(samples)
+    _rehearse(samples, limits)
     for sample in samples:
         sample.close()
     os.dup2(1, 2)  # drop stderr: a hostile file controls library messages
@@ -107,26 +113,58 @@ class Memory:
         return self._limit - 1024 * int(peak)
 
 
-def _answer(file: ClipFile, limits: VideoLimits, sampling: Sampling, memory: Memory) -> tuple[Any, ...]:
+def _answers(
+    file: ClipFile, begin: dict[str, Any] | None, limits: VideoLimits, sampling: Sampling, memory: Memory, out: BinaryIO
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the header and the blobs of each answer. begin: where to begin a file that may be cut, or None."""
     try:
-        clip = prepare_file(file, limits, sampling)
+        if begin is None:
+            yield answer_parts(prepare_file(file, limits, sampling))
+            return
+        budget = Budget(limits, lambda: _write(out, {"passed": True}))
+        for one in prepare_parts(file, limits, sampling, Begin(**begin), budget):
+            yield _part_answer(one, limits, memory)
     except ClipRejected as refusal:
-        return (_refusal(refusal, limits, memory),)
+        yield (_refusal(refusal, limits, memory),)
     except MemoryError:
-        return (_out_of_memory(limits),)
+        yield (_out_of_memory(limits),)
     except Exception as error:
         if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
-            return ({"failed": str(error)},)  # a disk error, not a bad clip
+            yield ({"failed": str(error)},)  # a disk error, not a bad clip
+            return
         unexpected = ClipRejected(Reason.UNDECODABLE, f"{type(error).__name__}: {error}")
-        return (_refusal(unexpected, limits, memory),)
-    return answer_parts(clip)
+        yield (_refusal(unexpected, limits, memory),)
+
+
+def _part_answer(
+    one: Prepared | Cut | SkippedPart | RejectedPart, limits: VideoLimits, memory: Memory
+) -> tuple[Any, ...]:
+    match one:
+        case Cut():
+            return ({"cut": asdict(one)},)
+        case SkippedPart(part, start_s, end_s):
+            return ({"part": {**asdict(part), "start_s": start_s, "end_s": end_s}},)
+        case RejectedPart(part, start_s, end_s, rejection):
+            refused = _refusal(rejection, limits, memory)
+            return ({"part": {**asdict(part), "start_s": start_s, "end_s": end_s}, **refused},)
+    return answer_parts(one)
+
+
+def _waits(answer: tuple[Any, ...]) -> bool:
+    """Return whether the next part is made only when it is wanted: its time begins then."""
+    header = answer[0]
+    return "part" in header and not header["part"]["last"] and ("clip" in header or "rejected" in header)
 
 
 def answer_parts(clip: Prepared) -> tuple[Any, ...]:
     """Return the header and the blobs of the answer for a prepared clip."""
     windows = [{"start_s": one.start_s, "end_s": one.end_s, "times": one.times} for one in clip.windows]
     header = {"info": asdict(clip.info), "proxy_fps": clip.proxy_fps, "width": clip.width, "height": clip.height}
-    return {"clip": {**header, "windows": windows}}, clip.poster, *(window.proxy for window in clip.windows)
+    answer: dict[str, Any] = {"clip": {**header, "windows": windows}}
+    if clip.part:
+        start_s, end_s = clip.windows[0].start_s, clip.windows[-1].end_s
+        answer["part"] = {**asdict(clip.part), "start_s": start_s, "end_s": end_s}
+    return answer, clip.poster, *(window.proxy for window in clip.windows)
 
 
 def _refusal(refusal: ClipRejected, limits: VideoLimits, memory: Memory) -> dict[str, Any]:
@@ -176,8 +214,10 @@ def _in_memory(data: bytes) -> ClipFile:
     return ClipFile(descriptor, "sample.mp4")
 
 
-def _rehearse(samples: list[ClipFile]) -> None:
-    """Decode the samples. Raises RuntimeError if the first one, a good clip, is rejected."""
+def _rehearse(samples: list[ClipFile], limits: VideoLimits) -> None:
+    """Decode the samples, find shots. Raises RuntimeError if the first sample, a good clip, is rejected."""
+    if limits.split is Split.SHOTS:
+        shots.load()
     for sample in samples:
         try:
             prepare_file(sample, VideoLimits(), Sampling())
