@@ -237,7 +237,7 @@ def plan(args: argparse.Namespace) -> int:
     else:
         raise ConfigurationError("nothing to plan: give a folder, a URL, or --clips 1000000")
     speed = expected_speed(settings, args.gpus, args.profile, args.clips_per_second_per_gpu)
-    costs = estimate(settings, totals.to_do, speed)
+    costs = estimate(settings, totals, speed)
     if args.json:
         print(json.dumps({**totals.to_json(), **costs}))
         return 0
@@ -256,6 +256,12 @@ def plan(args: argparse.Namespace) -> int:
         console.print(
             f"{moved} clips were done under another day before the time zone became "
             f"{settings.source.timezone}: they get their day without a request to the engine",
+            soft_wrap=True,
+        )
+    if points_only := sum(totals.points_only.values()):
+        console.print(
+            f"{points_only} of the clips to do have a caption, and other metadata than before: only their points are "
+            "written, without a request to the engine",
             soft_wrap=True,
         )
     duration = "no estimate of the time"

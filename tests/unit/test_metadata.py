@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
+from clipdex import cli
 from clipdex.config import MetadataType, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.index.chunking import Chunk
@@ -318,6 +319,29 @@ def test_a_sidecar_that_says_the_same_in_other_words_plans_nothing(pipeline):
     pipeline.run()
     sidecar.write_text('{"unknown": [1], "speed": 5.0}')
     assert pipeline.plan("r.2").to_do == 0
+
+
+def test_a_dry_run_counts_no_engine_time_for_clips_of_which_only_the_points_are_written(pipeline, monkeypatch, capsys):
+    pipeline.run()
+    clip_path(pipeline, 1).with_suffix(".mp4.json").write_text('{"speed": 5}')
+    new = write_clip(clip_path(pipeline, 0).with_name("new.mp4"), seconds=1, size=(64, 48))
+    source = pipeline.settings.source
+    given = {"DAY_PATTERN": source.day_pattern, "METADATA": json.dumps(source.metadata)}
+    for name, value in pipeline.environment().items() | {(f"CLIPDEX_SOURCE__{n}", v) for n, v in given.items()}:
+        monkeypatch.setenv(name, value)
+    arguments = ["plan", str(pipeline.clips), "--day", DAY, "--clips-per-second-per-gpu", "0.5"]
+
+    def planned() -> dict:
+        assert cli.main([*arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    both = planned()
+    assert (both["to_do"], both["points_only"], both["clips"], both["batches"]) == ({DAY: 2}, {DAY: 1}, 2, 1)
+    assert both["hours"] == pytest.approx(2 / 3600)
+    new.unlink()
+    assert (planned()["clips"], planned()["hours"]) == (1, 0)
+    assert cli.main(arguments) == 0
+    assert "1 of the clips to do have a caption, and other metadata than before" in capsys.readouterr().out
 
 
 def test_new_metadata_is_written_while_no_engine_answers(pipeline, engine, tmp_path):

@@ -18,6 +18,7 @@ class Totals:
     """Sum up surveys.
 
     discovered, to_do, moved: number of clips by day
+    points_only: number of clips in to_do, by day, that have a caption
     vanished: folders without their clips
     skipped: the files that are no clips; nothing: why no clip was found
     """
@@ -25,6 +26,7 @@ class Totals:
     discovered: dict[str, int] = field(default_factory=dict)
     to_do: dict[str, int] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
+    points_only: dict[str, int] = field(default_factory=dict)
     vanished: list[VanishedFolder] = field(default_factory=list)
     skipped: Skipped = field(default_factory=Skipped)
     nothing: str = ""
@@ -33,6 +35,7 @@ class Totals:
         self.discovered |= found.discovered
         self.to_do |= {day: len(clips) for day, clips in found.to_do.items()}
         self.moved |= found.moved
+        self.points_only |= found.points_only
         self.vanished += found.vanished
         self.skipped += found.skipped
 
@@ -78,9 +81,14 @@ def expected_speed(settings: Settings, gpus: int | None, profile: str | None, ra
     return Speed(cores, each_core, basis, on_gpus=False)
 
 
-def estimate(settings: Settings, by_day: dict[str, int], speed: Speed) -> dict[str, Any]:
-    """Return batches and hours; hours and rates are None if the speed is unknown."""
+def estimate(settings: Settings, totals: Totals, speed: Speed) -> dict[str, Any]:
+    """Return batches and hours; hours and rates are None if the speed is unknown.
+
+    A clip that has a caption is part of a batch, and takes no time of the engine.
+    """
+    by_day = totals.to_do
     clips = sum(by_day.values())
+    to_caption = clips - sum(totals.points_only.values())
     size = settings.batches.size
     # Every day is a run of its own, but for a number of clips without days.
     sizes = {day: size if day == "all" else batch_size(settings.batches, [count]) for day, count in by_day.items()}
@@ -92,7 +100,7 @@ def estimate(settings: Settings, by_day: dict[str, int], speed: Speed) -> dict[s
         "batches_by_day": batches,
         "batch_size": max(sizes.values(), default=size),
         "clips_per_second": None if each is None else each * speed.workers,
-        "hours": None if each is None else clips / (each * speed.workers) / 3600,
+        "hours": None if each is None else to_caption / (each * speed.workers) / 3600,
         "gpu_seconds_per_clip": 1 / each if each is not None and speed.on_gpus else None,
         "basis": speed.basis,
     }

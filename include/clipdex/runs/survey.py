@@ -48,6 +48,11 @@ class Survey:
         """Return the number of clips, by day, that only move: they were done under another day."""
         return {day: sum(move.done is not None for move in moves) for day, moves in self.moves.items()}
 
+    @property
+    def points_only(self) -> dict[str, int]:
+        """Return the number of clips in to_do, by day, that have a caption: only their points are written."""
+        return {day: sum(bool(clip.caption_key) for clip in clips) for day, clips in self.to_do.items()}
+
     def why_nothing(self, source: Source) -> str:
         """Return why no clip was found although files are there, with an example; "" otherwise."""
         if any(self.discovered.values()):
