@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 from dataclasses import replace
+from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
@@ -370,6 +372,28 @@ def test_the_report_takes_no_batch_out_of_sight(viewer, kept):
         (f"another.1/{DAY}/000000000000", 404),
         (f"{RUN}/{DAY}/..", 404),
         (f"{RUN}/2026-11-3/000000000000", 422),
+def test_a_batch_shows_the_posters_that_its_captions_have(pipeline):
+    from clipdex.storage.caption import Caption
+
+    client = unguarded(pipeline.settings)
+
+    def posters(run, day):
+        (batch,) = pipeline.plan(run, (day,)).batches
+        pipeline.caption(batch)
+        page = client.get(f"/batches/{run}/{day}/{batch.batch}").text
+        shown = re.findall('<img src="([^"]+)"', page)
+        return [client.get(address).status_code for address in shown]
+
+    clips = pipeline.put(2)
+    assert posters("r.1", DAY) == [200, 200]
+    stored = map(pipeline.store.read_json, pipeline.store.list("captions"))
+    of_first = next(one for one in stored if one["content"] == sha256(clips[0].read_bytes()).hexdigest())
+    pipeline.store.delete([of_first["poster"]])
+    pipeline.store.write_caption(Caption.from_json({**of_first, "poster": ""}))
+    shutil.copytree(clips[0].parent, clips[0].parents[1] / "04")
+    assert posters("r.2", "2026-11-04") == [200]
+
+
         (f"..%2f..%2f{RUN}/{DAY}/000000000000", 404),
         (f".hidden/{DAY}/000000000000", 422),
         (f"{RUN}/{DAY}/00000000000g", 422),

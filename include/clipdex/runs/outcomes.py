@@ -65,6 +65,7 @@ class ClipOutcome:
     answered_at: time of the engine's response
     limit, found: the field of VideoLimits that the clip exceeds, and its value
     repeated: an earlier run could not read this version for the same reason
+    without_poster: its caption has no poster
     moved_to: another day, to which the clip belongs since the source's time zone changed; "" for none (moves.py)
     metadata, details, recorded_at, recorded_from: as in Clip; recorded_at may also be from the container
     """
@@ -95,6 +96,7 @@ class ClipOutcome:
     limit: str = ""
     found: float = 0.0
     repeated: bool = False
+    without_poster: bool = False
     at: str = ""
     moved_to: str = ""
     metadata: dict[str, str | float] = field(default_factory=dict)

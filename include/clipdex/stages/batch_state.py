@@ -223,6 +223,7 @@ class BatchState:
             caption_key=caption.key,
             fingerprint=caption.fingerprint,
             detail=caption.film,
+            without_poster=not caption.poster,
             origin=origin,
             preparing_s=round(preparing_s, 3),
             waiting_s=round(waiting_s, 3),

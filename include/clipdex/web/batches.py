@@ -55,7 +55,7 @@ class Row:
             clip.clip_id, clip.path, clip.uri, outcome.outcome, outcome.reason, outcome.detail, outcome.text,
             outcome.origin, outcome.chunks, outcome.attempts, outcome.prompt_tokens, outcome.completion_tokens,
             outcome.seconds, outcome.at,
-            poster_path(outcome.content) if outcome.caption_key and outcome.content else "",
+            poster_path(outcome.content) if _has_poster(outcome) else "",
         )  # fmt: skip
 
 
@@ -110,6 +110,10 @@ def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:
     return BatchView(
         run, day, batch, {str(kind): counts[kind] for kind in _ORDER if counts[kind]}, tuple(rows), plan.timezone
     )
+
+
+def _has_poster(outcome: ClipOutcome) -> bool:
+    return bool(outcome.caption_key and outcome.content) and not outcome.without_poster
 
 
 async def _view_or_404(backend: Backend, run: str, day: str, batch: str) -> BatchView:
