@@ -99,6 +99,7 @@ PARAMS = {
 
 
 REINDEX_PARAMS = {
+    "source": PARAMS["source"],
     "embedding_model": Param(None, type=["null", "string"], description="Instead of CLIPDEX_EMBEDDING__MODEL"),
     "chunk_tokens": Param(None, type=["null", "integer"], minimum=1, description="Instead of CLIPDEX_CHUNKING__TOKENS"),
     "chunk_overlap": Param(
@@ -259,12 +260,13 @@ def serve(reindexed: Any) -> dict[str, Any]:
 
 
 def reindex_settings() -> Settings:
-    """Return the settings with the index that this run's params describe."""
+    """Return the settings with the source and the index that this run's params describe."""
     params = get_current_context()["params"]
     chunking = {"tokens": params["chunk_tokens"], "overlap": params["chunk_overlap"]}
     return Settings.load(
         embedding={"model": params["embedding_model"]} if params["embedding_model"] else {},
         chunking={name: value for name, value in chunking.items() if value is not None},
+        source=connection(params["source"], storage_settings),
         **_kept(),
     )
 
@@ -281,8 +283,8 @@ def run_settings() -> Settings:
 
 
 def server_settings() -> Settings:
-    """Return the settings of the web pages: store and index, outside of any run."""
-    return Settings.load(**_kept())
+    """Return the settings of the web pages, outside of any run: source, store and index."""
+    return Settings.load(source=connection("clipdex_source", storage_settings), **_kept())
 
 
 def connection(conn_id: str, read: Callable[[ConnectionFields], dict[str, Any]]) -> dict[str, Any]:

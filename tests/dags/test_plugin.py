@@ -325,6 +325,13 @@ def test_the_server_searches_where_the_connections_say(airflow):
     assert server_settings().index.url == ""
 
 
+def test_the_page_shows_the_zone_of_the_connection_of_the_source(viewer, kept, monkeypatch):
+    from clipdex.airflow_tasks import server_settings
+
+    monkeypatch.setenv("AIRFLOW_CONN_CLIPDEX_SOURCE", json.dumps({"extra": {"timezone": "Asia/Tokyo"}}))
+    assert "Asia/Tokyo" in unguarded(server_settings()).get("/").text
+
+
 # Posters
 
 
@@ -365,13 +372,6 @@ def test_the_report_takes_no_batch_out_of_sight(viewer, kept):
     assert viewer.get(address).json() == before
 
 
-@pytest.mark.parametrize(
-    ("address", "status"),
-    [
-        (f"{RUN}/{DAY}/000000000000", 404),
-        (f"another.1/{DAY}/000000000000", 404),
-        (f"{RUN}/{DAY}/..", 404),
-        (f"{RUN}/2026-11-3/000000000000", 422),
 def test_a_batch_shows_the_posters_that_its_captions_have(pipeline):
     from clipdex.storage.caption import Caption
 
@@ -394,6 +394,13 @@ def test_a_batch_shows_the_posters_that_its_captions_have(pipeline):
     assert posters("r.2", "2026-11-04") == [200]
 
 
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        (f"{RUN}/{DAY}/000000000000", 404),
+        (f"another.1/{DAY}/000000000000", 404),
+        (f"{RUN}/{DAY}/..", 404),
+        (f"{RUN}/2026-11-3/000000000000", 422),
         (f"..%2f..%2f{RUN}/{DAY}/000000000000", 404),
         (f".hidden/{DAY}/000000000000", 422),
         (f"{RUN}/{DAY}/00000000000g", 422),

@@ -1,5 +1,9 @@
 """A run of reindex_clips, each task as Airflow runs it: what searches read before and afterwards."""
 
+import json
+
+import pytest
+
 from clipdex.config import Settings
 from clipdex.index import open_index
 from tests.dags.conftest import loaded_dag
@@ -9,7 +13,9 @@ from tests.support.pipeline import DAY, Pipeline
 NEXT_DAY = "2026-11-04"
 
 
-def test_smaller_chunks_of_every_day_are_served_and_no_engine_is_asked(tmp_path, monkeypatch):
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch) -> Pipeline:
+    """Return the pipeline that has indexed three clips of two days, in whose environment the runs are."""
     from airflow.utils.db import initdb
 
     initdb()
@@ -20,6 +26,23 @@ def test_smaller_chunks_of_every_day_are_served_and_no_engine_is_asked(tmp_path,
         pipeline.run(days=(DAY, NEXT_DAY))
     for name, value in pipeline.environment().items():
         monkeypatch.setenv(name, value)
+    return pipeline
+
+
+@pytest.mark.parametrize("source", ["clipdex_source", "clipdex_other"])
+def test_the_new_collection_has_payload_indexes_of_what_the_connection_of_the_source_declares(
+    pipeline, monkeypatch, source
+):
+    declared = {"metadata": {"speed": "number"}, "day_pattern": "{camera}/{year}/{month}/{day}"}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{source.upper()}", json.dumps({"extra": declared}))
+    done = loaded_dag("reindex_clips").test(run_conf={"source": source, "chunk_tokens": 40, "chunk_overlap": 8})
+    assert done.state == "success"
+    with pipeline.open_index() as index:
+        fields = index._shard.info().payload_schema
+    assert set(fields) == {"clip_id", "day", "model", "camera", "speed"}
+
+
+def test_smaller_chunks_of_every_day_are_served_and_no_engine_is_asked(pipeline, tmp_path):
     former = pipeline.points()
     done = loaded_dag("reindex_clips").test(run_conf={"chunk_tokens": 40, "chunk_overlap": 8})
     assert done.state == "success"
