@@ -95,7 +95,7 @@ def watched(database, patched) -> Iterator[Watcher]:
 
 @pytest.fixture(scope="module")
 def after_a_run(watched, tmp_path_factory, patched) -> Watcher:
-    """A day of five clips, a copy of one of them, and a file that is none."""
+    """A day of five clips, a copy of one of them, one without its end, and a file that is no clip."""
     with StandIn(words=80, latency_s=0.02) as engine:
         pipeline = Pipeline(tmp_path_factory.mktemp("watched"), [engine.url])
         for name, value in pipeline.environment().items():
@@ -103,6 +103,7 @@ def after_a_run(watched, tmp_path_factory, patched) -> Watcher:
         clips = pipeline.put(5)
         clips[0].with_name("copy.mp4").write_bytes(clips[0].read_bytes())
         clips[0].with_name("empty.mp4").touch()
+        clips[0].with_name("truncated.mp4").write_bytes(clips[0].read_bytes()[:600])
         done = loaded_dag("ingest_clips").test(run_conf={"day": DAY})
         assert done.state == "success"
         watched.stop()
@@ -113,18 +114,19 @@ def after_a_run(watched, tmp_path_factory, patched) -> Watcher:
 def test_a_run_is_told_in_numbers_by_outcome_tokens_and_phase(after_a_run):
     seen = after_a_run.counters
     assert {name: seen[f"airflow.clipdex.{name}"] for name in (
-        "clips.captioned.new", "clips.captioned.copy", "clips.quarantined", "quarantined.empty_file", "clips.indexed",
-        "unanswered", "tokens.completion",
+        "clips.captioned.new", "clips.captioned.copy", "clips.quarantined", "clips.quarantined.films",
+        "quarantined.empty_file", "quarantined.truncated_file", "clips.indexed", "unanswered", "tokens.completion",
     )} == {
-        "clips.captioned.new": 5, "clips.captioned.copy": 1, "clips.quarantined": 1, "quarantined.empty_file": 1,
-        "clips.indexed": 6, "unanswered": 0, "tokens.completion": after_a_run.tokens,
+        "clips.captioned.new": 5, "clips.captioned.copy": 1, "clips.quarantined": 2, "clips.quarantined.films": 1,
+        "quarantined.empty_file": 1, "quarantined.truncated_file": 1, "clips.indexed": 6, "unanswered": 0,
+        "tokens.completion": after_a_run.tokens,
     }  # fmt: skip
     assert all(seen[f"airflow.clipdex.ms.{phase}"] > 0 for phase in ("preparing", "engine", "indexing"))
     assert seen["airflow.clipdex.ms.engine"] >= 5 * 20
     assert 1 <= after_a_run.most["airflow.clipdex.in_flight"] <= 4
     assert {name: after_a_run.last[f"airflow.clipdex.{name}"] for name in (
         "in_flight", "quarantine", "run.planned", "run.unfinished",
-    )} == {"in_flight": 0, "quarantine": 1, "run.planned": 7, "run.unfinished": 0}  # fmt: skip
+    )} == {"in_flight": 0, "quarantine": 2, "run.planned": 8, "run.unfinished": 0}  # fmt: skip
 
 
 def test_every_metric_that_is_sent_is_told_in_the_documents_and_no_other(after_a_run):

@@ -1,15 +1,20 @@
 """Litter in an archive: it turns no day red, and keeps no good clip from its caption."""
 
+import re
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from clipdex import metrics
 from clipdex.errors import BatchRejected
 from clipdex.runs.outcomes import Outcome
 from clipdex.runs.report import check_report
 from tests.support.pipeline import DAY, Pipeline
 
+REPOSITORY = Path(__file__).parents[2]
 APPLE_DOUBLE = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(4072)
 LITTER = [APPLE_DOUBLE, b"<html>404 Not Found</html>", bytes(5000), b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(99), b""]
 
@@ -41,6 +46,36 @@ def test_a_day_of_mostly_litter_is_green_and_its_clips_are_captioned(pipeline, e
     assert {outcomes[path.name].outcome for path in good} == {Outcome.INDEXED}
     assert {outcomes[path.name].reason for path in bad} == {"not_a_video", "empty_file"}
     assert (pipeline.plan("r.2").to_do, pipeline.plan("r.2").quarantined) == (0, 15)
+
+
+class Counted(Counter[str]):
+    """Add up the counters that are sent."""
+
+    def incr(self, stat: str, count: int) -> None:
+        self[f"airflow.{stat}".replace(".", "_")] += count
+
+    def gauge(self, stat: str, value: float) -> None:
+        pass
+
+
+@pytest.fixture
+def counted() -> Iterator[Counted]:
+    counted = Counted()
+    metrics.send_to(counted)
+    yield counted
+    metrics.send_to(None)
+
+
+def test_the_alert_of_a_growing_quarantine_counts_damaged_films_and_no_litter(pipeline, counted):
+    rules = (REPOSITORY / "docs/observability.md").read_text()
+    rule = re.search(r"QuarantineGrows \| `increase\((\w+)\[1d\]\) > 0\.05 \* increase\((\w+)\[1d\]\)`", rules)
+    good, _ = pipeline.put(4), litter(pipeline, 15)
+    pipeline.run("r.1")
+    assert [counted[name] for name in rule.groups()] == [0, 4]
+    assert counted["airflow_clipdex_clips_quarantined"] == 15
+    damaged(good[0], 2)
+    pipeline.run("r.2")
+    assert [counted[name] for name in rule.groups()] == [2, 4]
 
 
 def test_a_night_that_finds_only_litter_is_green(pipeline):

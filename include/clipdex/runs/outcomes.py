@@ -128,7 +128,8 @@ class ClipOutcome:
             case Outcome.CAPTIONED:
                 return {f"clips.captioned.{self.origin}": 1}
             case Outcome.QUARANTINED:
-                return {"clips.quarantined": 1, f"quarantined.{self.reason}": 1}
+                film = self.reason not in _LITTER
+                return {"clips.quarantined": 1, "clips.quarantined.films": film, f"quarantined.{self.reason}": 1}
             case Outcome.REJECTED:
                 return {}  # counted when it is confirmed
         return {f"clips.{self.outcome}": 1}
