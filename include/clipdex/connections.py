@@ -19,6 +19,7 @@ import json
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
+from clipdex.config import Engine, Index, Source, StoreSettings
 from clipdex.errors import ConfigurationError
 
 
@@ -97,7 +98,7 @@ def _extra(connection: ConnectionFields) -> dict[str, Any]:
 
 
 def _parsed(connection: ConnectionFields, name: str, value: Any) -> Any:
-    if not isinstance(value, str) or value[:1] not in ("[", "{"):
+    if not isinstance(value, str) or value[:1] not in ("[", "{") or name in _TEXTS:
         return value
     try:
         return json.loads(value)
@@ -201,6 +202,13 @@ def _rejected(connection: ConnectionFields, field: str, why: str) -> Configurati
     return ConfigurationError(f"connection {connection.conn_id}: {field} {why}")
 
 
+_TEXTS = {
+    name
+    for group in (Source, StoreSettings, Engine, Index)
+    for name, field in group.model_fields.items()
+    if field.annotation is str
+}
+"""Fields that are text, also with a brace at the start: a day_pattern."""
 _WEB = {"http", "https"}
 _PLAIN = ("generic", "aws", "fs")
 """Types of storage Connections that name no filesystem."""

@@ -74,6 +74,15 @@ def test_a_storage_is_where_all_fields_together_say(given, url):
     assert storage_settings(made(given)) == {"url": url}
 
 
+@pytest.mark.parametrize(
+    "pattern", ["{year}/{month}/{day}", "{camera}/{year}-{month}-{day}", "[12]*/{year}{month}{day}"]
+)
+def test_a_day_pattern_in_extra_is_text(pattern):
+    given = storage_settings(made({"extra": {"day_pattern": pattern, "metadata": '{"speed": "number"}'}}))
+    source = Settings.load(source=given).source
+    assert (source.day_pattern, source.metadata) == (pattern, {"speed": "number"})
+
+
 def test_keys_and_extra_become_settings():
     given = storage_settings(made(f"s3://me:{SECRET}@bucket/a?day_pattern=&options=%7B%22anon%22%3A+false%7D"))
     assert given == {

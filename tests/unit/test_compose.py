@@ -108,7 +108,7 @@ def test_every_image_that_is_built_has_its_dockerfile_and_the_files_it_copies(se
 def test_the_airflow_image_installs_existing_extras_and_pinned_versions():
     dockerfile = (DOCKER / "airflow" / "Dockerfile").read_text()
     project = (ROOT / "pyproject.toml").read_text()
-    [extras] = re.findall(r"-c constraints\.txt .*'\.\[([\w,]+)\]'", dockerfile)
+    [extras] = re.findall(r"-c constraints\.txt .*'\.\[([\w,-]+)\]'", dockerfile)
     assert all(f"\n{extra} = [" in project for extra in extras.split(","))
     drivers = re.sub(r"#.*\n", "", (DOCKER / "airflow" / "requirements.txt").read_text()).split()
     assert all(re.fullmatch(r"[\w\[\]]+==[\d.]+", driver) for driver in drivers)

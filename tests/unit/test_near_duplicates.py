@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from clipdex.captions.times import moved
 from clipdex.config import Sampling, Settings, VideoLimits
@@ -16,7 +17,7 @@ from clipdex.runs.report import RunReport, report_run
 from clipdex.storage.caption import Caption, Segment
 from clipdex.video import prepare
 from clipdex.video.likeness import distance, look_of
-from clipdex.web.batches import look_up
+from clipdex.web.app import create_app
 from tests.support.cameras import put, watched
 from tests.support.killed import Task
 from tests.support.pipeline import DAY, Pipeline, asked_twice
@@ -307,12 +308,16 @@ def test_the_page_of_the_batch_names_the_clip_and_the_distance(pipeline, engine,
     static(camera, 2)
     [batch] = pipeline.plan().batches
     pipeline.caption(batch)
-    view = look_up(pipeline.store, "r.1", DAY, batch.batch)
-    [new] = [row for row in view.rows if row.origin == "new"]
-    [similar] = [row for row in view.rows if row.origin == "similar"]
-    assert similar.similar_to == new.path
-    assert (new.similar_to, new.distance) == ("", 0.0)
-    assert similar.poster and similar.poster != new.poster
+    with TestClient(create_app(lambda: pipeline.settings, lambda: None, lambda request: "/login")) as client:
+        view = client.get(f"/api/batches/r.1/{DAY}/{batch.batch}").json()
+        page = client.get(f"/batches/r.1/{DAY}/{batch.batch}").text
+    [new] = [row for row in view["rows"] if row["origin"] == "new"]
+    [similar] = [row for row in view["rows"] if row["origin"] == "similar"]
+    assert similar["similar_to"] == new["path"]
+    assert (new["similar_to"], new["distance"]) == ("", 0.0)
+    assert similar["poster"] and similar["poster"] != new["poster"]
+    assert f"to {new['path']}, {similar['distance']:.2f} of 64 bits apart" in page
+    assert page.count("bits apart") == 1
 
 
 def test_times_are_those_of_the_clip_itself(tmp_path, engine):
