@@ -291,6 +291,7 @@ def opened(file: ClipFile, limits: VideoLimits, place: int = 0, budget: Budget |
             reader.lost = lost_end(file, container, tracks, film)
             if reader.lost and not reader.is_long:
                 raise ClipRejected(Reason.TRUNCATED_FILE, reader.lost)
+            del tracks, films, film  # of a long file, their memory is better used for decoding
             yield reader
     except ClipRejected as refusal:
         if refusal.reason in (Reason.UNDECODABLE, Reason.NO_VIDEO) and refusal.detail != _ENCRYPTED:
