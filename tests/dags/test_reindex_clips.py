@@ -39,7 +39,7 @@ def test_the_new_collection_has_payload_indexes_of_what_the_connection_of_the_so
     assert done.state == "success"
     with pipeline.open_index() as index:
         fields = index._shard.info().payload_schema
-    assert set(fields) == {"clip_id", "day", "model", "camera", "speed"}
+    assert set(fields) == {"clip_id", "day", "model", "part_of", "camera", "speed"}
 
 
 def test_smaller_chunks_of_every_day_are_served_and_no_engine_is_asked(pipeline, tmp_path):

@@ -15,6 +15,11 @@ def children(of: int | None = None) -> list[int]:
     return sorted(pid for pid in pids if not ended(pid))
 
 
+def decoder_pids(of: int | None = None) -> list[int]:
+    """Return the live decoder processes among the children of a process, by default this one."""
+    return [pid for pid in children(of) if "clipdex.video.sandbox.worker" in text(_PROC / str(pid) / "cmdline")]
+
+
 def ended(pid: int) -> bool:
     """Return whether the process ended. A zombie has ended."""
     return text(_PROC / str(pid) / "stat").rpartition(")")[2].split()[:1] in ([], ["Z"])

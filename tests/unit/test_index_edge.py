@@ -132,5 +132,5 @@ def test_clip_day_and_model_have_a_payload_index_before_the_first_point(tmp_path
     with open_index(settings(tmp_path), SMALL) as index:
         index.ensure()
     shard = qdrant_edge.EdgeShard.load(str(tmp_path / ".clipdex" / "index" / SMALL.name / "shard"))
-    assert set(shard.info().payload_schema) == {"clip_id", "day", "model"}
+    assert set(shard.info().payload_schema) == {"clip_id", "day", "model", "part_of"}
     shard.close()

@@ -176,7 +176,7 @@ def test_payload_indexes_come_before_the_alias_and_the_first_point():
     changes = [request for request in requests if not request.startswith("GET")]
     assert changes == [
         f"PUT {collection}",
-        *[f"PUT {collection}/index"] * 3,
+        *[f"PUT {collection}/index"] * 4,
         "POST /collections/aliases",
         f"PUT {collection}/points",
     ]
@@ -188,7 +188,8 @@ def test_declared_metadata_gets_payload_indexes_in_an_existing_collection():
     ServerIndex(memory, "clips", SMALL).ensure()
     described = json.loads(memory.get_collection(SMALL.name).model_dump_json())
     memory.close()
-    indexed = {key: {"data_type": "keyword", "points": 1} for key in ("clip_id", "day", "model", "speed", "camera")}
+    fields = ("clip_id", "day", "model", "part_of", "speed", "camera")
+    indexed = {key: {"data_type": "keyword", "points": 1} for key in fields}
     described["payload_schema"] = indexed
     made = []
 

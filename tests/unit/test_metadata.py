@@ -417,7 +417,7 @@ def test_payload_indexes_of_declared_fields_are_made_on_an_existing_collection(p
     assert schema(retyped)["speed"] == "Datetime"
 
 
-BASE = {"clip_id": "Keyword", "day": "Keyword", "model": "Keyword"}
+BASE = {"clip_id": "Keyword", "day": "Keyword", "model": "Keyword", "part_of": "Keyword"}
 
 
 def schema(pipeline: Pipeline) -> dict[str, str]:

@@ -20,7 +20,7 @@ from clipdex.video.sandbox.messages import framed
 from clipdex.video.sandbox.pool import DecoderPool
 from tests.support.clips import scenes, write_clip
 from tests.support.long_films import judge_parts, repeat, write_minute, wrong_minutes
-from tests.support.processes import children, limits_of
+from tests.support.processes import decoder_pids, limits_of
 
 LIMITS = VideoLimits(max_duration_s=20.0, split=Split.FIXED, part_s=10.0, min_part_s=2.0, max_file_s=200.0)
 SHOTS = LIMITS.model_copy(update={"split": Split.SHOTS})
@@ -55,11 +55,11 @@ def test_parts_of_a_process_equal_those_of_this_one(path: Path, limits: VideoLim
 
     async def use(decoders: DecoderPool) -> None:
         assert [one async for one in decoders.parts(path)] == whole
-        (process,) = children()
+        (process,) = decoder_pids()
         assert [one async for one in decoders.parts(path, 2)] == whole[2:]
         assert [one async for one in decoders.parts(path, 2, whole[2].info.start_s)] == whole[2:]
         assert [one async for one in decoders.parts(path, 99)] == whole[-1:]
-        assert children() == [process]
+        assert decoder_pids() == [process]
 
     _run(use, limits)
 
@@ -90,7 +90,7 @@ def test_a_process_that_dies_between_parts_costs_no_part(path: Path, limits: Vid
         async for one in decoders.parts(path):
             parts.append(one)
             if one.part in (Part(0, False), Part(2, False)):
-                (process,) = children()
+                (process,) = decoder_pids()
                 os.kill(process, signal.SIGKILL)
         assert parts == whole
 
@@ -108,7 +108,7 @@ def test_a_part_that_kills_every_process_costs_only_itself(path: Path) -> None:
         async def kill() -> None:
             """Kill the process that is to decode part 1, and the next one while it does."""
             while len(killed) < 2:
-                for child in set(children()) - killed if len(parts) == 1 else ():
+                for child in set(decoder_pids()) - killed if len(parts) == 1 else ():
                     if limits_of(child).get("Max cpu time", "unlimited") != "unlimited":
                         os.kill(child, signal.SIGSEGV)
                         killed.add(child)
@@ -150,10 +150,10 @@ def test_the_time_between_two_parts_does_not_count(path: Path) -> None:
             assert isinstance(one, Prepared)
             count += 1
             if count == 1:
-                (process,) = children()
+                (process,) = decoder_pids()
                 used = int(limits_of(process)["Max cpu time"])
                 await asyncio.sleep(6)
-                assert process in children()
+                assert process in decoder_pids()
             else:
                 assert used <= int(limits_of(process)["Max cpu time"]) <= used + 10
         assert count == 5

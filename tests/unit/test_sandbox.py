@@ -20,7 +20,7 @@ from clipdex.video.sandbox.messages import framed
 from clipdex.video.sandbox.pool import DecoderPool
 from tests.support.clips import number_of, numbered, write_clip
 from tests.support.odd import with_every_kind_of_stream
-from tests.support.processes import children, limits_of
+from tests.support.processes import decoder_pids, limits_of
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def test_a_rejection_keeps_its_reason_and_its_process(clip: Path, tmp_path: Path
 
     async def use(decoders: DecoderPool) -> None:
         await decoders.prepare(clip)
-        before = children()
+        before = decoder_pids()
         with pytest.raises(ClipRejected) as caught:
             await decoders.prepare(tmp_path / "b.mp4")
         await decoders.prepare(clip)
-        assert (caught.value.reason, children()) == (Reason.NOT_A_VIDEO, before)
+        assert (caught.value.reason, decoder_pids()) == (Reason.NOT_A_VIDEO, before)
 
     _run(use)
 
@@ -107,7 +107,7 @@ def test_many_callers_share_few_processes_and_get_their_own_clip(tmp_path: Path)
     async def use(decoders: DecoderPool) -> None:
         clips = await asyncio.gather(*(decoders.prepare(path) for path in paths))
         assert [number_of(next(read_proxy(clip.windows[0].proxy))) for clip in clips] == list(range(8))
-        assert len(children()) == 2
+        assert len(decoder_pids()) == 2
 
     _run(use, size=2)
 
@@ -115,10 +115,10 @@ def test_many_callers_share_few_processes_and_get_their_own_clip(tmp_path: Path)
 def test_a_stalled_process_rejects_no_clip(clip: Path) -> None:
     async def use(decoders: DecoderPool) -> None:
         await decoders.prepare(clip)
-        (stalled,) = children()
+        (stalled,) = decoder_pids()
         os.kill(stalled, signal.SIGSTOP)
         await decoders.prepare(clip)
-        assert stalled not in children()
+        assert stalled not in decoder_pids()
 
     _run(use, VideoLimits(decode_timeout_s=3))
 
@@ -136,13 +136,13 @@ def test_a_clip_that_hangs_twice_is_rejected(clip: Path) -> None:
 def test_a_process_killed_at_work_is_replaced(clip: Path) -> None:
     async def use(decoders: DecoderPool) -> None:
         await decoders.prepare(clip)
-        (killed,) = children()
+        (killed,) = decoder_pids()
         os.kill(killed, signal.SIGSTOP)  # so that it cannot answer first
         work = asyncio.create_task(decoders.prepare(clip))
         await asyncio.sleep(0)
         os.kill(killed, signal.SIGKILL)
         await work
-        assert killed not in children()
+        assert killed not in decoder_pids()
 
     _run(use)
 
@@ -154,7 +154,7 @@ def test_a_clip_that_kills_every_process_is_rejected(tmp_path: Path) -> None:
         work = asyncio.create_task(decoders.prepare(clip))
         killed: set[int] = set()
         while not work.done():
-            for child in set(children()) - killed:
+            for child in set(decoder_pids()) - killed:
                 if _decodes(child):
                     os.kill(child, signal.SIGSEGV)
                     killed.add(child)
@@ -200,7 +200,7 @@ def test_nothing_is_left_when_the_pool_is_closed(clip: Path) -> None:
     _run(use, size=2)
     before = _open_files()
     _run(use, size=2)
-    assert (children(), _open_files()) == ([], before)
+    assert (decoder_pids(), _open_files()) == ([], before)
 
 
 def test_a_closed_pool_starts_nothing(clip: Path) -> None:
@@ -226,7 +226,7 @@ def test_no_process_outlives_a_killed_parent(clip: Path) -> None:
     )
     with subprocess.Popen([sys.executable, "-c", script, clip], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
-        decoders = children(parent.pid)
+        decoders = decoder_pids(parent.pid)
         for child in decoders:
             os.kill(child, signal.SIGSTOP)  # busy: not reading its stdin
         parent.kill()
@@ -240,7 +240,7 @@ def test_a_process_carries_no_secret_and_is_confined(clip: Path, monkeypatch: py
 
     async def use(decoders: DecoderPool) -> None:
         await decoders.prepare(clip)
-        (child,) = children()
+        (child,) = decoder_pids()
         proc = Path(f"/proc/{child}")
         if os.geteuid() == 0:  # closed to all others
             assert b"hunter2" not in (proc / "environ").read_bytes()
@@ -310,7 +310,7 @@ def test_after_an_invalid_answer_the_next_clip_gets_another_process(clip, tmp_pa
     async def use(decoders: DecoderPool) -> None:
         with pytest.raises(ClipRejected):
             await hostile(decoders)
-        assert children() == []
+        assert decoder_pids() == []
         assert (await decoders.prepare(clip)).info.width == 320
 
     _run(use)
