@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+import qdrant_edge
 
 from clipdex import cli
 from clipdex.errors import BatchRejected, ConfigurationError, EngineUnavailable, RunIncomplete
+from clipdex.runs import leases
 from clipdex.runs.outcomes import Origin, Outcome
 from clipdex.runs.report import check_report, report_run
 from tests.support.engine import CLIENT_LEFT, StandIn
@@ -272,6 +274,23 @@ def test_recaptioning_requests_each_clip_once_even_if_the_task_is_retried(pipeli
     assert len(engine.chats) == 6
     assert {one.origin for one in pipeline.outcomes("r.2").values()} == {Origin.NEW}
     assert pipeline.points().keys() == points.keys()
+
+
+def test_a_caption_replaced_without_being_indexed_gets_vectors_of_its_own(pipeline, engine):
+    """Its key and its points' ids are those of the caption before: only the text tells them apart."""
+    pipeline.put(2)
+    pipeline.run()
+    engine.words = 70
+    for batch in pipeline.plan("r.2", recaption=True).batches:
+        pipeline.caption(batch)
+    leases.release(pipeline.store, DAY, "r.2")
+    pipeline.run("r.3")
+    with pipeline.open_index() as index:
+        points, _ = index._shard.scroll(qdrant_edge.ScrollRequest(limit=10, with_payload=True, with_vector=True))
+    texts = [point.payload["text"] for point in points]
+    assert all(len(text.split()) < 75 for text in texts)  # 80 words before
+    for point, vector in zip(points, pipeline.embedder.embed_documents(texts), strict=True):
+        assert point.vector["dense"] == pytest.approx(vector.tolist(), abs=1e-3)
 
 
 def test_captions_from_before_the_clock_stay_until_recaptioning_is_requested(tmp_path, engine, capsys, monkeypatch):

@@ -3,7 +3,6 @@
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,11 +58,10 @@ class Counted(Counter[str]):
 
 
 @pytest.fixture
-def counted() -> Iterator[Counted]:
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     counted = Counted()
-    metrics.send_to(counted)
-    yield counted
-    metrics.send_to(None)
+    monkeypatch.setattr(metrics, "_sink", counted)  # as before at the end: other tests of this process count, too
+    return counted
 
 
 def test_the_alert_of_a_growing_quarantine_counts_damaged_films_and_no_litter(pipeline, counted):

@@ -199,7 +199,10 @@ def points_of(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedC
 def _with_points(
     settings: Settings, embedder: Embedder, collection: Collection, clips: Sequence[CaptionedClip]
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the payloads, by point id, of the clips whose points are all in the collection: no vector changes."""
+    """Return the payloads, by point id, of the clips whose points are all in the collection: no vector changes.
+
+    A point with another text is of a caption that was replaced under the same key: its vectors are made again.
+    """
     if not clips:
         return {}
     payloads = {
@@ -210,8 +213,12 @@ def _with_points(
     }
     with open_index(settings, collection) as index:
         index.ensure()
-        ids = index.point_ids(list(payloads))
-    return {clip_id: of_clip for clip_id, of_clip in payloads.items() if of_clip and of_clip.keys() <= ids}
+        texts = {hit.id: hit.payload["text"] for hit in index.scroll({"clip_id": list(payloads)})}
+    return {
+        clip_id: of_clip
+        for clip_id, of_clip in payloads.items()
+        if of_clip and all(texts.get(id) == payload["text"] for id, payload in of_clip.items())
+    }
 
 
 def _with_captions(store: Store, journal: Journal, outcomes: list[ClipOutcome]) -> list[tuple[ClipOutcome, Caption]]:
