@@ -89,10 +89,10 @@ def repeat(minute: Path, path: Path, minutes: int) -> Path:
 def write_tiny_packets(path: Path, count: int, length_s: float) -> Path:
     """Write a Matroska file of so many packets without a picture, that span this time."""
     with av.open(path, "w", format="matroska") as container:
-        stream = container.add_stream("libx264", rate=25)
+        stream = container.add_stream("libvpx", rate=25)
         stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
         for number in range(count):
-            packet = av.Packet(b"\0\0\0\1")
+            packet = av.Packet(b"\0")
             packet.stream, packet.time_base = stream, Fraction(1, 1000)
             packet.pts = packet.dts = round(1000 * number * length_s / count)
             packet.is_keyframe = number == 0

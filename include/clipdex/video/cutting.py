@@ -143,6 +143,7 @@ class _Cutter:
         self._converter: FrameConverter | None = None
 
     def parts(self) -> Iterator[Prepared | Cut | SkippedPart | RejectedPart]:
+        """Yield the cut and the parts. Raises ClipRejected if no frame of the film can be decoded."""
         part_s = self._part_s if self._ends is not None else float(self._usual / self._grid)
         yield Cut(
             self._late_s,
@@ -208,8 +209,7 @@ class _Cutter:
 
     def _end_shot(self, end_s: float) -> Iterator[Prepared | SkippedPart | RejectedPart]:
         """End the part with this shot, as two if it is too long for one. A short rest stays with it."""
-        shortest_s = min(end_s - self._start_s, self._film_s - end_s if end_s != self._film_s else math.inf)
-        if shortest_s < self._limits.min_part_s and end_s != self._film_s:
+        if end_s != self._film_s and min(end_s - self._start_s, self._film_s - end_s) < self._limits.min_part_s:
             return
         if self._ends is None and end_s - self._start_s > self._limits.part_s + ROUNDING_S:
             half = len(self._pictures) // 2
@@ -218,15 +218,15 @@ class _Cutter:
 
     def _picture(self) -> _Picture:
         frame = self._frame
-        is_last = self._film_s - self._start_s <= self._limits.part_s + 2 * self._limits.min_part_s
+        # The picture may be one of the next part, and that may be the last.
+        is_last = self._film_s - self._start_s <= 2 * (self._limits.part_s + self._limits.min_part_s)
         if frame is None or not (self._number + 1 >= self._first or is_last):
             return _Picture(self._frame_s, self._found_s)
         try:
-            if not self._pictures and (self._converter is None or not self._converter.fits(frame)):
+            if self._converter is None or not (self._pictures or self._converter.fits(frame)):
                 self._converter = FrameConverter(
                     frame, self._reader.pixel_aspect, self._sampling.short_side, self._sampling.multiple_of
                 )
-            assert self._converter is not None
             return _Picture(self._frame_s, self._found_s, self._converter.picture(frame), self._converter)
         except ClipRejected as refusal:
             return _Picture(self._frame_s, self._found_s, failure=refusal)
