@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +291,28 @@ def test_changed_metadata_captions_no_part_again(
     assert (report["asked"], report["stored"], report["indexed"]) == (0, 5, 5)
     assert {point["place"] for point in pipeline.points().values()} == {"harbour"}
     assert len(engine.chats) == 5
+
+
+def test_another_time_zone_moves_the_parts_without_a_request(tmp_path: Path, engine: StandIn) -> None:
+    def opened(timezone: str) -> Pipeline:
+        pipeline = Pipeline(tmp_path, [engine.url], video=CUT)
+        source = pipeline.settings.source.model_copy(update={"timezone": timezone, "day_pattern": ""})
+        pipeline.settings = pipeline.settings.model_copy(update={"source": source})
+        return pipeline
+
+    before, after = opened("UTC"), opened("Europe/Moscow")
+    path = film(before)
+    moment = datetime(2026, 11, 3, 22, 30, tzinfo=UTC).timestamp()
+    path = path.rename(before.clips / path.name)
+    os.utime(path, (moment, moment))
+    before.run("r.1")
+    report = day_of(after.run("r.2", days=("2026-11-04",)))
+    assert (report["asked"], report["stored"], report["indexed"]) == (0, 5, 5)
+    assert len(engine.chats) == 5
+    assert {point["day"] for point in after.points().values()} == {"2026-11-04"}
+    assert len(after.points()) == len({point["clip_id"] for point in after.points().values()}) == 5
+    assert not ledger(after.store, DAY)
+    assert [after.plan("r.3", (day,)).to_do for day in (DAY, "2026-11-04")] == [0, 0]
 
 
 def test_the_engine_goes_away_in_the_middle(tmp_path: Path) -> None:
