@@ -166,6 +166,19 @@ def test_a_killed_try_continues_with_the_next_part(long: Pipeline, engine: Stand
     assert [round(parts_of(long)[n].start_s, 2) for n in range(5)] == list(STARTS)
 
 
+@pytest.mark.parametrize("split", ["fixed", "shots"])
+def test_a_try_killed_after_the_last_part_only_records_the_file(tmp_path: Path, engine: StandIn, split: str) -> None:
+    pipeline = Pipeline(tmp_path, [engine.url], video={**CUT, "split": split})
+    film(pipeline)
+    (batch,) = pipeline.plan().batches
+    assert Task(pipeline, "caption", die_at="call:BatchState.record_cut:1").wait() < 0
+    parts = len(engine.chats)
+    pipeline.caption(batch, 2)
+    pipeline.index(batch)
+    report = day_of(pipeline.report("r.1"))
+    assert len(engine.chats) == parts == report["indexed"] == file_of(pipeline).parts
+
+
 def test_the_cut_is_the_same_after_a_killed_try(long: Pipeline, engine: StandIn) -> None:
     engine.latency_s = 0.3
     plan = long.plan()
