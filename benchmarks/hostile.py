@@ -58,13 +58,13 @@ def main() -> int:
     print(table(kinds))
     wrong = [one for one in verdicts if one.wrong]
     for one in wrong:
-        print(f"{one.name}: {one.said} ({one.detail}): {one.wrong}")
+        print(f"{one.name}: {one.result} ({one.detail}): {one.wrong}")
     result = {
         **circumstances(args.each, args.files),
         "seconds": round(time.monotonic() - started, 1),
         "files": len(verdicts),
         "wrong": [asdict(one) for one in wrong],
-        "said": dict(Counter(one.said for one in verdicts).most_common()),
+        "results": dict(Counter(one.result for one in verdicts).most_common()),
         "worst_seconds": max(one.seconds for one in verdicts),
         "worst_mb": round(max(one.memory for one in verdicts) / 2**20, 1),
         "kinds": kinds,
@@ -101,8 +101,8 @@ def by_kind(verdicts: Sequence[Verdict]) -> dict[str, dict[str, Any]]:
     return {
         kind: {
             "files": len(those),
-            PREPARED: sum(one.said == PREPARED for one in those),
-            "refused": dict(Counter(one.said for one in those if one.said != PREPARED).most_common()),
+            PREPARED: sum(one.result == PREPARED for one in those),
+            "refused": dict(Counter(one.result for one in those if one.result != PREPARED).most_common()),
             "wrong": sum(bool(one.wrong) for one in those),
             "worst_seconds": max(one.seconds for one in those),
             "worst_mb": round(max(one.memory for one in those) / 2**20, 1),

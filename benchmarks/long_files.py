@@ -99,8 +99,8 @@ def claims(folder: Path) -> dict[str, dict[str, Any]]:
     ):
         verdict = judge_parts(path, limits, lambda parts: "" if all(one.part is None for one in parts) else "cut")
         wrong = verdict.wrong
-        if not verdict.said.startswith(expected):
-            wrong = f"expected {expected}, found {verdict.said}"
+        if not verdict.result.startswith(expected):
+            wrong = f"expected {expected}, found {verdict.result}"
         elif verdict.cpu_s > most_s or verdict.memory > limits.memory_bytes:
             wrong = f"{most_s:.0f} s and {limits.memory_bytes} bytes are allowed"
         results[name] = _result(verdict, wrong)

@@ -26,7 +26,7 @@ def clips(tmp_path_factory) -> Clips:
 
 
 def _wrong(verdicts: list[Verdict]) -> list[str]:
-    return [f"{one.name}: {one.said} ({one.detail}): {one.wrong}" for one in verdicts if one.wrong]
+    return [f"{one.name}: {one.result} ({one.detail}): {one.wrong}" for one in verdicts if one.wrong]
 
 
 @pytest.mark.parametrize("kind", ["good", "wrong-extension", "names", "odd", "no-clip", "past-limits"])

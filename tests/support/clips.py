@@ -151,6 +151,18 @@ def write_clip(
     return path
 
 
+def mark_keyframes(whole: Path, path: Path, every: int = 10) -> Path:
+    """Copy a film to path; mark every so many packets as a keyframe, and no other."""
+    with av.open(whole) as old, av.open(path, "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(old.demux(video=0)):
+            if packet.size:
+                packet.stream = stream
+                packet.is_keyframe = number % every == 0
+                new.mux(packet)
+    return path
+
+
 def _silence(stream: Any, seconds: float, from_s: float) -> list[av.Packet]:
     packets = []
     first = round(from_s * _RATE)

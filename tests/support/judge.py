@@ -34,14 +34,14 @@ _DURATION_SLACK_S = 0.21  # two frames of the generated films
 class Verdict:
     """The result of one specimen.
 
-    said: PREPARED, or the reason of the rejection
+    result: PREPARED, or the reason of the rejection
     wrong: the defect of this result, "" for none
     seconds: wall time [s]
     memory: peak resident memory of its decoder [bytes]
     """
 
     name: str
-    said: str
+    result: str
     detail: str
     wrong: str
     seconds: float

@@ -42,7 +42,7 @@ class LongVerdict:
     memory: peak resident memory of the decoders [bytes]
     """
 
-    said: str
+    result: str
     parts: int
     wrong: str
     cpu_s: float
@@ -135,19 +135,19 @@ async def _judged(
 ) -> LongVerdict:
     used_s, began = _children_cpu_s(), time.monotonic()
     parts: list[Prepared | RejectedPart] = []
-    said = "prepared"
+    result = "prepared"
     async with DecoderPool(limits, Sampling(), size=1) as decoders:
         watch = asyncio.create_task(peak_memory())
         try:
             parts = [one async for one in decoders.parts(path)]
         except ClipRejected as refusal:
-            said = f"{refusal.reason}: {refusal.detail}"
+            result = f"{refusal.reason}: {refusal.detail}"
         watch.cancel()
         memory = max(most_resident(), await watch)
     seconds = time.monotonic() - began
     prepared = sum(isinstance(one, Prepared) for one in parts)
     cpu_s = _children_cpu_s() - used_s
-    return LongVerdict(said, prepared, wrong(parts), round(cpu_s, 1), round(seconds, 1), memory)
+    return LongVerdict(result, prepared, wrong(parts), round(cpu_s, 1), round(seconds, 1), memory)
 
 
 def _children_cpu_s() -> float:

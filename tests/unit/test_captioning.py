@@ -277,7 +277,7 @@ def test_recaptioning_requests_each_clip_once_even_if_the_task_is_retried(pipeli
 
 
 def test_a_caption_replaced_without_being_indexed_gets_vectors_of_its_own(pipeline, engine):
-    """Its key and its points' ids are those of the caption before: only the text tells them apart."""
+    """Its key and its points' ids are those of the caption before: only the text differs."""
     pipeline.put(2)
     pipeline.run()
     engine.words = 70

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,19 @@ def test_a_killed_try_continues_with_the_next_part(long: Pipeline, engine: Stand
     assert [round(parts_of(long)[n].start_s, 2) for n in range(5)] == list(STARTS)
 
 
+@pytest.mark.parametrize("split", ["fixed", "shots"])
+def test_a_try_killed_after_the_last_part_only_records_the_file(tmp_path: Path, engine: StandIn, split: str) -> None:
+    pipeline = Pipeline(tmp_path, [engine.url], video={**CUT, "split": split})
+    film(pipeline)
+    (batch,) = pipeline.plan().batches
+    assert Task(pipeline, "caption", die_at="call:BatchState.record_cut:1").wait() < 0
+    parts = len(engine.chats)
+    pipeline.caption(batch, 2)
+    pipeline.index(batch)
+    report = day_of(pipeline.report("r.1"))
+    assert len(engine.chats) == parts == report["indexed"] == file_of(pipeline).parts
+
+
 def test_the_cut_is_the_same_after_a_killed_try(long: Pipeline, engine: StandIn) -> None:
     engine.latency_s = 0.3
     plan = long.plan()
@@ -289,6 +304,28 @@ def test_changed_metadata_captions_no_part_again(
     assert (report["asked"], report["stored"], report["indexed"]) == (0, 5, 5)
     assert {point["place"] for point in pipeline.points().values()} == {"harbour"}
     assert len(engine.chats) == 5
+
+
+def test_another_time_zone_moves_the_parts_without_a_request(tmp_path: Path, engine: StandIn) -> None:
+    def opened(timezone: str) -> Pipeline:
+        pipeline = Pipeline(tmp_path, [engine.url], video=CUT)
+        source = pipeline.settings.source.model_copy(update={"timezone": timezone, "day_pattern": ""})
+        pipeline.settings = pipeline.settings.model_copy(update={"source": source})
+        return pipeline
+
+    before, after = opened("UTC"), opened("Europe/Moscow")
+    path = film(before)
+    moment = datetime(2026, 11, 3, 22, 30, tzinfo=UTC).timestamp()
+    path = path.rename(before.clips / path.name)
+    os.utime(path, (moment, moment))
+    before.run("r.1")
+    report = day_of(after.run("r.2", days=("2026-11-04",)))
+    assert (report["asked"], report["stored"], report["indexed"]) == (0, 5, 5)
+    assert len(engine.chats) == 5
+    assert {point["day"] for point in after.points().values()} == {"2026-11-04"}
+    assert len(after.points()) == len({point["clip_id"] for point in after.points().values()}) == 5
+    assert not ledger(after.store, DAY)
+    assert [after.plan("r.3", (day,)).to_do for day in (DAY, "2026-11-04")] == [0, 0]
 
 
 def test_the_engine_goes_away_in_the_middle(tmp_path: Path) -> None:

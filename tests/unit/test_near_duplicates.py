@@ -34,9 +34,10 @@ def pipeline(tmp_path, engine) -> Pipeline:
     return sharing(tmp_path, engine)
 
 
-def sharing(home, engine, limit: float | None = LIMIT, **overrides) -> Pipeline:
+def sharing(home, engine, limit: float | None = LIMIT, video: dict | None = None, **overrides) -> Pipeline:
     patient = {"request_timeout_s": 30.0, "deadline_s": 60.0}
-    return Pipeline(home, [engine.url], video={"near_duplicates": limit}, engine=patient, **overrides)
+    video = {"near_duplicates": limit, **(video or {})}
+    return Pipeline(home, [engine.url], video=video, engine=patient, **overrides)
 
 
 @pytest.fixture
@@ -89,9 +90,9 @@ def test_six_clips_of_a_static_camera_cost_one_request(pipeline, engine, camera,
 
 
 @pytest.mark.parametrize(
-    ("gpu_s", "saved_gpu_s", "said"), [(1.5, 3.0, "3.0 GPU-seconds"), (0.0, 0.0, "8.0 seconds at the engine")]
+    ("gpu_s", "saved_gpu_s", "shown"), [(1.5, 3.0, "3.0 GPU-seconds"), (0.0, 0.0, "8.0 seconds at the engine")]
 )
-def test_the_report_estimates_what_was_saved(pipeline, camera, gpu_s, saved_gpu_s, said):
+def test_the_report_estimates_what_was_saved(pipeline, camera, gpu_s, saved_gpu_s, shown):
     static(camera, 3)
     [batch] = pipeline.plan().batches
     pipeline.caption(batch)
@@ -101,7 +102,7 @@ def test_the_report_estimates_what_was_saved(pipeline, camera, gpu_s, saved_gpu_
     pipeline.store.write_lines(f"outcomes/day={DAY}/run=r.1/{batch.batch}/caption-002-0000.jsonl", [measured.to_json()])
     report = report_run(pipeline.store, "r.1")
     assert (report.total("saved_gpu_s"), report.total("saved_s")) == (saved_gpu_s, 8.0)
-    assert report.saved == f"2 near-duplicates shared a caption, which saved about {said}"
+    assert report.saved == f"2 near-duplicates shared a caption, which saved about {shown}"
 
 
 def test_without_the_setting_each_clip_of_a_static_camera_is_requested(tmp_path, engine):
@@ -143,6 +144,20 @@ def test_two_things_that_move_alike_share_and_the_nearest_wins(pipeline, engine,
     by_key = {one.caption_key: name for name, one in outcomes.items()}
     pairs = [{name, by_key[one.similar_to]} for name, one in outcomes.items() if one.similar_to]
     assert sorted(map(sorted, pairs)) == [["00.mp4", "20.mp4"], ["10.mp4", "11.mp4"]]
+
+
+def test_parts_of_a_film_of_a_static_camera_cost_one_request(tmp_path, engine, camera):
+    pipeline = sharing(
+        tmp_path, engine, video={"split": "fixed", "max_duration_s": 8.0, "part_s": 4.0, "min_part_s": 1.0}
+    )
+    put(camera, "long.mp4", watched(1), seconds=20.0)
+    report = pipeline.run()
+    assert [report.total(name) for name in ("parts", "asked", "similar", "indexed")] == [5, 1, 4, 5]
+    assert len(engine.chats) == 1
+    points = sorted(pipeline.points().values(), key=lambda point: point["start_s"])
+    assert [(point["start_s"], point["end_s"]) for point in points] == [(4.0 * n, 4.0 * n + 4) for n in range(5)]
+    assert len({point["clip_id"] for point in points}) == 5 and len({point["text"] for point in points}) == 1
+    assert pipeline.plan("r.2").to_do == 0
 
 
 def test_clips_of_another_folder_or_length_are_not_shared(pipeline, engine, camera):

@@ -15,7 +15,7 @@ from clipdex.video import ClipFile, Part, Prepared, RejectedPart, prepare, probe
 from clipdex.video.budget import Budget
 from clipdex.video.cutting import Begin, Cut, SkippedPart, prepare_parts, windows
 from clipdex.video.shots import require_shots
-from tests.support.clips import number_above, number_of, numbered, scenes, write_clip
+from tests.support.clips import mark_keyframes, number_above, number_of, numbered, scenes, write_clip
 from tests.support.presented import LIES, lied
 from tests.support.stamps import jump, restamp, stray, with_edits
 
@@ -305,14 +305,7 @@ def test_what_is_before_the_first_part_is_not_decoded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", ["h263", "mpeg4"])
 def test_wrong_keyframe_marks_are_not_trusted_where_decoding_goes_on(tmp_path: Path, codec: str) -> None:
     whole = write_clip(tmp_path / "whole.mov", fps=25, size=(176, 144), codec=codec, options={"g": "600"}, seconds=30)
-    path = tmp_path / "a.mov"
-    with av.open(whole) as old, av.open(path, "w") as new:
-        stream = new.add_stream_from_template(old.streams.video[0])
-        for number, packet in enumerate(old.demux(video=0)):
-            if packet.size:
-                packet.stream = stream
-                packet.is_keyframe = number % 10 == 0
-                new.mux(packet)
+    path = mark_keyframes(whole, tmp_path / "a.mov")
     for first in (0, 2):
         parts = _parts(path, LIMITS, first)
         assert [one.part.number for one in parts] == list(range(first, 3))

@@ -12,7 +12,7 @@ from clipdex.config import Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared, prepare, probe, read_proxy
 from clipdex.video.timeline import Sound, Stamps, timeline
-from tests.support.clips import number_of, write_clip
+from tests.support.clips import mark_keyframes, number_of, write_clip
 from tests.support.presented import LIES, lied
 from tests.support.screens import screen_recording
 from tests.support.stamps import Change, Edit, jump, restamp, stray, with_edits
@@ -389,14 +389,7 @@ def test_a_damaged_last_picture_of_a_gif_lengthens_nothing(tmp_path: Path) -> No
 def test_sync_samples_that_are_no_intra_pictures_are_not_trusted(tmp_path: Path, codec: str) -> None:
     options = {"g": "600"}
     whole = write_clip(tmp_path / "whole.mov", fps=25, size=(176, 144), codec=codec, options=options, seconds=20)
-    path = tmp_path / "a.mov"
-    with av.open(whole) as old, av.open(path, "w") as new:
-        stream = new.add_stream_from_template(old.streams.video[0])
-        for number, packet in enumerate(old.demux(video=0)):
-            if packet.size:
-                packet.stream = stream
-                packet.is_keyframe = number % 10 == 0
-                new.mux(packet)
+    path = mark_keyframes(whole, tmp_path / "a.mov")
     clip = prepare(path, LIMITS, Sampling(fps=0.5))
     assert _seen(clip) == [round(time * 25) for time in clip.times]
 

@@ -55,8 +55,11 @@ class FrameConverter:
         self._tone_mapper = VideoReformatter()
 
     def fits(self, frame: VideoFrame) -> bool:
-        """Return whether a converter of this frame would be the same."""
-        return (frame.width, frame.height) == self._coded and _display_matrix(frame) == self._matrix
+        """Return whether the frame has the coded size of the first one.
+
+        Its display matrix is not read again: PyAV keeps a frame with side data until the next full garbage collection.
+        """
+        return (frame.width, frame.height) == self._coded
 
     def picture(self, frame: VideoFrame) -> VideoFrame:
         """Convert one frame. Raises ClipRejected if its format is not supported.
