@@ -18,6 +18,7 @@ from clipdex.storage.caption import Caption, Segment
 from clipdex.video import prepare
 from clipdex.video.likeness import distance, look_of
 from clipdex.web.app import create_app
+from clipdex.web.batches import look_up
 from tests.support.cameras import put, watched
 from tests.support.killed import Task
 from tests.support.pipeline import DAY, Pipeline, asked_twice
@@ -436,3 +437,14 @@ def test_pictures_of_other_shapes_have_no_distance(tmp_path):
     high = look(put(tmp_path, "b.mp4", watched(1, picture=np.zeros((320, 240, 3), np.float32)), size=(240, 320)))
     assert distance(wide, high) is None
     assert distance(wide, wide).mean == 0
+
+
+def test_clips_without_a_caption_name_no_near_duplicate_on_the_page(pipeline, camera):
+    """A cut file and a rejected clip have no caption, and neither gives its name to others."""
+    static(camera, 2)
+    (camera / "empty.mp4").touch()
+    pipeline.run()
+    [batch] = {one.batch for one in pipeline.outcomes().values()}
+    view = look_up(pipeline.store, "r.1", DAY, batch)
+    [pair] = [{row.path, row.similar_to} for row in view.rows if row.similar_to]
+    assert {path.rpartition("/")[2] for path in pair} == {"00.mp4", "01.mp4"}

@@ -125,7 +125,8 @@ def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:
     outcomes_of: dict[str, list[ClipOutcome]] = defaultdict(list)
     for outcome in outcomes.values():
         outcomes_of[outcome.part_of or outcome.clip_id].append(outcome)
-    names = {one.caption_key: _name(clip, one) for clip in clips for one in outcomes_of[clip.clip_id]}
+    captioned = ((clip, one) for clip in clips for one in outcomes_of[clip.clip_id] if one.caption_key)
+    names = {one.caption_key: _name(clip, one) for clip, one in captioned}
     rows = []
     for clip in clips:
         file = outcomes.get(clip.clip_id)
