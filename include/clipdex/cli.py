@@ -156,7 +156,7 @@ def evaluate(args: argparse.Namespace) -> int:
         print(escape_line(f"{args.file}: the unknown field {name} of {lines} lines is ignored"), file=sys.stderr)
     if found.missing:
         print(
-            escape_line(f"{len(found.missing)} clips are not in the served index, such as {found.missing[0]}"),
+            escape_line(f"{len(found.missing)} clips are not in each served index, such as {found.missing[0]}"),
             file=sys.stderr,
         )
     if args.json:

@@ -10,6 +10,7 @@ variant. judgements.py reads the file, collections.py indexes, metrics.py comput
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,7 +72,7 @@ def _trials(settings: Settings, variants: Sequence[Variant]) -> list[_Trial]:
     """Return the default, then the variants; check all settings and models before anything is computed."""
     require_distinct(variants, _OPTION)
     embedders: dict[Embedding, SharedEmbedder] = {}
-    trials = []
+    trials: list[_Trial] = []
     for variant in (Variant(_DEFAULT, {}), *variants):
         if trials and variant.name == _DEFAULT:
             raise ConfigurationError(f"{_OPTION} {_DEFAULT}: the unchanged settings have this name: choose another")
@@ -91,40 +92,55 @@ def _judge_texts(judgements: Judgements, trials: Sequence[_Trial], on_progress: 
     results = {}
     with temporary_collections(judgements.texts) as collections:
         for trial in trials:
-            label = f"{trial.name}: index"
-            built = collections.build(
-                trial.settings, trial.embedder, lambda done, total, label=label: on_progress(label, done, total)
-            )
+            built = collections.build(trial.settings, trial.embedder, partial(on_progress, f"{trial.name}: index"))
             own = _Trial(trial.name, built.settings, trial.embedder)
             results[trial.name] = _result(own, judgements, answers, len(judgements.texts), built.chunks, on_progress)
     return Evaluation(results.pop(_DEFAULT), results, ignored=judgements.ignored)
 
 
 def _judge_served(judgements: Judgements, trials: Sequence[_Trial], on_progress: Progress) -> Evaluation:
-    """Judge what the alias serves."""
-    default = trials[0]
+    """Judge what the alias of each trial serves."""
+    default, wanted = trials[0], judgements.clip_ids
     name = Collection.name_for(default.settings, default.embedder)
     for trial in trials:
-        if Collection.name_for(trial.settings, trial.embedder) != name:
+        same_index = trial.settings.index == default.settings.index
+        if same_index and Collection.name_for(trial.settings, trial.embedder) != name:
             raise ConfigurationError(
                 f"{_OPTION} {trial.name} changes what is indexed, but without texts the served index is judged: give "
                 "the text of each clip in the file, or change settings of search alone"
             )
-    wanted = judgements.clip_ids
-    present: set[str] = set()
-    with open_index(default.settings) as index:
+    served = [_served(trial, wanted) for trial in trials]
+    answers: dict[str, list[Answer]] = {}
+    results = {
+        trial.name: _result(trial, judgements, answers, len(one.clips), one.chunks, on_progress)
+        for trial, one in zip(trials, served, strict=True)
+    }
+    missing = wanted - set[str].intersection(*(one.clips for one in served))
+    return Evaluation(results.pop(_DEFAULT), results, served[0].name, tuple(sorted(missing)), judgements.ignored)
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """Describe a served collection. clips: those of the wanted ones that it has"""
+
+    name: str
+    clips: set[str]
+    chunks: int
+
+
+def _served(trial: _Trial, wanted: set[str]) -> _Served:
+    """Raises NothingIndexed, and ConfigurationError if none of the wanted clips is there."""
+    clips: set[str] = set()
+    with open_index(trial.settings) as index:
         served, chunks = index.collection.name, index.count()
         for some in in_batches(sorted(wanted), _AT_ONCE):
-            present |= {hit.payload["clip_id"] for hit in index.scroll({"clip_id": list(some)})}
-    missing = tuple(sorted(wanted - present))
-    if missing and not present:
+            clips |= {hit.payload["clip_id"] for hit in index.scroll({"clip_id": list(some)})}
+    if wanted and not clips:
         raise ConfigurationError(
-            f"none of the {len(missing)} clips is in the served index {served}, such as {missing[0]}: give the clip_id "
+            f"none of the {len(wanted)} clips is in the served index {served}, such as {min(wanted)}: give the clip_id "
             "that clipdex search --json shows, or the text of each clip in the file"
         )
-    answers: dict[str, list[Answer]] = {}
-    results = {trial.name: _result(trial, judgements, answers, len(present), chunks, on_progress) for trial in trials}
-    return Evaluation(results.pop(_DEFAULT), results, served, missing, judgements.ignored)
+    return _Served(served, clips, chunks)
 
 
 def _result(

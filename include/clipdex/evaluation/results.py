@@ -86,7 +86,7 @@ class Evaluation:
     """Hold the results of the default and, by name, of each variant.
 
     served: the name of the judged collection if it is the served one, or ""
-    missing: clips of the file that the served index lacks; queries for them count as not found
+    missing: clips of the file that a served index lacks; queries for them count as not found there
     ignored: unknown fields of the file, and the number of lines with each
     """
 
