@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
@@ -146,12 +148,13 @@ def evaluate(args: argparse.Namespace) -> int:
 
     _require_file(args.file)
     variants = [Variant.parsed(text, "--variant", group="") for text in args.variants]
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)  # delete temporary collections then, too
-    try:
-        with progress() as show:
-            found = Pipeline.open().evaluate(args.file, variants, show)
-    finally:
-        signal.signal(signal.SIGTERM, former)
+    with progress() as show, _interrupts() as check:
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            check()
+            show(what, done, total)
+
+        found = Pipeline.open().evaluate(args.file, variants, on_progress)
     for name, lines in found.ignored.items():
         print(escape_line(f"{args.file}: the unknown field {name} of {lines} lines is ignored"), file=sys.stderr)
     if found.missing:
@@ -164,6 +167,31 @@ def evaluate(args: argparse.Namespace) -> int:
     else:
         console.print(table(found))
     return 0
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Raise KeyboardInterrupt on Ctrl-C and on SIGTERM, so that temporary data is deleted.
+
+    Yield a function that raises it again: Python discards an exception that a signal raises in a finalizer.
+    """
+    received = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal received
+        received = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    former = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)
 
 
 def ingest(args: argparse.Namespace) -> int:

@@ -86,6 +86,8 @@ class QdrantServer:
         client = self.client
         name = call.split("/")[2] if call.count("/") > 1 else ""
         match call.replace(f"/{name}", "/NAME", 1) if name not in ("", "aliases") else call:
+            case "GET /":
+                return _plain(client.info())
             case "GET /collections/NAME/exists":
                 return {"exists": client.collection_exists(name)}
             case "GET /collections/NAME":
@@ -159,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble == "applied":
             return self._leave("reset")
         document = {"status": "ok", "time": 0.0, "result": result} if status == 200 else {"status": {"error": result}}
+        if path == "/" and status == 200:
+            document = result
         payload = json.dumps(document).encode()
         self.send_response(status)
         if trouble == "busy":

@@ -1,5 +1,6 @@
 """Test clipdex eval end to end, over both backends and with the real embedding model."""
 
+import hashlib
 import json
 import os
 import re
@@ -18,23 +19,26 @@ from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.evaluation import Judgement, Judgements, Variant, evaluate
 from clipdex.evaluation.embedding import SharedEmbedder
 from clipdex.index import Collection, open_index, replace
-from clipdex.index.chunking import split
 from clipdex.index.embeddings import open_embedder
 from clipdex.index.search import search_once
 from clipdex.pipeline import Pipeline
-from tests.support.indexes import caption, clip_points
+from clipdex.stages.index import CaptionedClip, points_of
+from tests.support.indexes import caption
 from tests.support.qdrant import QdrantServer
 
 PEOPLE = {"a woman in a red coat": "lady wearing a scarlet jacket", "an old man": "elderly gentleman",
           "two children": "a pair of kids", "a police officer": "cop in uniform"}  # fmt: skip
 DEEDS = {"rides a bicycle": "cycling", "feeds the pigeons": "giving food to birds", "paints a fence": "brushing paint",
          "plays the violin": "music on a string instrument", "repairs a car": "fixing a vehicle"}  # fmt: skip
+AROUND = ["trees", "houses", "boats", "lamps", "flags", "hills", "shops", "buses", "kites", "tents", "walls", "gates",
+          "stairs", "towers", "bridges", "fields", "clouds", "wires", "signs", "rocks"]  # fmt: skip
 TEXTS, QUERIES = {}, []
 for person, other_person in PEOPLE.items():
     for deed, other_deed in DEEDS.items():
-        clip_id = f"clip-{len(TEXTS):02d}"
-        TEXTS[clip_id] = f"In this clip {person} {deed}. The camera does not move. It is a sunny day in a small town."
-        QUERIES.append(Judgement(f"{other_person} {other_deed}", clip_id))
+        number = len(TEXTS)
+        # Texts differ in length, so that no two are equally near.
+        TEXTS[f"clip-{number:02d}"] = f"Here {person} {deed}. Around are {', '.join(AROUND[: number + 1])}."
+        QUERIES.append(Judgement(f"{other_person} {other_deed}", f"clip-{number:02d}"))
 SET = Judgements(tuple(QUERIES), TEXTS)
 NO_CLIP = Judgement("zebra crossing elephants", "")
 
@@ -58,15 +62,15 @@ def variants(*texts):
 
 
 def serve(settings: Settings, texts: dict[str, str]) -> None:
-    """Index the texts under the alias that searches read."""
+    """Index the texts under the alias that searches read. Equal scores are ordered by id, which depends on the key."""
     model = open_embedder(settings.embedding)
-    clips = {
-        clip_id: clip_points(model, clip_id, text, split(caption(text), model, settings.chunking))
-        for clip_id, text in texts.items()
+    captions = {
+        clip_id: caption(text, key=hashlib.sha256(text.encode()).hexdigest()[:32]) for clip_id, text in texts.items()
     }
+    clips = [CaptionedClip(clip_id, f"{clip_id}.mp4", "2026-11-03", one) for clip_id, one in captions.items()]
     with open_index(settings, Collection.of(settings, model)) as index:
         index.ensure()
-        replace(index, clips)
+        replace(index, points_of(settings, model, clips))
 
 
 def left(settings: Settings, request) -> list[str]:
@@ -169,7 +173,7 @@ def test_two_served_indexes_are_compared(settings):
     """As with the captions of two engines, each under its own alias."""
     serve(settings, TEXTS)
     other = settings.changed({"index": {"alias": "other"}})
-    serve(other, {clip_id: f"{text.split(' in a ')[0]}." for clip_id, text in list(TEXTS.items())[:15]})
+    serve(other, {clip_id: f"{text.split('Around')[0]}" for clip_id, text in list(TEXTS.items())[:15]})
     found = evaluate(settings, Judgements(SET.queries), variants("other:index.alias=other"))
     assert found.missing == tuple(list(TEXTS)[15:])
     assert found.to_json()["variants"]["other"]["against_default"]["recall@10"]["difference"] < 0
@@ -283,5 +287,5 @@ def test_a_signal_deletes_the_temporary_collection(tmp_path, server, backend, by
     assert present()
     process.send_signal(by)
     _, error = process.communicate(timeout=300)
-    assert (process.returncode, present(), list((tmp_path / "tmp").iterdir())) == (130, [], [])
+    assert (process.returncode, present(), list((tmp_path / "tmp").iterdir())) == (130, [], []), error
     assert error == "clipdex eval: interrupted; nothing is kept: run the same command again\n"
