@@ -6,8 +6,11 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
@@ -61,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return _fail(args, "interrupted; what is finished is kept: run the same command again", 130)
+        kept = "nothing is kept" if args.command == "eval" else "what is finished is kept"
+        return _fail(args, f"interrupted; {kept}: run the same command again", 130)
     except ClipdexError as error:
         return _fail(args, str(error), 2)
     except OSError as error:
@@ -136,6 +140,59 @@ def compare(args: argparse.Namespace) -> int:
         out.write_text(page(comparison), encoding="utf-8")
     _print(comparison.to_json() if args.json else str(out))
     return 1 if any(column.error for column in comparison.columns) else 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Measure how well search answers the queries of a file; print a table, or JSON."""
+    from clipdex.evaluation.terminal import progress, table
+    from clipdex.variants import Variant
+
+    _require_file(args.file)
+    variants = [Variant.parsed(text, "--variant", group="") for text in args.variants]
+    with progress() as show, _interrupts() as check:
+
+        def on_progress(what: str, done: int, total: int) -> None:
+            check()
+            show(what, done, total)
+
+        found = Pipeline.open().evaluate(args.file, variants, on_progress)
+    for name, lines in found.ignored.items():
+        print(escape_line(f"{args.file}: the unknown field {name} of {lines} lines is ignored"), file=sys.stderr)
+    if found.missing:
+        print(
+            escape_line(f"{len(found.missing)} clips are not in each served index, such as {found.missing[0]}"),
+            file=sys.stderr,
+        )
+    if args.json:
+        _print(found.to_json())
+    else:
+        console.print(table(found))
+    return 0
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Raise KeyboardInterrupt on Ctrl-C and on SIGTERM, so that temporary data is deleted.
+
+    Yield a function that raises it again: Python discards an exception that a signal raises in a finalizer.
+    """
+    received = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal received
+        received = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    former = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)
 
 
 def ingest(args: argparse.Namespace) -> int:
@@ -390,6 +447,16 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.add_argument("--out", type=Path, help="the page to write; compare.html unless --json is given")
     one.set_defaults(run=compare)
+
+    one = commands.add_parser("eval", help="measure how well search answers queries whose clips are known")
+    one.add_argument(
+        "file", type=Path, help='JSON lines such as {"clip_id": "a", "text": "a caption", "query": "words"}'
+    )
+    one.add_argument(
+        "--variant", dest="variants", action="append", default=[], metavar="NAME:SETTING=VALUE,...",
+        help="settings to compare with the default, such as dense:search.mode=dense; once for each",
+    )  # fmt: skip
+    one.set_defaults(run=evaluate)
 
     one = commands.add_parser("ingest", help="caption and index one folder, without Airflow")
     one.add_argument("folder", help="a folder or an fsspec URL")

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self, get_origin
@@ -352,6 +353,46 @@ class Index(_Group):
     lock_wait_s: float = 120.0
 
 
+class SearchMode(StrEnum):
+    """Select how chunks are ranked: by meaning (dense), by words (sparse), or by both (hybrid)."""
+
+    HYBRID = "hybrid"
+    DENSE = "dense"
+    SPARSE = "sparse"
+
+
+class Search(_Group):
+    """Configure how a query is answered.
+
+    dense_weight, sparse_weight: weights of the two rankings in mode hybrid; 0 leaves a ranking out
+    rrf_k: constant of reciprocal rank fusion; the larger, the more low ranks count
+    depth: lowest number of candidates from each ranking [chunks]
+    """
+
+    mode: SearchMode = SearchMode.HYBRID
+    dense_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    sparse_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    rrf_k: int = Field(default=60, ge=1)
+    depth: int = Field(default=100, ge=1)
+
+    @model_validator(mode="after")
+    def _a_ranking_counts(self) -> Self:
+        if not self.dense_weight and not self.sparse_weight:
+            raise ValueError("dense_weight and sparse_weight are both 0: one of the rankings must count")
+        return self
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """Return the weights of the dense and of the sparse ranking, as the mode has them."""
+        match self.mode:
+            case SearchMode.DENSE:
+                return 1.0, 0.0
+            case SearchMode.SPARSE:
+                return 0.0, 1.0
+            case _:
+                return self.dense_weight, self.sparse_weight
+
+
 class Quarantine(_Group):
     """Limit how many rejections are accepted.
 
@@ -408,6 +449,7 @@ class Settings(BaseSettings):
     chunking: Chunking = Chunking()
     embedding: Embedding = Embedding()
     index: Index = Index()
+    search: Search = Search()
     quarantine: Quarantine = Quarantine()
     batches: Batches = Batches()
 
@@ -438,6 +480,24 @@ class Settings(BaseSettings):
     @property
     def edge_path(self) -> Path:
         return self.state / "index"
+
+    def changed(self, changes: Mapping[str, Mapping[str, Any]]) -> Self:
+        """Return settings with other values of some fields, by group. Raises ConfigurationError."""
+        groups = {}
+        for name, fields in changes.items():
+            group = getattr(self, name) if name in type(self).model_fields else None
+            if not isinstance(group, BaseModel):
+                known = ", ".join(one for one in type(self).model_fields if isinstance(getattr(self, one), BaseModel))
+                raise ConfigurationError(f"there is no group of settings {name!r}; the groups are {known}")
+            for field in fields:
+                if field not in type(group).model_fields:
+                    known = ", ".join(f"{name}.{one}" for one in type(group).model_fields)
+                    raise ConfigurationError(f"there is no setting {name}.{field}; this group has {known}")
+            try:
+                groups[name] = type(group).model_validate({**dict(group), **fields})
+            except ValidationError as error:
+                raise ConfigurationError(_validation_message(error, name)) from None
+        return self.model_copy(update=groups)
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:
@@ -512,10 +572,10 @@ def _without_json(settings: type[Settings]) -> str:
     return ", ".join(found) or "a list or an object"
 
 
-def _validation_message(error: ValidationError) -> str:
-    """Name each invalid variable and its error, but not its value, which may be a secret."""
+def _validation_message(error: ValidationError, *group: str) -> str:
+    """Name each invalid variable and its error, but not its value, which may be a secret. group: that of all of them"""
     lines = []
     for mistake in error.errors(include_input=False, include_url=False):
-        name = "CLIPDEX_" + "__".join(str(part) for part in mistake["loc"]).upper()
+        name = "CLIPDEX_" + "__".join(str(part) for part in (*group, *mistake["loc"])).upper()
         lines.append(f"{name}: {mistake['msg']}")
     return "settings: " + "; ".join(lines)

@@ -28,8 +28,8 @@ from clipdex.errors import BatchRejected, ClipdexError, LeaseHeld, Unavailable
 
 if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex loads no framework
     from clipdex.captions.captioner import CaptionDraft, Captioner
-    from clipdex.compare import Variant
     from clipdex.compare.comparison import Column, Comparison
+    from clipdex.evaluation import Evaluation, Judgements, Progress
     from clipdex.index import Collection, Filters, Index
     from clipdex.index.embeddings import Embedder
     from clipdex.index.search import ClipHit
@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex
     from clipdex.stages.reindex import DayTotals, Served
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
+    from clipdex.variants import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +254,23 @@ class Pipeline:
         from clipdex.compare import compare
 
         return compare(files, variants, on_column)
+
+    def evaluate(
+        self,
+        judgements: Judgements | str | Path,
+        variants: Sequence[Variant] = (),
+        on_progress: Progress = lambda what, done, total: None,
+    ) -> Evaluation:
+        """Measure how well search answers queries, under these settings and under variants of them.
+
+        judgements: or a file of JSON lines (docs/search.md). Raises OSError, ConfigurationError, IndexUnavailable, and
+        NothingIndexed if the served index is to be judged.
+        """
+        from clipdex.evaluation import evaluate
+
+        return evaluate(
+            self.settings, Path(judgements) if isinstance(judgements, str) else judgements, variants, on_progress
+        )
 
     # Upkeep
 

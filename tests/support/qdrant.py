@@ -86,6 +86,8 @@ class QdrantServer:
         client = self.client
         name = call.split("/")[2] if call.count("/") > 1 else ""
         match call.replace(f"/{name}", "/NAME", 1) if name not in ("", "aliases") else call:
+            case "GET /":
+                return _plain(client.info())
             case "GET /collections/NAME/exists":
                 return {"exists": client.collection_exists(name)}
             case "GET /collections/NAME":
@@ -107,6 +109,17 @@ class QdrantServer:
             case "PUT /collections/NAME/points":
                 client.upsert(name, models.PointsList.model_validate(body).points)
                 return _DONE
+            case "POST /collections/NAME/points/query":
+                asked = models.QueryRequest.model_validate(body)
+                found = client.query_points(
+                    name,
+                    query=asked.query,
+                    prefetch=asked.prefetch,
+                    query_filter=asked.filter,
+                    limit=asked.limit or 10,
+                    with_payload=bool(asked.with_payload),
+                )
+                return {"points": [_plain(point) for point in found.points]}
             case "POST /collections/NAME/points/count":
                 return {"count": client.count(name, models.CountRequest.model_validate(body).filter).count}
             case "POST /collections/NAME/points/delete":
@@ -148,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble == "applied":
             return self._leave("reset")
         document = {"status": "ok", "time": 0.0, "result": result} if status == 200 else {"status": {"error": result}}
+        if path == "/" and status == 200:
+            document = result
         payload = json.dumps(document).encode()
         self.send_response(status)
         if trouble == "busy":

@@ -60,6 +60,7 @@ def fail(capsys):
         (["plan", ".", "--from", "2026-11-03"], "clipdex plan: --from and --to go together"),
         (["plan"], "clipdex plan: nothing to plan: give a folder"),
         (["captions", "\x1b[2J"], r"clipdex: unrecognized arguments: \u001b[2J; see clipdex --help"),
+        (["eval"], "clipdex eval: the following arguments are required: file; see clipdex eval --help"),
         (["compare", "x.mp4"], "clipdex compare: the following arguments are required: --with"),
     ],
 )
@@ -87,7 +88,7 @@ def test_a_missing_folder_is_named(fail, home, clip, command):
     assert fail(command, clip) == f"clipdex {command}: {clip}: is a file; a folder expected"
 
 
-@pytest.mark.parametrize("command", [["caption"], ["compare", "--with", "a:strategy=video"]])
+@pytest.mark.parametrize("command", [["caption"], ["eval"], ["compare", "--with", "a:strategy=video"]])
 def test_a_missing_file_is_named(fail, home, clip, command):
     assert fail(*command, home / "no.mp4") == f"clipdex {command[0]}: {home}/no.mp4: no such file"
     assert f"{clip.parent} is a folder; a file expected" in fail(*command, clip.parent)

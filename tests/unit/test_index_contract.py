@@ -40,9 +40,9 @@ def texts(hits):
     return [hit.payload["text"] for hit in hits]
 
 
-def run_query(index, text, *, vector=None, limit=10, filters=None):
+def run_query(index, text, *, vector=None, limit=10, filters=None, **how):
     dense = point("", text, vector=vector).dense
-    return index.query(Query(dense, sparse_query(text), limit=limit, depth=50, filters=filters))
+    return index.query(Query(dense, sparse_query(text), limit=limit, depth=50, filters=filters, **how))
 
 
 def test_search_before_the_first_ingestion_names_the_next_step(opener):
@@ -221,7 +221,8 @@ def test_another_model_fills_its_own_collection_until_it_is_switched_to(opener):
         assert texts(served.scroll()) == ["by the new model"]
 
 
-def test_both_backends_rank_alike(tmp_path, memory):
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (3.0, 0.5), (1.0, 0.0), (0.0, 2.0)])
+def test_both_backends_rank_alike(tmp_path, memory, weights):
     words = [f"word{n}" for n in range(18)]
     rng = np.random.default_rng(7)
     # Texts differ in length, so that no two are equally near. Equal fused scores are sorted by id below.
@@ -232,10 +233,57 @@ def test_both_backends_rank_alike(tmp_path, memory):
             index.ensure()
             replace(index, {each.payload["clip_id"]: [each] for each in points})
             queries = [points[n].payload["text"] for n in range(0, 60, 3)]
-            hits = [run_query(index, text, limit=40) for text in queries]
+            hits = [run_query(index, text, limit=40, weights=weights) for text in queries]
         answers.append([sorted((-round(hit.score, 6), hit.id) for hit in each)[:10] for each in hits])
     assert answers[0] == answers[1]
     assert all(len(answer) == 10 for answer in answers[0])
+
+
+def test_weights_decide_between_the_rankings(index):
+    by_words, by_meaning = (
+        point("words", "a red car", vector=[0.0] * 7 + [1.0]),
+        point("meaning", "sea", vector=[1.0] * 8),
+    )
+    index.upsert([by_words, by_meaning])
+
+    def first(*weights):
+        return run_query(index, "a red car", vector=[1.0] * 8, weights=weights, rrf_k=1)[0].payload["clip_id"]
+
+    assert (first(3.0, 1.0), first(1.0, 3.0), first(1.0, 0.0), first(0.0, 1.0)) == (
+        "meaning",
+        "words",
+        "meaning",
+        "words",
+    )
+
+
+def test_a_query_without_any_ranking_has_no_hit(index):
+    index.upsert([point("a", "a red car")])
+    assert index.query(Query((), Sparse((), ()), limit=10, depth=50)) == []
+    assert run_query(index, "a red car", weights=(0.0, 0.0)) == []
+
+
+def test_dropping_a_collection_leaves_the_others(opener):
+    with opener(SMALL) as index:
+        index.ensure()
+        index.upsert([point("a", "kept")])
+    with opener(OTHER) as index:
+        index.ensure()
+        index.upsert([point("a", "dropped")])
+        index.drop()
+        index.drop()
+        index.ensure()
+        assert index.count() == 0
+    with opener() as served:
+        assert texts(served.scroll()) == ["kept"]
+
+
+def test_dropping_the_served_collection_removes_the_alias(opener):
+    with opener(SMALL) as index:
+        index.ensure()
+        index.drop()
+    with pytest.raises(NothingIndexed, match="run an ingestion"), opener():
+        pass
 
 
 def test_point_is_named_for_its_clip_its_caption_and_its_place():

@@ -3,7 +3,7 @@
 import pytest
 from qdrant_client import QdrantClient
 
-from clipdex.config import Chunking, Embedding, Settings
+from clipdex.config import Chunking, Embedding, Search, Settings
 from clipdex.errors import ConfigurationError, NothingIndexed
 from clipdex.index import Collection, Range, make_points, replace
 from clipdex.index.chunking import Chunk, split
@@ -120,6 +120,37 @@ def test_day_and_filters_restrict_the_hits(index, model):
 def test_empty_query_is_rejected(index, model, query):
     with pytest.raises(EmptyQuery, match="enter words"):
         search(index, model, query)
+
+
+def test_the_mode_selects_the_ranking(index, model):
+    fill(index, model, SCENES)
+    found = {
+        mode: ids(search(index, model, "a kitten takes a nap, EXIT", how=Search(mode=mode)))
+        for mode in ("dense", "sparse", "hybrid")
+    }
+    assert found["sparse"] == ["sign"]
+    assert found["dense"][0] == "cat" and len(found["dense"]) == len(SCENES)
+    assert set(found["hybrid"][:2]) == {"cat", "sign"}
+
+
+def test_weights_move_a_clip_up(index, model):
+    fill(index, model, SCENES)
+    for dense, sparse, first in ((5, 1, "cat"), (1, 5, "sign"), (1, 0, "cat"), (0, 1, "sign")):
+        how = Search(dense_weight=dense, sparse_weight=sparse, rrf_k=1)
+        assert ids(search(index, model, "a kitten takes a nap, EXIT", how=how))[0] == first
+
+
+def test_a_query_without_indexable_words_finds_nothing_by_words_alone(index, model):
+    fill(index, model, SCENES)
+    assert search(index, model, "what is it", how=Search(mode="sparse")) == []
+
+
+def test_settings_of_search_count_in_a_search(tmp_path, model):
+    settings = Settings.load(home=tmp_path, search={"mode": "sparse"})
+    with edge_opener(tmp_path)(Collection.of(settings, model)) as index:
+        index.ensure()
+        fill(index, model, SCENES)
+    assert ids(search_once(settings, model, "a kitten takes a nap, EXIT")) == ["sign"]
 
 
 def test_query_of_stop_words_still_finds_something(index, model):

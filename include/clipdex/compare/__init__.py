@@ -11,53 +11,25 @@ import asyncio
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
 
 from clipdex.captions.captioner import CaptionDraft, Captioner
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.quality import GATES, caption_with_gates, cleaned, verdicts
 from clipdex.compare.comparison import Column, Comparison, Subject, Written
 from clipdex.config import Settings
-from clipdex.errors import ClipdexError, ClipRejected, ConfigurationError
+from clipdex.errors import ClipdexError, ClipRejected
+from clipdex.variants import Variant, require_distinct
 from clipdex.video import Prepared
 from clipdex.video.sandbox.pool import DecoderPool
 
+__all__ = ["Variant", "compare"]
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """Name a set of changed settings. changes: values by group, such as {"engine": {"model": "..."}}."""
-
-    name: str
-    changes: Mapping[str, Mapping[str, Any]]
-
-    @classmethod
-    def parsed(cls, text: str) -> Self:
-        """Parse NAME:key=value,key=value. Raises ConfigurationError.
-
-        A key is a field of the engine group, or GROUP.FIELD such as sampling.fps. engine=sglang sets engine.name.
-        A list is written with commas or as JSON, a mapping as JSON.
-        """
-        name, _, rest = text.partition(":")
-        changes: dict[str, dict[str, Any]] = {}
-        for pair in filter(None, _NEXT_KEY.split(rest)):
-            key, equals, value = pair.partition("=")
-            group, _, name_in_group = key.strip().rpartition(".")
-            if not equals or not name_in_group:
-                raise ConfigurationError(f"--with {text}: {pair!r} is not key=value, such as strategy=frames-concat")
-            if key == "engine":
-                name_in_group = "name"
-            changes.setdefault(group or "engine", {})[name_in_group] = _value(name_in_group, value)
-        if not name.strip() or "=" in name:
-            raise ConfigurationError(f"--with {text}: begin with a name of your choice, such as --with base:{text}")
-        return cls(name.strip(), changes)
 
 
 def compare(
@@ -68,9 +40,7 @@ def compare(
     variants: changes to the settings of the environment
     on_column: called with the column of each finished variant
     """
-    names = [variant.name for variant in variants]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigurationError(f"two variants are called {twice[0]!r}: give each --with a unique name")
+    require_distinct(variants, "--with")
     return asyncio.run(_compare(_named(paths), variants, on_column))
 
 
@@ -207,17 +177,3 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
         return {path.name: path for path in files.values()}
     root = os.path.commonpath([Path(file).parent for file in files])
     return {os.path.relpath(file, root): path for file, path in files.items()}
-
-
-# A comma ends a value only if a key follows, so that a list of URLs stays one value.
-_NEXT_KEY = re.compile(r",(?=\s*[a-z_.]+=)")
-_LISTS = ("base_urls",)
-
-
-def _value(key: str, text: str) -> Any:
-    if text[:1] in ("[", "{"):
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise ConfigurationError(f"--with: {key}={text}: invalid JSON ({error})") from None
-    return text.split(",") if key in _LISTS else text

@@ -86,6 +86,9 @@ class Index(Protocol):
     def switch(self) -> None:
         """Point the alias at this collection, atomically."""
 
+    def drop(self) -> None:
+        """Delete this collection if it exists, and the alias if it points at it."""
+
     def close(self) -> None: ...
 
 

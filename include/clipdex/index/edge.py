@@ -94,12 +94,13 @@ class EdgeIndex:
 
     def query(self, query: Query) -> list[Hit]:
         kept = _filter(query.filters)
-        nearest = [qdrant.Query.Nearest(list(query.dense), using=DENSE)]
-        if query.sparse.indices:
-            nearest.append(qdrant.Query.Nearest(_edge_sparse(query.sparse), using=SPARSE))
+        if not query.rankings:
+            return []
+        vectors: dict[str, Any] = {DENSE: list(query.dense), SPARSE: _edge_sparse(query.sparse)}
+        nearest = [qdrant.Query.Nearest(vectors[name], using=name) for name in query.rankings]
         request = qdrant.QueryRequest(
             prefetches=[qdrant.Prefetch(query=by, limit=query.depth, filter=kept) for by in nearest],
-            query=qdrant.Fusion.Rrf(k=query.rrf_k),  # type: ignore[arg-type]  # the stubs declare Fusion, its base
+            query=qdrant.Fusion.Rrf(query.rrf_k, query.fusion_weights),  # type: ignore[arg-type]  # stubs: its base
             limit=query.limit,
             with_payload=True,
         )
@@ -126,6 +127,12 @@ class EdgeIndex:
         if not self._path.exists():
             raise NothingIndexed(f"{self._path} does not exist; index into it before switching the alias")
         _write_atomically(self._alias, self.collection.name)
+
+    def drop(self) -> None:
+        self.close()
+        if self._alias.exists() and self._alias.read_text() == self.collection.name:
+            self._alias.unlink()
+        shutil.rmtree(self._path, ignore_errors=True)
 
     def close(self) -> None:
         if self._open is not None:

@@ -54,6 +54,9 @@ class Embedder(Protocol):
     def embed_query(self, text: str) -> np.ndarray:
         """Return one vector, float32, of length 1."""
 
+    def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """Return one row per query, as embed_query does for each."""
+
 
 def open_embedder(settings: config.Embedding) -> Embedder:
     """Return the embedder of these settings, cached per process. The model loads on first use."""
@@ -87,17 +90,19 @@ class _SentenceTransformers:
         return len(tokenizer.encode(text, add_special_tokens=False, truncation=False, verbose=False))
 
     def embed_documents(self, texts: Sequence[str]) -> np.ndarray:
-        loaded = self._load()
-        if not texts:
-            return np.zeros((0, loaded.dimension), np.float32)
-        return self._encoded(loaded.model.encode_document, list(texts))
+        return self._encoded(self._load().model.encode_document, texts)
 
     def embed_query(self, text: str) -> np.ndarray:
-        vector: np.ndarray = self._encoded(self._load().model.encode_query, [text])[0]
+        vector: np.ndarray = self.embed_queries([text])[0]
         return vector
 
-    def _encoded(self, encode: Any, texts: list[str]) -> np.ndarray:
-        vectors = encode(texts, batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False)
+    def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
+        return self._encoded(self._load().model.encode_query, texts)
+
+    def _encoded(self, encode: Any, texts: Sequence[str]) -> np.ndarray:
+        if not texts:
+            return np.zeros((0, self.dimension), np.float32)
+        vectors = encode(list(texts), batch_size=self._batch_size, normalize_embeddings=True, show_progress_bar=False)
         _trim_memory()
         return np.asarray(vectors, np.float32)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipdex.config import MetadataType, Settings
+from clipdex.config import MetadataType, Search, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.index.chunking import Chunk
 from clipdex.index.embeddings import Embedder
@@ -33,7 +33,6 @@ PAYLOAD_INDEXES = {
 """Type of each indexed field of a payload. The metadata of clips is indexed, too."""
 
 _NAMESPACE = uuid.UUID("6f1d0d5e-0f3c-5b44-9f0e-2c1b7d0c1e5a")
-_RRF_K = 60
 # Scripts that put no space between words: Thai, Lao, Burmese, Khmer, kana and CJK ideographs.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
@@ -105,8 +104,11 @@ Filters = Mapping[str, Scalar | Sequence[str] | Sequence[int] | Range]
 class Query:
     """Query by meaning (dense) and by words (sparse), combined by reciprocal rank fusion.
 
+    dense, sparse: empty to leave that ranking out
     limit: number of points returned
     depth: number of candidates from each of the two
+    weights: of the dense and of the sparse ranking; a point of rank r (from 1) gets 1 / (r / weight + rrf_k - 1) from
+        each, which is Qdrant's formula; 0 leaves a ranking out
     """
 
     dense: Sequence[float]
@@ -114,7 +116,21 @@ class Query:
     limit: int
     depth: int
     filters: Filters | None = None
-    rrf_k: int = _RRF_K
+    rrf_k: int = Search().rrf_k
+    weights: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def rankings(self) -> dict[str, float]:
+        """Return the weight of each ranking that counts, by the name of its vector."""
+        present = {DENSE: len(self.dense) > 0, SPARSE: len(self.sparse.indices) > 0}
+        weights = zip(present, self.weights, strict=True)
+        return {name: weight for name, weight in weights if present[name] and weight > 0}
+
+    @property
+    def fusion_weights(self) -> list[float] | None:
+        """Return the weights to fuse with, or None if they change nothing."""
+        weights = list(self.rankings.values())
+        return weights if len(weights) > 1 and set(weights) != {1.0} else None
 
 
 @dataclass(frozen=True, slots=True)

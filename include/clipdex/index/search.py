@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from clipdex.config import RESERVED_FIELDS, Settings
+from clipdex.config import RESERVED_FIELDS, Search, Settings
 from clipdex.errors import ClipdexError
 from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse_query
 from clipdex.index.embeddings import Embedder
 
-_DEPTH = 100
 _CHUNKS_PER_CLIP = 4
 
 
@@ -69,14 +68,17 @@ def search(
     limit: int = 10,
     day: str | None = None,
     filters: Filters | None = None,
+    how: Search | None = None,
 ) -> list[ClipHit]:
     """Return the best clips for a query, best first.
 
     day: YYYY-MM-DD
     filters: by any payload field, see clipdex.index.points.Filters
+    how: None for the defaults
     Raises EmptyQuery, ConfigurationError if the index was made by another embedding model, IndexUnavailable.
     """
-    return _find(index, _vectors(embedder, query), limit, day, filters)
+    how = how or Search()
+    return _find(index, _vectors(embedder, query, how), how, limit, day, filters)
 
 
 def search_once(
@@ -92,32 +94,41 @@ def search_once(
 
     Nothing of the embedding model is loaded or computed while the embedded index is locked.
     """
-    vectors = _vectors(embedder, query)
+    vectors = _vectors(embedder, query, settings.search)
     with open_index(settings) as index:
-        return _find(index, vectors, limit, day, filters)
+        return _find(index, vectors, settings.search, limit, day, filters)
 
 
 @dataclass(frozen=True, slots=True)
 class _Vectors:
-    """Hold the vectors of a query, and the embedding model that made the dense one."""
+    """Hold the vectors of a query, and the embedding model that made the dense one; empty if they do not count."""
 
     dense: Sequence[float]
     sparse: Sparse
     embedder: str
 
 
-def _vectors(embedder: Embedder, query: str) -> _Vectors:
+def _vectors(embedder: Embedder, query: str, how: Search) -> _Vectors:
     if not query.strip():
         raise EmptyQuery("the query is empty; enter words, such as: a red car turns left")
-    return _Vectors(embedder.embed_query(query).tolist(), sparse_query(query), embedder.identity)
+    dense, sparse = how.weights
+    return _Vectors(
+        embedder.embed_query(query).tolist() if dense else (),
+        sparse_query(query) if sparse else Sparse((), ()),
+        embedder.identity,
+    )
 
 
-def _find(index: Index, vectors: _Vectors, limit: int, day: str | None, filters: Filters | None) -> list[ClipHit]:
-    index.collection.check(vectors.embedder, len(vectors.dense))
+def _find(
+    index: Index, vectors: _Vectors, how: Search, limit: int, day: str | None, filters: Filters | None
+) -> list[ClipHit]:
+    if vectors.dense:
+        index.collection.check(vectors.embedder, len(vectors.dense))
     kept = {**(filters or {}), **({"day": day} if day else {})}
     wanted = limit * _CHUNKS_PER_CLIP
     while True:
-        hits = index.query(Query(vectors.dense, vectors.sparse, wanted, max(wanted, _DEPTH), kept))
+        depth = max(wanted, how.depth)
+        hits = index.query(Query(vectors.dense, vectors.sparse, wanted, depth, kept, how.rrf_k, how.weights))
         clips = _by_clip(hits)
         if len(clips) >= limit or len(hits) < wanted:
             return clips[:limit]

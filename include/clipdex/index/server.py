@@ -25,6 +25,7 @@ _SCHEMA = {
     MetadataType.TIME: models.PayloadSchemaType.DATETIME,
 }
 _BUSY = (408, 425, 429)
+_WEIGHTS_SINCE = 1, 17
 
 
 def connect(settings: config.Index) -> QdrantClient:
@@ -116,16 +117,19 @@ class ServerIndex:
 
     def query(self, query: Query) -> list[Hit]:
         kept = _filter(query.filters)
-        nearest: list[tuple[Any, str]] = [(list(query.dense), DENSE)]
-        if query.sparse.indices:
-            nearest.append((_server_sparse(query.sparse), SPARSE))
+        if not query.rankings:
+            return []
+        vectors: dict[str, Any] = {DENSE: list(query.dense), SPARSE: _server_sparse(query.sparse)}
         with _errors(self.collection.name):
+            if query.fusion_weights:
+                self._require_weights()
             answer = self._client.query_points(
                 self.collection.name,
                 prefetch=[
-                    models.Prefetch(query=by, using=name, limit=query.depth, filter=kept) for by, name in nearest
+                    models.Prefetch(query=vectors[name], using=name, limit=query.depth, filter=kept)
+                    for name in query.rankings
                 ],
-                query=models.RrfQuery(rrf=models.Rrf(k=query.rrf_k)),
+                query=models.RrfQuery(rrf=models.Rrf(k=query.rrf_k, weights=query.fusion_weights)),
                 limit=query.limit,
                 with_payload=True,
             )
@@ -154,6 +158,13 @@ class ServerIndex:
                 actions.insert(0, models.DeleteAliasOperation(delete_alias=remove))
             self._client.update_collection_aliases(actions)
 
+    def drop(self) -> None:
+        with _errors():
+            if self._aliased() == self.collection.name:
+                remove = models.DeleteAlias(alias_name=self._alias)
+                self._client.update_collection_aliases([models.DeleteAliasOperation(delete_alias=remove)])
+            self._client.delete_collection(self.collection.name)
+
     def close(self) -> None:
         """Do nothing: the caller closes the client."""
 
@@ -169,6 +180,16 @@ class ServerIndex:
             if alias.alias_name == self._alias:
                 return alias.collection_name
         return None
+
+    def _require_weights(self) -> None:
+        """Raise ConfigurationError for a server that ignores the weights of a fusion."""
+        version = self._client.info().version
+        known = re.match(r"(\d+)\.(\d+)", version)
+        if known and (int(known[1]), int(known[2])) < _WEIGHTS_SINCE:
+            raise ConfigurationError(
+                f"Qdrant {version} ignores the weights of a fusion: set CLIPDEX_SEARCH__DENSE_WEIGHT and "
+                "CLIPDEX_SEARCH__SPARSE_WEIGHT to 1, or upgrade the server to 1.17 or later"
+            )
 
     def _create(self) -> None:
         try:
