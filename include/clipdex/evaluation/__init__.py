@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from clipdex.config import Embedding, Settings
+from clipdex.config import Settings
 from clipdex.errors import ConfigurationError
 from clipdex.evaluation.collections import temporary_collections
 from clipdex.evaluation.embedding import SharedEmbedder
@@ -22,7 +22,7 @@ from clipdex.evaluation.judgements import Judgement, Judgements, read_judgements
 from clipdex.evaluation.metrics import CUT, Answer
 from clipdex.evaluation.results import Evaluation, Result
 from clipdex.index import Collection, open_index
-from clipdex.index.embeddings import open_embedder
+from clipdex.index.embeddings import Embedder, open_embedder
 from clipdex.index.points import in_batches
 from clipdex.index.search import search, search_once
 from clipdex.variants import Variant, require_distinct
@@ -71,18 +71,18 @@ def evaluate(
 def _trials(settings: Settings, variants: Sequence[Variant]) -> list[_Trial]:
     """Return the default, then the variants; check all settings and models before anything is computed."""
     require_distinct(variants, _OPTION)
-    embedders: dict[Embedding, SharedEmbedder] = {}
+    embedders: dict[Embedder, SharedEmbedder] = {}
     trials: list[_Trial] = []
     for variant in (Variant(_DEFAULT, {}), *variants):
         if trials and variant.name == _DEFAULT:
             raise ConfigurationError(f"{_OPTION} {_DEFAULT}: the unchanged settings have this name: choose another")
         try:
             changed = settings.changed(variant.changes)
-            embedder = open_embedder(changed.embedding)
+            embedder = open_embedder(changed.embedding, changed.engine.language)
             embedder.identity  # noqa: B018  # raises if the model is not there
         except ConfigurationError as error:
             raise ConfigurationError(f"{_OPTION} {variant.name}: {error}" if trials else str(error)) from None
-        trials.append(_Trial(variant.name, changed, embedders.setdefault(changed.embedding, SharedEmbedder(embedder))))
+        trials.append(_Trial(variant.name, changed, embedders.setdefault(embedder, SharedEmbedder(embedder))))
     return trials
 
 

@@ -1,6 +1,7 @@
 """The index: points in Qdrant, embedded in this process (edge.py) or on a server (server.py).
 
-A collection belongs to one embedding model and one chunking. An alias names the collection that searches read.
+A collection belongs to one embedding model, one chunking and one language. An alias names the collection that searches
+read.
 Both backends implement the protocol Index; one test suite runs on both.
 """
 
@@ -9,6 +10,7 @@ from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 from clipdex.config import Settings
+from clipdex.index.lexical import Sparse, sparse_document, sparse_query
 from clipdex.index.points import (
     Collection,
     Filters,
@@ -16,14 +18,11 @@ from clipdex.index.points import (
     Point,
     Query,
     Range,
-    Sparse,
     in_batches,
     make_payloads,
     make_points,
     payload_indexes,
     point_id,
-    sparse_document,
-    sparse_query,
 )
 
 __all__ = [

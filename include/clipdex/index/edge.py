@@ -22,7 +22,8 @@ import qdrant_edge as qdrant
 
 from clipdex.config import MetadataType
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
-from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range, Sparse
+from clipdex.index.lexical import Sparse
+from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range
 
 log = logging.getLogger(__name__)
 

@@ -3,13 +3,11 @@
 A point's id is derived from its content, so writes are idempotent.
 """
 
-import functools
 import hashlib
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +15,9 @@ from clipdex.config import MetadataType, Search, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.index.chunking import Chunk
 from clipdex.index.embeddings import Embedder
+from clipdex.index.lexical import ENGLISH, Sparse, analysis, sparse_document
 from clipdex.storage.caption import Caption
 from clipdex.storage.metadata import types_in_path
-
-if TYPE_CHECKING:
-    from qdrant_edge import Bm25
 
 DENSE, SPARSE = "dense", "bm25"
 PAYLOAD_INDEXES = {
@@ -33,30 +29,32 @@ PAYLOAD_INDEXES = {
 """Type of each indexed field of a payload. The metadata of clips is indexed, too."""
 
 _NAMESPACE = uuid.UUID("6f1d0d5e-0f3c-5b44-9f0e-2c1b7d0c1e5a")
-# Scripts that put no space between words: Thai, Lao, Burmese, Khmer, kana and CJK ideographs.
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Name the collection of one embedding model and one chunking.
+    """Name the collection of one embedding model, one chunking and one language.
 
     embedder: the model's identity; "" if the collection does not record it
+    language: of the captions, ISO 639-1; English if the collection does not record it
     """
 
     name: str
     embedder: str
     dimension: int
+    language: str = ENGLISH
 
     @classmethod
     def of(cls, settings: Settings, embedder: Embedder) -> "Collection":
-        return cls(cls.name_for(settings, embedder), embedder.identity, embedder.dimension)
+        name = cls.name_for(settings, embedder)
+        return cls(name, embedder.identity, embedder.dimension, settings.engine.language.lower())
 
     @staticmethod
     def name_for(settings: Settings, embedder: Embedder) -> str:
         """Return the collection name without loading the model."""
-        chunking = settings.chunking
-        digest = hashlib.sha256(f"{embedder.identity}\0{chunking.tokens}\0{chunking.overlap}".encode()).hexdigest()
+        chunking, words = settings.chunking, analysis(settings.engine.language)
+        parts = [embedder.identity, str(chunking.tokens), str(chunking.overlap), *([words] if words else [])]
+        digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         return f"{settings.index.alias}-{digest[:8]}"
 
     def check(self, embedder: str, dimension: int) -> None:
@@ -67,14 +65,6 @@ class Collection:
                 f"{self.dimension} dimensions, this one is {embedder} of {dimension}; set CLIPDEX_EMBEDDING__MODEL to "
                 "the former, or index again with the latter and then switch the alias"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Sparse:
-    """Hold a BM25 vector: word hashes and weights. The index applies the inverse document frequency at query time."""
-
-    indices: tuple[int, ...]
-    values: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +151,15 @@ def make_points(
     chunks: Sequence[Chunk],
     vectors: np.ndarray,
     more: Mapping[str, Any] | None = None,
+    language: str = ENGLISH,
 ) -> list[Point]:
-    """Return the points of a clip. vectors: one row per chunk; more: further fields of each payload."""
+    """Return the points of a clip.
+
+    vectors: one row per chunk; more: further fields of each payload; language: of the caption, ISO 639-1
+    """
     payloads = make_payloads(clip_id, uri, day, caption, chunks, more)
     return [
-        Point(id=id, dense=vector.tolist(), sparse=sparse_document(payload["text"]), payload=payload)
+        Point(id=id, dense=vector.tolist(), sparse=sparse_document(payload["text"], language), payload=payload)
         for (id, payload), vector in zip(payloads.items(), vectors, strict=True)
     ]
 
@@ -201,26 +195,5 @@ def make_payloads(
     }
 
 
-def sparse_document(text: str) -> Sparse:
-    """Return BM25 weights equal to those of the Qdrant server's model Qdrant/bm25."""
-    return _sparse(_bm25(_UNSPACED.search(text) is not None).embed_document(text))
-
-
-def sparse_query(text: str) -> Sparse:
-    """Return the BM25 query vector; empty if the text has no indexable word."""
-    return _sparse(_bm25(_UNSPACED.search(text) is not None).embed_query(text))
-
-
 def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-@functools.cache
-def _bm25(unspaced: bool) -> "Bm25":
-    from qdrant_edge import Bm25, Bm25Config, TokenizerType
-
-    return Bm25(Bm25Config(tokenizer=TokenizerType.Multilingual if unspaced else TokenizerType.Word))
-
-
-def _sparse(vector: Any) -> Sparse:
-    return Sparse(tuple(vector.indices), tuple(vector.values))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from clipdex.config import RESERVED_FIELDS, Search, Settings
 from clipdex.errors import ClipdexError
-from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse_query
+from clipdex.index import Filters, Hit, Index, Query, open_index, sparse_query
 from clipdex.index.embeddings import Embedder
 
 _CHUNKS_PER_CLIP = 4
@@ -101,10 +101,10 @@ def search_once(
 
 @dataclass(frozen=True, slots=True)
 class _Vectors:
-    """Hold the vectors of a query, and the embedding model that made the dense one; empty if they do not count."""
+    """Hold the dense vector of a query, the embedding model that made it, and the words; empty if they do not count."""
 
     dense: Sequence[float]
-    sparse: Sparse
+    words: str
     embedder: str
 
 
@@ -114,7 +114,7 @@ def _vectors(embedder: Embedder, query: str, how: Search) -> _Vectors:
     dense, sparse = how.weights
     return _Vectors(
         embedder.embed_query(query).tolist() if dense else (),
-        sparse_query(query) if sparse else Sparse((), ()),
+        query if sparse else "",
         embedder.identity,
     )
 
@@ -124,11 +124,12 @@ def _find(
 ) -> list[ClipHit]:
     if vectors.dense:
         index.collection.check(vectors.embedder, len(vectors.dense))
+    sparse = sparse_query(vectors.words, index.collection.language)
     kept = {**(filters or {}), **({"day": day} if day else {})}
     wanted = limit * _CHUNKS_PER_CLIP
     while True:
         depth = max(wanted, how.depth)
-        hits = index.query(Query(vectors.dense, vectors.sparse, wanted, depth, kept, how.rrf_k, how.weights))
+        hits = index.query(Query(vectors.dense, sparse, wanted, depth, kept, how.rrf_k, how.weights))
         clips = _by_clip(hits)
         if len(clips) >= limit or len(hits) < wanted:
             return clips[:limit]

@@ -14,7 +14,8 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from clipdex import config, proxies, tls
 from clipdex.config import MetadataType
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
-from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range, Sparse
+from clipdex.index.lexical import ENGLISH, Sparse
+from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range
 
 _CA_FILE = "CLIPDEX_INDEX__CA_FILE"
 _PORTS = {"http": 6333, "https": 443}
@@ -199,7 +200,7 @@ class ServerIndex:
                     DENSE: models.VectorParams(size=self.collection.dimension, distance=models.Distance.COSINE)
                 },
                 sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-                metadata={"embedder": self.collection.embedder},
+                metadata={"embedder": self.collection.embedder, "language": self.collection.language},
             )
         except UnexpectedResponse as error:
             if error.status_code != 409:  # another worker created it
@@ -281,7 +282,8 @@ def _collection(name: str, info: models.CollectionInfo) -> Collection:
             f"collection {name} has no vector named {DENSE}: clipdex did not create it; use another"
         )
     metadata = info.config.metadata or {}
-    return Collection(name, str(metadata.get("embedder", "")), vectors[DENSE].size)
+    language = str(metadata.get("language", ENGLISH))
+    return Collection(name, str(metadata.get("embedder", "")), vectors[DENSE].size, language)
 
 
 def _server_point(point: Point) -> models.PointStruct:

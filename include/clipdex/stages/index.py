@@ -192,7 +192,9 @@ def points_of(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedC
     for clip, of_clip in zip(clips, chunks, strict=True):
         own = vectors[row : row + len(of_clip)]
         row += len(of_clip)
-        points[clip.clip_id] = make_points(clip.clip_id, clip.uri, clip.day, clip.caption, of_clip, own, clip.more)
+        points[clip.clip_id] = make_points(
+            clip.clip_id, clip.uri, clip.day, clip.caption, of_clip, own, clip.more, settings.engine.language
+        )
     return points
 
 

