@@ -365,23 +365,43 @@ class SearchMode(StrEnum):
     SPARSE = "sparse"
 
 
-class Search(_Group):
-    """Configure how a query is answered.
+class Fusion(StrEnum):
+    """Select how the two rankings become one: by their scores, or by their ranks (reciprocal rank fusion)."""
 
-    dense_weight, sparse_weight: weights of the two rankings in mode hybrid; 0 leaves a ranking out
+    SCORE = "score"
+    RRF = "rrf"
+
+
+class Search(_Group):
+    """Configure how a query is answered. clipdex.index.ranking has the formulas.
+
+    dense_weight, sparse_weight: weights of the two rankings in mode hybrid; 0 leaves a ranking out. sparse_weight None:
+        3 with score fusion, 1 with reciprocal rank fusion
+    density_weight: how much a chunk loses because it resembles many clips (score fusion)
     rrf_k: constant of reciprocal rank fusion; the larger, the more low ranks count
     depth: lowest number of candidates from each ranking [chunks]
+    reranker: name or folder of a cross-encoder that orders the best clips again; "" for none
+    rerank: number of clips that it reads
+    min_relevance: hits of less are weak: left out unless they are wanted [0 to 1]
+    calibration: log odds of relevance per cosine, per share of the query's words, and at 0 of both; None for those of
+        the model
     """
 
     mode: SearchMode = SearchMode.HYBRID
+    fusion: Fusion = Fusion.SCORE
     dense_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    sparse_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    sparse_weight: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    density_weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     rrf_k: int = Field(default=60, ge=1)
-    depth: int = Field(default=100, ge=1)
+    depth: int = Field(default=200, ge=1)
+    reranker: str = ""
+    rerank: int = Field(default=30, ge=1)
+    min_relevance: float = Field(default=0.5, ge=0, le=1)
+    calibration: tuple[float, float, float] | None = None
 
     @model_validator(mode="after")
     def _a_ranking_counts(self) -> Self:
-        if not self.dense_weight and not self.sparse_weight:
+        if not any(self.weights):
             raise ValueError("dense_weight and sparse_weight are both 0: one of the rankings must count")
         return self
 
@@ -394,7 +414,8 @@ class Search(_Group):
             case SearchMode.SPARSE:
                 return 0.0, 1.0
             case _:
-                return self.dense_weight, self.sparse_weight
+                default = 3.0 if self.fusion is Fusion.SCORE else 1.0
+                return self.dense_weight, default if self.sparse_weight is None else self.sparse_weight
 
 
 class Quarantine(_Group):

@@ -167,9 +167,9 @@ def _answers(trial: _Trial, queries: Sequence[Judgement], on_progress: Progress)
     for some in _parts(queries, _AT_ONCE, f"{trial.name}: search", on_progress):
         with open_index(trial.settings) as index:  # closed between parts, because others may wait for a served one
             for one in some:
-                hits = search(index, trial.embedder, one.query, limit=CUT, how=how)
-                ranking = tuple(hit.clip_id for hit in hits)
-                answers.append(Answer(one.clip_id, ranking, shown=ranking))
+                hits = search(index, trial.embedder, one.query, limit=CUT, how=how, weak=True)
+                ranking, shown = (tuple(hit.clip_id for hit in some) for some in (hits, (x for x in hits if not x.weak)))
+                answers.append(Answer(one.clip_id, ranking, shown))
     return answers
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from clipdex.config import Settings
 from clipdex.index.lexical import Sparse, sparse_document, sparse_query
 from clipdex.index.points import (
+    Candidates,
     Collection,
     Filters,
     Hit,
@@ -26,6 +27,7 @@ from clipdex.index.points import (
 )
 
 __all__ = [
+    "Candidates",
     "Collection",
     "Filters",
     "Hit",
@@ -71,8 +73,8 @@ class Index(Protocol):
     def point_ids(self, clip_ids: Sequence[str]) -> set[str]:
         """Return the ids of all points of these clips."""
 
-    def query(self, query: Query) -> list[Hit]:
-        """Return the nearest points, best first."""
+    def nearest(self, query: Query) -> Candidates:
+        """Return the nearest points by meaning and by words, in one request."""
 
     def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
         """Yield every matching point in order of id, with score 0."""

@@ -64,6 +64,11 @@ _SEPARATORS = [_SENTENCE, _CLAUSE, r"\s+", ""]
 _Span = tuple[int, int]
 
 
+def split_sentences(text: str) -> list[str]:
+    """Return the sentences of a text, without white space around them."""
+    return [part.strip() for part in re.split(_SENTENCE, text) if part.strip()]
+
+
 def _spans(text: str, size: int, overlap: int, count: Callable[[str], int]) -> list[_Span]:
     """Return the span of each chunk in the text [characters]."""
     if count(text) <= size:

@@ -23,7 +23,18 @@ import qdrant_edge as qdrant
 from clipdex.config import MetadataType
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index.lexical import Sparse
-from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range
+from clipdex.index.points import (
+    DENSE,
+    PAYLOAD_INDEXES,
+    SPARSE,
+    Candidates,
+    Collection,
+    Filters,
+    Hit,
+    Point,
+    Query,
+    Range,
+)
 
 log = logging.getLogger(__name__)
 
@@ -93,19 +104,13 @@ class EdgeIndex:
         wanted = {"clip_id": list(clip_ids)}
         return {str(record.id) for record in self._records(wanted, with_payload=False)} if clip_ids else set()
 
-    def query(self, query: Query) -> list[Hit]:
+    def nearest(self, query: Query) -> Candidates:
         kept = _filter(query.filters)
-        if not query.rankings:
-            return []
-        vectors: dict[str, Any] = {DENSE: list(query.dense), SPARSE: _edge_sparse(query.sparse)}
-        nearest = [qdrant.Query.Nearest(vectors[name], using=name) for name in query.rankings]
-        request = qdrant.QueryRequest(
-            prefetches=[qdrant.Prefetch(query=by, limit=query.depth, filter=kept) for by in nearest],
-            query=qdrant.Fusion.Rrf(query.rrf_k, query.fusion_weights),  # type: ignore[arg-type]  # stubs: its base
-            limit=query.limit,
-            with_payload=True,
-        )
-        return [Hit(str(point.id), point.score, point.payload or {}) for point in self._shard.query(request)]
+        found = {
+            name: [_hit(point) for point in self._shard.query(_request(name, vector, query, kept))]
+            for name, vector in query.vectors.items()
+        }
+        return Candidates(found.get(DENSE, ()), found.get(SPARSE, ()))
 
     def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
         for record in self._records(filters, with_payload=True):
@@ -260,6 +265,22 @@ def _edge_config(collection: Collection) -> qdrant.EdgeConfig:
 def _edge_point(point: Point) -> qdrant.Point:
     vectors: dict[str, Any] = {DENSE: list(point.dense), SPARSE: _edge_sparse(point.sparse)}
     return qdrant.Point(point.id, vectors, point.payload)
+
+
+def _request(name: str, vector: Sequence[float] | Sparse, query: Query, kept: qdrant.Filter | None) -> qdrant.QueryRequest:
+    by: Any = _edge_sparse(vector) if isinstance(vector, Sparse) else list(vector)
+    return qdrant.QueryRequest(
+        query=qdrant.Query.Nearest(by, using=name),
+        filter=kept,
+        limit=query.depth,
+        with_payload=True,
+        with_vector=[DENSE] if len(query.dense) else False,
+    )
+
+
+def _hit(point: qdrant.ScoredPoint) -> Hit:
+    vectors: Any = point.vector
+    return Hit(str(point.id), point.score, point.payload or {}, vectors[DENSE] if vectors else None)
 
 
 def _edge_sparse(sparse: Sparse) -> qdrant.SparseVector:

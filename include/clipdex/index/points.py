@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from clipdex.config import MetadataType, Search, Settings
+from clipdex.config import MetadataType, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.index.chunking import Chunk
 from clipdex.index.embeddings import Embedder
@@ -92,44 +92,48 @@ Filters = Mapping[str, Scalar | Sequence[str] | Sequence[int] | Range]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Query by meaning (dense) and by words (sparse), combined by reciprocal rank fusion.
+    """Query by meaning (dense) and by words (sparse).
 
-    dense, sparse: empty to leave that ranking out
-    limit: number of points returned
-    depth: number of candidates from each of the two
-    weights: of the dense and of the sparse ranking; a point of rank r (from 1) gets 1 / (r / weight + rrf_k - 1) from
-        each, which is Qdrant's formula; 0 leaves a ranking out
+    dense, sparse: empty to leave that search out
+    depth: most chunks that each of the two returns
     """
 
     dense: Sequence[float]
     sparse: Sparse
-    limit: int
     depth: int
     filters: Filters | None = None
-    rrf_k: int = Search().rrf_k
-    weights: tuple[float, float] = (1.0, 1.0)
 
     @property
-    def rankings(self) -> dict[str, float]:
-        """Return the weight of each ranking that counts, by the name of its vector."""
-        present = {DENSE: len(self.dense) > 0, SPARSE: len(self.sparse.indices) > 0}
-        weights = zip(present, self.weights, strict=True)
-        return {name: weight for name, weight in weights if present[name] and weight > 0}
-
-    @property
-    def fusion_weights(self) -> list[float] | None:
-        """Return the weights to fuse with, or None if they change nothing."""
-        weights = list(self.rankings.values())
-        return weights if len(weights) > 1 and set(weights) != {1.0} else None
+    def vectors(self) -> dict[str, Sequence[float] | Sparse]:
+        """Return what to search by, by the name of the vector."""
+        wanted: dict[str, Sequence[float] | Sparse] = {}
+        if len(self.dense):
+            wanted[DENSE] = self.dense
+        if self.sparse.indices:
+            wanted[SPARSE] = self.sparse
+        return wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Hold a point that matched. score: fused score, comparable within one result list only."""
+    """Hold a point that matched.
+
+    score: cosine or BM25, or a combination of both
+    vector: dense, of length 1; None if the query had none
+    """
 
     id: str
     score: float
     payload: dict[str, Any]
+    vector: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Hold the chunks nearest in meaning (score: cosine) and in words (score: BM25), best first."""
+
+    dense: Sequence[Hit] = ()
+    sparse: Sequence[Hit] = ()
 
 
 def payload_indexes(settings: Settings) -> dict[str, MetadataType]:

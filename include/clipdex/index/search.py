@@ -3,12 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from clipdex.config import RESERVED_FIELDS, Search, Settings
 from clipdex.errors import ClipdexError
-from clipdex.index import Filters, Hit, Index, Query, open_index, sparse_query
+from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse_query
+from clipdex.index.chunking import split_sentences
 from clipdex.index.embeddings import Embedder
+from clipdex.index.ranking import rank
+from clipdex.index.relevance import Judge
 
 _CHUNKS_PER_CLIP = 4
+_MOST_SENTENCES, _SENTENCES_WEIGHT = 16, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,9 @@ class ChunkHit:
 class ClipHit:
     """Hold a clip that matched, ranked by its best chunk.
 
-    score: reciprocal rank fusion, comparable within one result list only
+    score: comparable within one result list only
+    relevance: probability that the clip answers the query, 0 to 1; None if the embedding model is not calibrated
+    weak: the relevance is below CLIPDEX_SEARCH__MIN_RELEVANCE
     poster: a store key, or ""
     text, start_s, end_s: of the best chunk
     hits: the matching chunks, best first
@@ -54,6 +62,8 @@ class ClipHit:
     part_of: str = ""
     part_no: int = 0
     clip_start_s: float = 0.0
+    relevance: float | None = None
+    weak: bool = False
 
 
 class EmptyQuery(ClipdexError):
@@ -69,16 +79,18 @@ def search(
     day: str | None = None,
     filters: Filters | None = None,
     how: Search | None = None,
+    weak: bool = False,
 ) -> list[ClipHit]:
     """Return the best clips for a query, best first.
 
     day: YYYY-MM-DD
     filters: by any payload field, see clipdex.index.points.Filters
     how: None for the defaults
+    weak: include hits that are probably no match
     Raises EmptyQuery, ConfigurationError if the index was made by another embedding model, IndexUnavailable.
     """
     how = how or Search()
-    return _find(index, _vectors(embedder, query, how), how, limit, day, filters)
+    return _find(index, _prepare(embedder, query, how), how, limit, day, filters, weak)
 
 
 def search_once(
@@ -89,62 +101,74 @@ def search_once(
     limit: int = 10,
     day: str | None = None,
     filters: Filters | None = None,
+    weak: bool = False,
 ) -> list[ClipHit]:
     """Embed the query, then open the index and search once. Raises NothingIndexed if the alias is unset.
 
     Nothing of the embedding model is loaded or computed while the embedded index is locked.
     """
-    vectors = _vectors(embedder, query, settings.search)
+    prepared = _prepare(embedder, query, settings.search)
     with open_index(settings) as index:
-        return _find(index, vectors, settings.search, limit, day, filters)
+        return _find(index, prepared, settings.search, limit, day, filters, weak)
 
 
 @dataclass(frozen=True, slots=True)
-class _Vectors:
-    """Hold the dense vector of a query, the embedding model that made it, and the words; empty if they do not count."""
+class _Prepared:
+    """Hold a query, its dense vector (empty if meaning does not count), and the embedding model that made it."""
 
+    text: str
     dense: Sequence[float]
-    words: str
     embedder: str
 
 
-def _vectors(embedder: Embedder, query: str, how: Search) -> _Vectors:
+def _prepare(embedder: Embedder, query: str, how: Search) -> _Prepared:
     if not query.strip():
         raise EmptyQuery("the query is empty; enter words, such as: a red car turns left")
-    dense, sparse = how.weights
-    return _Vectors(
-        embedder.embed_query(query).tolist() if dense else (),
-        query if sparse else "",
-        embedder.identity,
-    )
+    return _Prepared(query, _dense(embedder, query) if how.weights[0] else (), embedder.identity)
+
+
+def _dense(embedder: Embedder, query: str) -> Sequence[float]:
+    """Return the vector of a query; of several sentences, drawn a little to each of them."""
+    sentences = split_sentences(query)
+    if len(sentences) < 2:
+        vector = embedder.embed_query(query)
+    else:
+        whole, *parts = embedder.embed_queries([query, *sentences[:_MOST_SENTENCES]])
+        vector = whole + _SENTENCES_WEIGHT * np.mean(parts, axis=0)
+        vector /= np.linalg.norm(vector)
+    found: list[float] = vector.tolist()
+    return found
 
 
 def _find(
-    index: Index, vectors: _Vectors, how: Search, limit: int, day: str | None, filters: Filters | None
+    index: Index, query: _Prepared, how: Search, limit: int, day: str | None, filters: Filters | None, weak: bool
 ) -> list[ClipHit]:
-    if vectors.dense:
-        index.collection.check(vectors.embedder, len(vectors.dense))
-    sparse = sparse_query(vectors.words, index.collection.language)
+    if query.dense:
+        index.collection.check(query.embedder, len(query.dense))
+    words = sparse_query(query.text, index.collection.language)
+    sparse = words if how.weights[1] else Sparse((), ())
     kept = {**(filters or {}), **({"day": day} if day else {})}
-    wanted = limit * _CHUNKS_PER_CLIP
+    depth = max(limit * _CHUNKS_PER_CLIP, how.depth)
     while True:
-        depth = max(wanted, how.depth)
-        hits = index.query(Query(vectors.dense, sparse, wanted, depth, kept, how.rrf_k, how.weights))
-        clips = _by_clip(hits)
-        if len(clips) >= limit or len(hits) < wanted:
-            return clips[:limit]
-        wanted *= 4
+        found = index.nearest(Query(query.dense, sparse, depth, kept))
+        clips = _by_clip(rank(found, query.dense, how))
+        if len(clips) >= limit or max(len(found.dense), len(found.sparse)) < depth:
+            break
+        depth *= 4
+    judge = Judge(query.dense, query.embedder, words, index.collection.language, how)
+    hits = [_clip_hit(group, judge.relevance(group), how) for group in clips[:limit]]
+    return [hit for hit in hits if weak or not hit.weak]
 
 
-def _by_clip(hits: Sequence[Hit]) -> list[ClipHit]:
+def _by_clip(hits: Sequence[Hit]) -> list[list[Hit]]:
+    """Return the hits of each clip, the clip with the best one first."""
     groups: dict[str, list[Hit]] = {}
-    # Swapped ranks fuse to scores that differ in the last bit: round them to keep the order deterministic.
-    for hit in sorted(hits, key=lambda hit: (-round(hit.score, 6), hit.id)):
+    for hit in hits:
         groups.setdefault(hit.payload["clip_id"], []).append(hit)
-    return [_clip_hit(group) for group in groups.values()]
+    return list(groups.values())
 
 
-def _clip_hit(group: list[Hit]) -> ClipHit:
+def _clip_hit(group: list[Hit], relevance: float | None, how: Search) -> ClipHit:
     best = group[0].payload
     chunks = tuple(
         ChunkHit(hit.payload["text"], hit.payload["start_s"], hit.payload["end_s"], hit.score) for hit in group
@@ -166,4 +190,6 @@ def _clip_hit(group: list[Hit]) -> ClipHit:
         part_of=best.get("part_of", ""),
         part_no=best.get("part_no", 0),
         clip_start_s=best.get("clip_start_s", 0.0),
+        relevance=relevance,
+        weak=relevance is not None and relevance < how.min_relevance,
     )

@@ -1,4 +1,4 @@
-"""The index on a Qdrant server or cluster, 1.16 or later (RRF constant, collection metadata)."""
+"""The index on a Qdrant server or cluster, 1.16 or later (collection metadata)."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +15,18 @@ from clipdex import config, proxies, tls
 from clipdex.config import MetadataType
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index.lexical import ENGLISH, Sparse
-from clipdex.index.points import DENSE, PAYLOAD_INDEXES, SPARSE, Collection, Filters, Hit, Point, Query, Range
+from clipdex.index.points import (
+    DENSE,
+    PAYLOAD_INDEXES,
+    SPARSE,
+    Candidates,
+    Collection,
+    Filters,
+    Hit,
+    Point,
+    Query,
+    Range,
+)
 
 _CA_FILE = "CLIPDEX_INDEX__CA_FILE"
 _PORTS = {"http": 6333, "https": 443}
@@ -26,7 +37,6 @@ _SCHEMA = {
     MetadataType.TIME: models.PayloadSchemaType.DATETIME,
 }
 _BUSY = (408, 425, 429)
-_WEIGHTS_SINCE = 1, 17
 
 
 def connect(settings: config.Index) -> QdrantClient:
@@ -116,25 +126,25 @@ class ServerIndex:
         wanted = {"clip_id": list(clip_ids)}
         return {str(record.id) for record in self._records(wanted, with_payload=False)} if clip_ids else set()
 
-    def query(self, query: Query) -> list[Hit]:
+    def nearest(self, query: Query) -> Candidates:
+        if not query.vectors:
+            return Candidates()
         kept = _filter(query.filters)
-        if not query.rankings:
-            return []
-        vectors: dict[str, Any] = {DENSE: list(query.dense), SPARSE: _server_sparse(query.sparse)}
-        with _errors(self.collection.name):
-            if query.fusion_weights:
-                self._require_weights()
-            answer = self._client.query_points(
-                self.collection.name,
-                prefetch=[
-                    models.Prefetch(query=vectors[name], using=name, limit=query.depth, filter=kept)
-                    for name in query.rankings
-                ],
-                query=models.RrfQuery(rrf=models.Rrf(k=query.rrf_k, weights=query.fusion_weights)),
-                limit=query.limit,
+        requests = [
+            models.QueryRequest(
+                query=_server_sparse(vector) if isinstance(vector, Sparse) else list(vector),
+                using=name,
+                filter=kept,
+                limit=query.depth,
                 with_payload=True,
+                with_vector=[DENSE] if len(query.dense) else False,
             )
-        return [Hit(str(point.id), point.score, point.payload or {}) for point in answer.points]
+            for name, vector in query.vectors.items()
+        ]
+        with _errors(self.collection.name):
+            answers = self._client.query_batch_points(self.collection.name, requests)
+        found = {name: [_hit(point) for point in one.points] for name, one in zip(query.vectors, answers, strict=True)}
+        return Candidates(found.get(DENSE, ()), found.get(SPARSE, ()))
 
     def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
         for record in self._records(filters, with_payload=True):
@@ -181,16 +191,6 @@ class ServerIndex:
             if alias.alias_name == self._alias:
                 return alias.collection_name
         return None
-
-    def _require_weights(self) -> None:
-        """Raise ConfigurationError for a server that ignores the weights of a fusion."""
-        version = self._client.info().version
-        known = re.match(r"(\d+)\.(\d+)", version)
-        if known and (int(known[1]), int(known[2])) < _WEIGHTS_SINCE:
-            raise ConfigurationError(
-                f"Qdrant {version} ignores the weights of a fusion: set CLIPDEX_SEARCH__DENSE_WEIGHT and "
-                "CLIPDEX_SEARCH__SPARSE_WEIGHT to 1, or upgrade the server to 1.17 or later"
-            )
 
     def _create(self) -> None:
         try:
@@ -289,6 +289,11 @@ def _collection(name: str, info: models.CollectionInfo) -> Collection:
 def _server_point(point: Point) -> models.PointStruct:
     vectors: dict[str, Any] = {DENSE: list(point.dense), SPARSE: _server_sparse(point.sparse)}
     return models.PointStruct(id=point.id, vector=vectors, payload=point.payload)
+
+
+def _hit(point: models.ScoredPoint) -> Hit:
+    vectors: Any = point.vector
+    return Hit(str(point.id), point.score, point.payload or {}, vectors[DENSE] if vectors else None)
 
 
 def _server_sparse(sparse: Sparse) -> models.SparseVector:
