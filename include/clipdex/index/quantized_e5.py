@@ -162,7 +162,7 @@ class _Encoder(InputModule):
 def _tokenizer(file: _File) -> PreTrainedTokenizerFast:
     found = Tokenizer(models.Unigram(file.vocabulary, unk_id=file.unknown, byte_fallback=False))
     found.normalizer = normalizers.Sequence(
-        [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+        [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip()]
     )
     found.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     found.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")

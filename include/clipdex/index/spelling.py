@@ -9,11 +9,16 @@ import regex
 def normalized(text: str, language: str) -> str:
     """Return a text in Unicode NFKC, in small letters, with ASCII digits, and without invisible characters."""
     if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+        text = _composed(_INVISIBLE.sub("", text))
         text = _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), text)
     if language in _DOTLESS_I:
         text = text.replace("İ", "i").replace("I", "ı")
-    return unicodedata.normalize("NFKC", text.casefold())
+    return text.casefold() if text.isascii() else _composed(text.casefold())
+
+
+def _composed(text: str) -> str:
+    """Return a text in NFKC, but with the vowels am of Thai and Lao in one piece."""
+    return unicodedata.normalize("NFKC", text).replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
 
 
 def folded(word: str) -> str:
