@@ -42,7 +42,7 @@ with a green backpack | with green backpacks | with emerald rucksacks | с зе�
 in a white apron | in white aprons | wearing pale pinafores | в белом фартуке | в белых фартуках | в светлых передниках
 in an orange vest | in orange vests | wearing bright waistcoats | в оранжевом жилете | в оранжевых жилетах | в ярких безрукавках
 in round glasses | with round glasses | wearing spectacles | в круглых очках | с круглыми очками | в оправе с линзами
-"""
+"""  # noqa: E501
 _DEEDS = """
 feeds pigeons | feeding a pigeon | giving bread to birds | feeding of pigeons | кормит голубей | кормящие голубя | дают хлеб птицам | кормление голубей
 paints a fence | painting fences | putting colour on a barrier | painting of a fence | красит забор | красящие заборы | наносят краску на ограду | покраска забора
@@ -58,7 +58,7 @@ sweeps leaves | sweeping a leaf | brushing foliage together | sweeping of leaves
 climbs a ladder | climbing ladders | going up the rungs | climbing of a ladder | поднимается по лестнице | поднимающиеся по лестницам | лезут вверх по ступеням | подъём по лестнице
 walks a dog | walking dogs | strolling with a pet | walking of a dog | выгуливает собаку | выгуливающие собак | гуляют с питомцем | выгул собаки
 pushes a pram | pushing prams | rolling a baby carriage | pushing of a pram | толкает коляску | толкающие коляски | катят детскую повозку | толкание коляски
-"""
+"""  # noqa: E501
 _PLACES = """
 beside a fountain | beside fountains | next to splashing water | у фонтана | у фонтанов | рядом с бьющей водой
 in a park | in parks | among trees and lawns | в парке | в парках | среди деревьев и газонов
@@ -72,7 +72,7 @@ in a garage | in garages | in a car workshop | в гараже | в гаража
 at a railway station | at railway stations | near trains | на вокзале | на вокзалах | около поездов
 in a courtyard | in courtyards | between blocks of flats | во дворе | во дворах | между жилыми домами
 in a library | in libraries | among bookshelves | в библиотеке | в библиотеках | среди книжных полок
-"""
+"""  # noqa: E501
 _WEATHERS = """
 It is raining. | rained on | wet weather | Идёт дождь. | под дождём | мокрая погода
 Snow is falling. | falling snow | winter weather | Падает снег. | падающий снег | зимняя погода
@@ -80,7 +80,7 @@ The sun shines brightly. | bright sun | clear day | Ярко светит сол
 Fog hides the houses. | houses in fog | haze | Туман скрывает дома. | дома в тумане | дымка
 It is night, and lamps are lit. | lit lamps at night | darkness | Ночь, и горят фонари. | горящие ночью фонари | темнота
 A strong wind bends the branches. | branches in strong winds | storm | Сильный ветер гнёт ветки. | ветки при сильном ветре | буря
-"""
+"""  # noqa: E501
 _BACKGROUNDS = """
 A white van is parked behind. | parked white vans | pale minibus standing still | Позади припаркован белый фургон. | припаркованные белые фургоны | светлый микроавтобус на стоянке
 A horse lies on the ground nearby. | horses lying on the ground | resting mare | Рядом на земле лежит лошадь. | лежащие на земле лошади | отдыхающая кобыла
