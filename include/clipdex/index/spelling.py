@@ -30,7 +30,7 @@ def folded(word: str) -> str:
         word = _NASAL.sub("ं", word)
     if _DIGITS.search(word) and (plate := word.translate(_LOOKALIKES)).isascii():
         return plate
-    return _STRESS.sub("", word)
+    return str(_STRESS.sub("", word))
 
 
 def unaccented(word: str) -> str:
