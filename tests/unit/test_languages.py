@@ -150,6 +150,8 @@ def test_the_collection_of_english_captions_keeps_its_name_and_another_language_
         ("ru", "На вывеске написано PHARMACIES.", "pharmacy"),
         ("ru", "Номер машины А123ВС77.", "A123BC77"),  # Cyrillic letters, then Latin ones
         ("uk", "Велосипедисти у червоних куртках", "велосипедист"),
+        ("uk", "У п'ятницю п’ятеро", "пʼятниця"),
+        ("uz", "o‘zbek bozori", "o'zbekcha"),
         ("de", "Ein STRASSENSCHILD, große Häuser", "haus GROẞE"),
         ("fr", "Un café fermé, l’été", "CAFE"),
         ("fr", "Un cafe ferme", "café"),
@@ -166,6 +168,7 @@ def test_the_collection_of_english_captions_keeps_its_name_and_another_language_
         ("ar", "سيــارة على الطريق", "السيارات"),
         ("ar", "رقم ٤٢", "42"),
         ("fa", "دوچرخه‌سوار با كت قرمز", "کت"),
+        ("fa", "دوچرخه‌سوار با كت قرمز", "دوچرخه سوار"),
         ("ur", "ایک لال گاڑی", "گاڑیاں"),
         ("hi", "मज़दूर हिन्दी में", "मजदूरों"),
         ("hi", "एक लड़की", "लड़कियाँ"),
@@ -255,7 +258,7 @@ def test_other_weights_in_the_package_are_rejected(tmp_path, monkeypatch):
 
 def test_the_multilingual_model_reads_whole_texts_and_hostile_ones():
     model = open_embedder(Embedding(), "ru")
-    assert (model.dimension, model.max_tokens) == (384, 507)
+    assert (model.dimension, model.max_tokens) == (384, 508)
     assert model.count_tokens("слово " * 600) == 600
     texts = [text for text, _ in SCENES["ru"]]
     alone = np.concatenate([model.embed_documents([text]) for text in texts])
@@ -290,6 +293,15 @@ def test_prompts_are_settings_and_part_of_the_identity():
     assert np.allclose(prompted.embed_documents(["a car"]), plain.embed_documents(["text: a car"]), atol=1e-5)
     others = [open_embedder(Embedding(query_prompt=one)).identity for one in ("find: ", "ask: ")]
     assert len({plain.identity, prompted.identity, *others}) == 4
+
+
+def test_an_index_in_another_language_names_the_settings_that_search_it(tmp_path):
+    """A process that searches without the settings of the engine has the model for English."""
+    collection = Collection("clips-ru", "multilingual-e5-small-q4@1571fc9827503943", 384, "ru")
+    with open_index(Settings.load(home=tmp_path), collection) as index:
+        index.ensure()
+        with pytest.raises(ConfigurationError, match=r"to the former \(or CLIPDEX_ENGINE__LANGUAGE to ru\)"):
+            search(index, open_embedder(Embedding()), "кошка")
 
 
 def test_an_index_of_another_model_names_both(tmp_path):

@@ -8,6 +8,10 @@ import regex
 
 def normalized(text: str, language: str) -> str:
     """Return a text in Unicode NFKC, in small letters, with ASCII digits, and without invisible characters."""
+    if language in _HALF_SPACED:
+        text = text.replace("\u200c", " ")
+    if language in _APOSTROPHES_INSIDE:
+        text = _APOSTROPHE.sub("", text)
     if not text.isascii():
         text = _composed(_INVISIBLE.sub("", text))
         text = _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), text)
@@ -64,6 +68,9 @@ STEMS: dict[str, Callable[[str], str]] = {"ar": arabic_stem, "he": hebrew_stem}
 """By language: what an own rule leaves of a folded word."""
 
 _DOTLESS_I = ("tr",)
+_HALF_SPACED = ("fa", "ur")  # a joiner of no width between words and parts of one
+_APOSTROPHES_INSIDE = ("be", "uk", "uz")  # a sign of their spelling, by one of many characters
+_APOSTROPHE = regex.compile(r"(?<=\p{L})['’ʼʻ‘`](?=\p{L})")
 _INVISIBLE = regex.compile(r"[\p{Cf}\p{Variation_Selector}]")
 _DIGIT = regex.compile(r"[^\P{Nd}0-9]")
 _DIGITS = regex.compile(r"[0-9]")
