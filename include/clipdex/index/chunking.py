@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from clipdex.config import Chunking
+from clipdex.index.boundaries import ANYWHERE, CLAUSE, SENTENCE, SPACE, between_graphemes
 from clipdex.storage.caption import Caption
 
 
@@ -55,12 +56,6 @@ def split(caption: Caption, tokens: Tokens, chunking: Chunking) -> list[Chunk]:
     ]
 
 
-# A sentence ends at a line break, at a full stop followed by white space, or at a CJK full stop. A sentence longer
-# than a chunk is split at clauses, then at words, then anywhere.
-_SENTENCE = r"""\n+|(?<=[.!?…][)\]"'”’»])\s+|(?<=[.!?…])\s+|(?<=[。！？｡][」』”）])|(?<=[。！？｡])(?![」』”）])"""
-_CLAUSE = r"(?<=[,;:–—])\s+|(?<=[，、；：])"
-_SEPARATORS = [_SENTENCE, _CLAUSE, r"\s+", ""]
-
 _Span = tuple[int, int]
 
 
@@ -85,7 +80,7 @@ def _pieces(text: str, size: int, count: Callable[[str], int]) -> list[_Span]:
     from langchain_text_splitters import RecursiveCharacterTextSplitter  # lazy: costs 0.25 s per DAG parse
 
     splitter = RecursiveCharacterTextSplitter(
-        separators=_SEPARATORS,
+        separators=[SENTENCE, CLAUSE, SPACE, between_graphemes(), ANYWHERE],
         is_separator_regex=True,
         keep_separator="end",
         chunk_size=size,
@@ -103,7 +98,7 @@ def _pieces(text: str, size: int, count: Callable[[str], int]) -> list[_Span]:
 def _overlap_start(text: str, span: _Span, overlap: int, count: Callable[[str], int]) -> int:
     """Return the start of the last whole sentences that fit into `overlap` tokens; the span's end if none fit."""
     start, end = span
-    begins = [start, *(start + found.end() for found in re.finditer(_SENTENCE, text[start:end]))]
+    begins = [start, *(start + found.end() for found in re.finditer(SENTENCE, text[start:end]))]
     found = end
     for begin in reversed(begins):
         if count(text[begin:end]) > overlap:

@@ -90,6 +90,7 @@ _SNOWBALL = {
     "lt": "lithuanian", "ne": "nepali", "pl": "polish", "sr": "serbian", "ta": "tamil",
 }  # fmt: skip
 _UNINFLECTED = ("vi",)
+_BEGINNINGS = 5, 4  # letters that endings leave of most words, where no stemmer removes them
 # In captions of these languages, a Latin word is a foreign one.
 _NOT_LATIN = (
     "ar", "be", "bg", "bn", "el", "fa", "he", "hi", "ja", "kk", "ko", "mk", "mr", "ne", "ru", "ta", "te", "th", "uk",
@@ -167,14 +168,9 @@ def _forms(language: str) -> Callable[[str], Iterator[str]]:
             yield snowball(stem) if snowball else stem
             if cut:
                 yield spelling
-                yield from (_beginning(one) for one in (spelling, stem))
+                yield from (one[:letters] for one in (spelling, stem) for letters in _BEGINNINGS)
 
     return forms
-
-
-def _beginning(word: str) -> str:
-    """Return what most endings leave of a word."""
-    return word[: min(5, max(4, len(word) - 1))]
 
 
 def _ids(stemmer: str, word: str) -> _Terms:

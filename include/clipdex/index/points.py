@@ -60,10 +60,11 @@ class Collection:
     def check(self, embedder: str, dimension: int) -> None:
         """Raise ConfigurationError unless this embedder's vectors are comparable with the collection's."""
         if dimension != self.dimension or embedder != (self.embedder or embedder):
+            language = "" if self.language == ENGLISH else f" (or CLIPDEX_ENGINE__LANGUAGE to {self.language})"
             raise ConfigurationError(
                 f"collection {self.name} was made by the embedding model {self.embedder or '(unknown)'} of "
                 f"{self.dimension} dimensions, this one is {embedder} of {dimension}; set CLIPDEX_EMBEDDING__MODEL to "
-                "the former, or index again with the latter and then switch the alias"
+                f"the former{language}, or index again with the latter and then switch the alias"
             )
 
 

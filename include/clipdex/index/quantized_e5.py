@@ -72,7 +72,7 @@ class _File:
 
 def _read(file: Path) -> _File:
     data = np.fromfile(file, np.uint8)
-    view, at = memoryview(data), 4  # after the magic number
+    view, at = data.data, 4  # after the magic number
 
     def numbers(form: str) -> tuple[Any, ...]:
         nonlocal at
@@ -134,13 +134,13 @@ class _Encoder(InputModule):
     """Embed the tokens of texts."""
 
     def __init__(self, file: _File) -> None:
-        super().__init__()
-        self.tokenizer = _tokenizer(file)
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tokenizer: PreTrainedTokenizerFast = _tokenizer(file)
         self.max_seq_length = file.positions
         self._dimension = file.hidden
         self.bert = _bert(file)
 
-    def preprocess(self, inputs: list[Any], prompt: str | None = None, **more: Any) -> dict[str, Any]:
+    def preprocess(self, inputs: Any, prompt: str | None = None, **more: Any) -> dict[str, Any]:
         texts = self._prepend_prompt(inputs, prompt or "")
         tokens = self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.max_seq_length, return_tensors="pt",
@@ -162,14 +162,14 @@ class _Encoder(InputModule):
 def _tokenizer(file: _File) -> PreTrainedTokenizerFast:
     found = Tokenizer(models.Unigram(file.vocabulary, unk_id=file.unknown, byte_fallback=False))
     found.normalizer = normalizers.Sequence(
-        [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+        [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip()]
     )
     found.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     found.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     found.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", file.begin), ("</s>", file.end)]
     )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=found, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>",
         cls_token="<s>", sep_token="</s>", model_max_length=file.positions,
     )  # fmt: skip
@@ -204,5 +204,6 @@ def _bert(file: _File) -> BertModel:
     missing, unexpected = model.load_state_dict(state, strict=False)
     if missing != ["embeddings.word_embeddings.weight"] or unexpected:
         raise ValueError(f"the weights do not fit: missing {missing}, unexpected {unexpected}")
-    model.embeddings.word_embeddings = _WordTable(file.blocks("emb.word"), hidden)
-    return model.eval()
+    model.embeddings.word_embeddings = _WordTable(file.blocks("emb.word"), hidden)  # type: ignore[assignment]
+    model.train(False)
+    return model

@@ -8,12 +8,21 @@ import regex
 
 def normalized(text: str, language: str) -> str:
     """Return a text in Unicode NFKC, in small letters, with ASCII digits, and without invisible characters."""
+    if language in _HALF_SPACED:
+        text = text.replace("\u200c", " ")
+    if language in _APOSTROPHES_INSIDE:
+        text = _APOSTROPHE.sub("", text)
     if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+        text = _composed(_INVISIBLE.sub("", text))
         text = _DIGIT.sub(lambda found: str(unicodedata.decimal(found[0])), text)
     if language in _DOTLESS_I:
         text = text.replace("İ", "i").replace("I", "ı")
-    return unicodedata.normalize("NFKC", text.casefold())
+    return text.casefold() if text.isascii() else _composed(text.casefold())
+
+
+def _composed(text: str) -> str:
+    """Return a text in NFKC, but with the vowels am of Thai and Lao in one piece."""
+    return unicodedata.normalize("NFKC", text).replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
 
 
 def folded(word: str) -> str:
@@ -25,7 +34,7 @@ def folded(word: str) -> str:
         word = _NASAL.sub("ं", word)
     if _DIGITS.search(word) and (plate := word.translate(_LOOKALIKES)).isascii():
         return plate
-    return _STRESS.sub("", word)
+    return str(_STRESS.sub("", word))
 
 
 def unaccented(word: str) -> str:
@@ -59,6 +68,9 @@ STEMS: dict[str, Callable[[str], str]] = {"ar": arabic_stem, "he": hebrew_stem}
 """By language: what an own rule leaves of a folded word."""
 
 _DOTLESS_I = ("tr",)
+_HALF_SPACED = ("fa", "ur")  # a joiner of no width between words and parts of one
+_APOSTROPHES_INSIDE = ("be", "uk", "uz")  # a sign of their spelling, by one of many characters
+_APOSTROPHE = regex.compile(r"(?<=\p{L})['’ʼʻ‘`](?=\p{L})")
 _INVISIBLE = regex.compile(r"[\p{Cf}\p{Variation_Selector}]")
 _DIGIT = regex.compile(r"[^\P{Nd}0-9]")
 _DIGITS = regex.compile(r"[0-9]")

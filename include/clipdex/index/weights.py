@@ -148,8 +148,5 @@ def _checked(model: Bundled) -> Path:
 
 def _package(name: str) -> Path | None:
     """Return the folder of an installed package, without importing it."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except ValueError:  # blocked in sys.modules
-        return None
+    spec = importlib.util.find_spec(name)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
