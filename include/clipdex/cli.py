@@ -262,6 +262,8 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
         "skipped": sum(report.skipped.values()),
         "excluded": report.excluded,
         "chunks": report.total("chunks"),
+        "paragraphs": report.total("paragraphs"),
+        "timed": report.total("timed"),
         "seconds": round(seconds, 1),
     }
     if as_json:
@@ -277,8 +279,8 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
             console.print(line, markup=False, soft_wrap=True)
     counts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items())
     console.print(counts, markup=False, soft_wrap=True)
-    if report.saved:
-        console.print(report.saved, soft_wrap=True)
+    for line in filter(None, (report.saved, report.times)):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def plan(args: argparse.Namespace) -> int:

@@ -338,7 +338,7 @@ def test_the_page_of_the_batch_names_the_clip_and_the_distance(pipeline, engine,
 
 
 def test_times_are_those_of_the_clip_itself(tmp_path, engine):
-    """Two windows: the text begins each with its times, which start later where the video starts after the sound."""
+    """Two windows, which start later where the video starts after the sound."""
     pipeline = sharing(tmp_path, engine, sampling={"max_frames": 4, "min_fps": 2.0})
     folder = pipeline.clips / DAY.replace("-", "/")
     put(folder, "a.mp4", watched(1))
@@ -353,7 +353,7 @@ def test_times_are_those_of_the_clip_itself(tmp_path, engine):
     assert [one.start_s for one in a.segments] == pytest.approx([0.0, 2.0])
     assert [one.start_s for one in b.segments] == pytest.approx([1.5, 3.5], abs=0.05)
     assert b.segments[-1].end_s == pytest.approx(5.5, abs=0.1)
-    assert [segment.text[:10] for segment in b.segments] == ["1.5-3.5 s:", "3.5-5.5 s:"]
+    assert [segment.text for segment in b.segments] == [segment.text for segment in a.segments]
     assert b.text == "\n\n".join(segment.text for segment in b.segments)
     starts = {payload["uri"][-5:]: payload["start_s"] for payload in pipeline.points().values()}
     assert starts["b.mp4"] >= 1.5 - 0.05
