@@ -379,6 +379,13 @@ def test_only_the_marks_of_segments_move_not_what_a_model_wrote_within_them():
     assert after.text == ("100.0-112.0 s: A yard.\n3.0-4.0 s: nothing, at 3.5 s.\n\n112.0-119.5 s: A yard at 14.0 s.")
 
 
+def test_a_text_that_begins_with_a_range_of_its_own_is_not_moved():
+    parts = [Segment(0.0, 4.0, "A yard."), Segment(4.0, 9.0, "12-15 s are on a stopwatch.")]
+    after = moved(caption_of("A yard.\n\n12-15 s are on a stopwatch.", parts), 30.0, 39.0)
+    assert after.text == "A yard.\n\n12-15 s are on a stopwatch."
+    assert [(one.start_s, one.end_s) for one in after.segments] == [(30.0, 34.0), (34.0, 39.0)]
+
+
 def test_times_within_the_sentences_of_the_embedded_detectors_move():
     parts = [
         Segment(0.0, 4.0, "0.0-4.0 s: A car, from 1.0 to 2.5 s."),

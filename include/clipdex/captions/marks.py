@@ -57,10 +57,9 @@ def _mark(line: str, begin: int, offset: int) -> Mark | None:
     assert first is not None
     is_enclosed = bool(found["open"] and found["close"])
     is_delimited = any(char in _COLONS for char in found["tail"]) or found.end() == len(line)
-    if not (is_enclosed or is_delimited or found["word"] or set(found["tail"]) & set(_COMMAS + _DASHES)):
-        # "0:03-0:07 A man" begins with a mark, "3-7 s pass" and "9:00-17:00 is written on the door" do not.
-        if line[found.end() : found.end() + 1].islower():
-            return None
+    is_apart = is_enclosed or is_delimited or found["word"] or set(found["tail"]) & set(_COMMAS + _DASHES)
+    if not is_apart and line[found.end() : found.end() + 1].islower():
+        return None  # "0:03-0:07 A man" begins with a mark; "3-7 s pass" and "9:00-17:00 is on the door" do not
     if second is None:
         is_named = is_enclosed or found["word"] or any(char in _COLONS + _DASHES for char in found["tail"])
         if not (first.is_timed or found["of"]) or not is_named:

@@ -69,7 +69,10 @@ class _Clock:
     length: float
 
     def span(self, mark: Mark) -> _Span | None:
-        """Return the times of a mark from the first picture on, or None if they cannot be. One time lasts to the end."""
+        """Return the times of a mark from the first picture on, or None if they cannot be. [s]
+
+        A mark of one time lasts to the end.
+        """
         start = mark.start_s - self.first_s
         end = self.length if mark.end_s is None else mark.end_s - self.first_s
         # NaN compares false.

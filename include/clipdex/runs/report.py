@@ -33,8 +33,8 @@ class DayReport:
     stored: captioned before this run
     unfinished: planned clips without a final outcome
     pace: throughput over the clips in `asked`
-    paragraphs, timed: of the captions in `asked`: paragraphs that should begin with their times, and those whose times are
-        usable; timed_share: share of these, 0 to 1, or None if no times were requested
+    paragraphs, timed: number of paragraphs of the captions in `asked` that should begin with their times, and of those
+        whose times are usable; timed_share: share of these, 0 to 1; None if no times were requested
     saved_gpu_s, saved_s: what the captions in `similar` took once, as an estimate of what requests would have taken
         [GPU-seconds, seconds at the engine]
     """
