@@ -280,7 +280,7 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
             "uri", "day", "outcome", "reason", "detail", "caption_key", "chunks", "origin", "similar_to", "distance",
         )  # fmt: skip
         clips = [{field: getattr(clip, field) for field in fields} for clip in result.clips]
-        _print({**summary, "clips": clips})
+        _print({**summary, "timed_share": report.timed_share, "clips": clips})
         return
     for clip in result.clips:
         if clip.reason:

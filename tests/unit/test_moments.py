@@ -147,6 +147,8 @@ def test_each_paragraph_gets_its_own_times(written, expected):
         "9:00-17:00 is written on the door.",
         "From 9:00 to 17:00 the shop is open, a sign says.",
         'A timer runs "0:03-0:07" beside a man.',
+        "The shop is closed. (9:00-17:00) is on its door.",
+        "2026-11-03: this date is on a newspaper.",
         "3-7 people walk in the street.",
         "5 to 10 men carry boxes.",
         "(3-7) is the score on the board.",
@@ -309,6 +311,17 @@ def settings(url: str = "http://gpu-1:30000", **engine) -> Settings:
     return Settings.load(engine={"name": "sglang", "model": MODEL, "base_urls": [url], **engine})
 
 
+def test_times_are_no_repetition_and_no_foreign_script():
+    things = random.Random(3).sample([f"{a}{b}" for a in "БВГДЖЗКЛМН" for b in ("авар", "отир", "унец", "ыкол")], 40)
+    text = "\n\n".join(f"**Timestamp (from 0:0{n // 5} to 0:09 seconds):** {thing}." for n, thing in enumerate(things))
+    gates = open_captioner(settings(language="ru")).gates
+    before = verdicts(CaptionDraft(text), gates)
+    assert before["caption_looping"] and before["caption_language"]
+    read = read_times(text, 0.0, 10.0)
+    assert read.usable == 40
+    assert not any(verdicts(CaptionDraft(read.text), gates).values())
+
+
 def test_a_caption_of_marks_alone_is_empty():
     text = read_times("[0:00-0:04]\n\n[0:04-0:10]", 0.0, 10.0).text
     assert gates_of(CaptionDraft(text))["caption_empty"]
@@ -454,7 +467,9 @@ def test_the_share_stands_on_the_page_of_a_batch_and_in_the_summary_of_the_comma
         assert "<b>3</b> of 3 paragraphs with times" in browser.get(address).text
         assert browser.get(f"/api{address}").json()["rows"][0]["timed"] == 3
     assert cli.main(["ingest", str(path.parent), "--recaption"]) == 0
-    assert "have usable times" in capsys.readouterr().out
+    assert "3 of 3 paragraphs of the new captions (100 %) have usable times" in capsys.readouterr().out
+    assert cli.main(["ingest", str(path.parent), "--recaption", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["timed_share"] == 1.0
 
 
 def test_without_the_setting_nothing_is_requested_or_read(serve, tmp_path):

@@ -74,7 +74,8 @@ def _mark(line: str, begin: int, offset: int) -> Mark | None:
         end=found.end() + offset,
         start_s=first.seconds,
         end_s=None if second is None else second.seconds,
-        certain=second is not None and (is_enclosed or is_delimited),
+        # Behind a sentence, "(9:00-17:00)" may be what a sign reads.
+        certain=second is not None and (is_enclosed or is_delimited) and (begin == 0 or "(" not in found["open"]),
     )
 
 

@@ -105,11 +105,15 @@ class RunReport:
     @property
     def times(self) -> str:
         """Return how many paragraphs of the new captions have usable times; "" if no times were requested."""
-        if not (paragraphs := self.total("paragraphs")):
+        if (share := self.timed_share) is None:
             return ""
-        timed = self.total("timed")
-        share = 100 * timed / paragraphs
-        return f"{timed} of {paragraphs} paragraphs of the new captions ({share:.0f} %) have usable times"
+        counts = f"{self.total('timed')} of {self.total('paragraphs')} paragraphs of the new captions"
+        return f"{counts} ({100 * share:.0f} %) have usable times"
+
+    @property
+    def timed_share(self) -> float | None:
+        """Return the share of those paragraphs, 0 to 1; None if no times were requested."""
+        return _share(self.total("timed"), self.total("paragraphs"))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -249,8 +253,12 @@ def _day_report(
         saved_s=round(sum(one.seconds for one in shared), 3),
         paragraphs=paragraphs,
         timed=timed,
-        timed_share=round(timed / paragraphs, 4) if paragraphs else None,
+        timed_share=_share(timed, paragraphs),
     )
+
+
+def _share(timed: int, paragraphs: int) -> float | None:
+    return round(timed / paragraphs, 4) if paragraphs else None
 
 
 def _quarantine_line(one: ClipOutcome) -> dict[str, str]:
@@ -273,8 +281,8 @@ def _log_report(report: RunReport) -> None:
             log.info("%s: of these clips, %d are the parts of %d long files", day.day, day.parts, day.cut)
         if day.pace.clips:
             log.info("%s: %s, %.1f s at the engine", day.day, day.pace, day.pace.engine_s)
-    for line in filter(None, (report.saved, report.times)):
-        log.info("%s", line)
+    for summary in filter(None, (report.saved, report.times)):
+        log.info("%s", summary)
     if report.conclusive:
         log.log(
             logging.WARNING if 2 * report.conclusive > report.total("planned") else logging.INFO,
