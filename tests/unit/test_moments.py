@@ -247,6 +247,11 @@ def test_times_of_a_window_may_count_from_its_start_or_from_that_of_the_clip(mar
     assert (second.start_s, second.end_s) == pytest.approx((32.25, 44.75), abs=0.3)
 
 
+def test_times_of_a_merged_text_are_those_of_its_notes():
+    read = read_times("3.0-8.0 s: A man.\n\n8.0-13.0 s: A dog.", 3.0, 13.0, (0.0,))
+    assert spans(read.segments) == [(3, 8), (8, 13)]
+
+
 # Hostile texts
 
 
