@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from clipdex.captions.captioner import Flaw
+from clipdex.captions.captioner import CaptionDraft, Flaw
 from clipdex.config import Settings, source_timezone
 from clipdex.days import parse_day
 from clipdex.errors import (
@@ -110,8 +110,17 @@ def caption(args: argparse.Namespace) -> int:
         reply = Pipeline.open().describe(args.file)
     except ClipRejected as refusal:
         raise ClipdexError(f"{args.file}: {refusal}") from None
-    _print(asdict(reply) if args.json else reply.text)
+    _print(asdict(reply) if args.json else _timed_text(reply))
     return 0
+
+
+def _timed_text(reply: CaptionDraft) -> str:
+    """Return the text with the times of its segments, unless they are in it."""
+    marks = [f"{one.start_s:.1f}-{one.end_s:.1f} s" for one in reply.segments]
+    parts = list(zip(marks, reply.segments, strict=True))
+    if not parts or any(one.text.startswith(f"{mark}: ") for mark, one in parts):
+        return reply.text
+    return "\n\n".join(f"[{mark}] {one.text}" for mark, one in parts)
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -262,6 +271,8 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
         "skipped": sum(report.skipped.values()),
         "excluded": report.excluded,
         "chunks": report.total("chunks"),
+        "paragraphs": report.total("paragraphs"),
+        "timed": report.total("timed"),
         "seconds": round(seconds, 1),
     }
     if as_json:
@@ -269,7 +280,7 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
             "uri", "day", "outcome", "reason", "detail", "caption_key", "chunks", "origin", "similar_to", "distance",
         )  # fmt: skip
         clips = [{field: getattr(clip, field) for field in fields} for clip in result.clips]
-        _print({**summary, "clips": clips})
+        _print({**summary, "timed_share": report.timed_share, "clips": clips})
         return
     for clip in result.clips:
         if clip.reason:
@@ -277,8 +288,8 @@ def _show_ingested(result: Ingested, seconds: float, as_json: bool) -> None:
             console.print(line, markup=False, soft_wrap=True)
     counts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items())
     console.print(counts, markup=False, soft_wrap=True)
-    if report.saved:
-        console.print(report.saved, soft_wrap=True)
+    for line in filter(None, (report.saved, report.times)):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def plan(args: argparse.Namespace) -> int:

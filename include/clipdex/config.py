@@ -257,6 +257,8 @@ class Engine(_Group):
 
     preset: settings for a family of models (presets.py); explicit settings override them
     prompt, merge_prompt: names of files in captions/prompts
+    times: ask for the times of each paragraph of a video's caption, and read them; captions written under either value
+        count under both
     max_tokens: limit per description; a clip of several windows has several descriptions
     frame_tokens: limit per frame description
     min_tokens: minimum of the whole caption, if the engine counts tokens
@@ -279,6 +281,7 @@ class Engine(_Group):
     strategy: Strategy = Strategy.VIDEO
     prompt: str = "describe"
     merge_prompt: str = "merge"
+    times: bool = True
     language: str = "en"
     max_tokens: int = Field(default=1024, ge=1)
     min_tokens: int = Field(default=64, ge=0)
@@ -396,7 +399,7 @@ class Search(_Group):
     depth: int = Field(default=200, ge=1)
     reranker: str = ""
     rerank: int = Field(default=30, ge=1)
-    min_relevance: float = Field(default=0.5, ge=0, le=1)
+    min_relevance: float = Field(default=0.35, ge=0, le=1)
     calibration: tuple[float, float, float] | None = None
 
     @model_validator(mode="after")

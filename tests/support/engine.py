@@ -27,7 +27,7 @@ import av
 
 from clipdex.config import EngineName
 from tests.support.faults import CAPTIONS, Fault, Plan, broken, error, faulty_caption
-from tests.support.prose import Seen, describe, look
+from tests.support.prose import ASKS_FOR_TIMES, Seen, describe, look, with_times
 from tests.support.wire import Answer, Call, converse
 
 MODEL = "stand-in/video"
@@ -65,6 +65,7 @@ class StandIn:
     latency_s, token_s: time per running request, and additional time per output token [s]
     capacity, queue: maximum running and waiting requests (queue=None: unlimited)
     words: length of a caption
+    marks: the times that begin each of three paragraphs if the prompt asks for them, such as "[{start}-{end}] "
     video: frame sampling flags, as SGLang's mm_process_config["video"] or TensorRT-LLM's num_frames
     gateway: return 404 for /server_info and /model_info
     dialect: whose API it serves
@@ -82,6 +83,7 @@ class StandIn:
         capacity: int = 256,
         queue: int | None = None,
         words: int | None = None,
+        marks: str = "",
         video: dict[str, float] | None = None,
         gateway: bool = False,
         dialect: str = "sglang",
@@ -98,6 +100,7 @@ class StandIn:
         self.capacity, self.queue, self.video, self.gateway = capacity, queue, video or {}, gateway
         self.dialect = EngineName(dialect)
         self.version, self.model_type, self.clocked = version, model_type, clocked
+        self.marks = marks
         self.api_key, self.log, self.port = api_key, Path(log) if log else None, port
         self.requests: list[Request] = []
         self.running = self.waiting = self.peak_running = 0
@@ -243,7 +246,10 @@ class StandIn:
 
     def _reply(self, request: Request, seen: Seen, fault: Fault | None) -> Answer:
         prompt = " ".join(part["text"] for part in _parts(request.body) if part["type"] == "text")
-        text, finish = faulty_caption(fault.name if fault else "", prompt, describe(seen, self.words))
+        correct = describe(seen, self.words)
+        if self.marks and ASKS_FOR_TIMES in prompt:
+            correct = with_times(correct, seen.seconds, self.marks)
+        text, finish = faulty_caption(fault.name if fault else "", prompt, correct)
         words, most = text.split(), int(request.body.get("max_tokens", 4096) / 1.3)
         if fault and fault.name in ("endless", "huge"):
             most = len(words)
@@ -327,6 +333,7 @@ def main() -> None:
     parser.add_argument("--capacity", type=int, default=256)
     parser.add_argument("--queue", type=int)
     parser.add_argument("--words", type=int)
+    parser.add_argument("--marks", default="", help="begin paragraphs with times, such as '[{start}-{end}] '")
     parser.add_argument("--video", type=json.loads, default={}, help='mm_process_config["video"], as JSON')
     parser.add_argument("--dialect", default="sglang")
     parser.add_argument("--gateway", action="store_true", help="do not answer /server_info")

@@ -41,6 +41,8 @@ _WORDS = {
     for name, _, words in (line.partition(":") for line in _VOCABULARY.strip().splitlines())
 }
 
+ASKS_FOR_TIMES = "begin each paragraph, the first one too, with the times"  # as in captions/prompts/times.txt
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -94,6 +96,16 @@ def describe(seen: Seen, words: int | None = None) -> str:
             if len(caption) >= words:
                 break
     return " ".join(caption)
+
+
+def with_times(caption: str, seconds: float, marks: str) -> str:
+    """Return a caption in three paragraphs of equal length in time, each behind a mark. marks: see StandIn"""
+    words = caption.split()
+    third = -(-len(words) // 3)
+    clock = [f"{int(seconds * n / 3) // 60}:{int(seconds * n / 3) % 60:02}" for n in range(4)]
+    return "\n\n".join(
+        marks.format(start=clock[n], end=clock[n + 1]) + " ".join(words[third * n : third * (n + 1)]) for n in range(3)
+    )
 
 
 def _merged(seen: Seen, words: int | None) -> str:

@@ -15,8 +15,9 @@ from clipdex.captions.captioner import CaptionDraft
 from clipdex.captions.detectors import describe
 from clipdex.captions.engines import open_captioner
 from clipdex.captions.http.model import ServerModel
+from clipdex.captions.paragraphs import read_times
 from clipdex.captions.quality import caption_with_gates
-from clipdex.captions.strategies import ModelCaptioner, timed
+from clipdex.captions.strategies import ModelCaptioner
 from clipdex.config import Sampling, Settings, Strategy, VideoLimits
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 from clipdex.presets import PRESETS
@@ -96,12 +97,14 @@ def test_each_frame_is_requested_once_and_alone(serve, clip, strategy):
     assert sorted(request.digest for request in requests) == sorted(pictures(clip))
 
 
-def test_joined_frames_carry_their_times(serve, clip):
-    [reply] = caption(serve(), clip, strategy="frames-concat")
+@pytest.mark.parametrize("times", [True, False])
+def test_joined_frames_are_segments_and_begin_with_their_times_only_if_times_stay_in_texts(serve, clip, times):
+    [reply] = caption(serve(), clip, strategy="frames-concat", times=times)
     assert spans(reply.segments) == [(0, 1.5), (1.5, 3), (3, 4.5), (4.5, 6)]
     assert reply.text == "\n\n".join(segment.text for segment in reply.segments)
     for segment, digest in zip(reply.segments, pictures(clip), strict=True):
-        assert segment.text.startswith(f"{segment.start_s:.1f}-{segment.end_s:.1f} s: ")
+        mark = f"{segment.start_s:.1f}-{segment.end_s:.1f} s: "
+        assert segment.text.startswith(mark) is not times
         assert sign_of(digest) in segment.text
 
 
@@ -205,8 +208,8 @@ def test_frames_with_the_same_text_are_one_segment(serve, tmp_path):
         ("5.0-2.0 s: A car.", []),
     ],
 )
-def test_a_text_with_plausible_times_is_split_into_segments(text, expected):
-    segments = timed(text, 6.0)
+def test_a_merged_text_with_plausible_times_is_split_into_segments(text, expected):
+    segments = read_times(text, 0.0, 6.0, (0.0,)).segments
     assert spans(segments) == expected
     assert all(segment.text in text for segment in segments)
 

@@ -96,3 +96,19 @@ def test_its_airflow_database_runs_the_day_again(pipeline, engine):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert not engine.chats
+
+
+def test_the_prompt_of_this_release_captions_and_embeds_nothing_again(pipeline, engine):
+    """Its captions asked for no times: their hits cover their clips until recaption is requested."""
+    before = pipeline.points()
+    assert {one["start_s"] for one in before.values()} == {0.0}
+    path = next(pipeline.clips.rglob("tiny-000000.mp4"))
+    path.with_name("copy.mp4").write_bytes(path.read_bytes())
+    assert pipeline.run("r.2").total("stored") == 1
+    assert not engine.chats
+    assert before.items() <= pipeline.points().items()
+
+    engine.marks = "[{start}-{end}] "
+    report = pipeline.run("r.3", recaption=True)
+    assert (report.total("asked"), report.total("copies")) == (4, 1)
+    assert report.total("paragraphs") == 12

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +26,8 @@ class Fingerprint:
     prompt: the text, not its name
     sampling: client-side and server-side frame sampling
     generation: max_tokens, temperature and other token sampling options
+    equal_prompts: prompts whose captions count as captions of this one, such as the one of an earlier release; no part
+        of the digest
 
     Settings that do not change the text (timeouts, in_flight) are excluded.
     """
@@ -36,10 +38,17 @@ class Fingerprint:
     prompt: str
     sampling: dict[str, Any]
     generation: dict[str, Any]
+    equal_prompts: tuple[str, ...] = field(default=(), compare=False)
 
     def digest(self) -> str:
         """Return the fingerprint's digest, 32 hex digits."""
-        return _digest(json.dumps(asdict(self), sort_keys=True, ensure_ascii=True))
+        inputs = asdict(self)
+        del inputs["equal_prompts"]
+        return _digest(json.dumps(inputs, sort_keys=True, ensure_ascii=True))
+
+    def equal(self) -> "tuple[Fingerprint, ...]":
+        """Return this fingerprint and those with an equal prompt: their captions are kept until recaption is set."""
+        return self, *(replace(self, prompt=prompt, equal_prompts=()) for prompt in self.equal_prompts)
 
     def earlier(self) -> dict[Flaw, "Fingerprint"]:
         """Return the fingerprints that earlier releases gave to the same settings.
@@ -72,6 +81,7 @@ class CaptionDraft:
     gpu_s: GPU time [GPU-seconds]; 0 if the engine does not report its load
     prompt_tokens, completion_tokens: total cost as counted by the engine; 0 if not counted
     text_tokens: the completion tokens that are in text
+    paragraphs, timed: as in Caption
     """
 
     text: str
@@ -85,6 +95,8 @@ class CaptionDraft:
     seconds: float = 0.0
     gpu_s: float = 0.0
     attempts: int = 1
+    paragraphs: int = 0
+    timed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

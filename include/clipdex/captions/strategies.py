@@ -18,8 +18,8 @@ from typing import Any
 from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.languages import language
 from clipdex.captions.model import Completion, Generation, Image, Model, ModelRequest, Video
+from clipdex.captions.paragraphs import read_times
 from clipdex.captions.quality import refusal
-from clipdex.captions.times import MARK
 from clipdex.config import Clock, Settings, Strategy
 from clipdex.errors import ConfigurationError
 from clipdex.storage.caption import Segment
@@ -43,7 +43,12 @@ class ModelCaptioner:
         is_video = engine.strategy is Strategy.VIDEO
         # Token limit per answer: for a window or clip, or for one frame.
         self._answer_tokens = engine.max_tokens if is_video else engine.frame_tokens
-        self._prompt = prompt_text(engine.prompt, engine.language, self._answer_tokens)
+        prompts = {
+            times: prompt_text(engine.prompt, engine.language, self._answer_tokens, times and is_video)
+            for times in (True, False)
+        }
+        self._prompt = prompts[engine.times]
+        self._wants_times = engine.times and prompts[True] != prompts[False]
         merges = engine.strategy is Strategy.FRAMES_MERGE
         self._system = prompt_text(engine.merge_prompt, engine.language, engine.max_tokens) if merges else ""
         # Twice the model's concurrency keeps it busy between clips. More would leave more unfinished clips when a
@@ -61,6 +66,7 @@ class ModelCaptioner:
             model=engine.model,
             strategy=str(engine.strategy),
             prompt="\n\n".join(filter(None, (self._prompt, self._system))),
+            equal_prompts=(prompts[not engine.times],) if prompts[True] != prompts[False] else (),
             sampling={
                 **settings.sampling.model_dump(),
                 **model.traits,
@@ -89,16 +95,38 @@ class ModelCaptioner:
         generation = self._generation(attempt, self._answer_tokens)
         requests = [
             ModelRequest(self._prompt, generation, Video(window.proxy, clip.proxy_fps), remark=remark)
-            for window, remark in zip(clip.windows, _remarks(clip), strict=True)
+            for window, remark in zip(clip.windows, _remarks(clip, self._wants_times), strict=True)
         ]
         replies = await _gather(self._model.complete(request) for request in requests)
+        if self._engine.times:
+            return self._timed(clip, replies)
         if len(replies) == 1:
             return _draft(replies[0])
         return _join([((window.start_s, window.end_s), one) for window, one in zip(clip.windows, replies, strict=True)])
 
+    def _timed(self, clip: Prepared, replies: Sequence[Completion]) -> CaptionDraft:
+        """Return the answers as one text without times. Those of a window may count from its start or the clip's."""
+        several = len(replies) > 1
+        read = [
+            read_times(reply.text, window.start_s, window.end_s, (window.start_s, 0.0) if several else None)
+            for window, reply in zip(clip.windows, replies, strict=True)
+        ]
+        parts = [
+            one.segments or (Segment(window.start_s, window.end_s, one.text),)
+            for window, one in zip(clip.windows, read, strict=True)
+        ]
+        asked = self._wants_times or any(one.usable for one in read)
+        return replace(
+            _joined([replace(reply, text=one.text) for reply, one in zip(replies, read, strict=True)]),
+            segments=tuple(segment for part in parts for segment in part) if several else read[0].segments,
+            paragraphs=sum(one.paragraphs for one in read) if asked else 0,
+            timed=sum(one.usable for one in read),
+        )
+
     async def _concat(self, clip: Prepared, attempt: int) -> CaptionDraft:
         replies = await self._frames(clip, attempt)
-        return _with_costs(_join(_merge_equal(clip, replies)), replies)
+        parts = _merge_equal(clip, replies)
+        return _with_costs(_join(parts, with_marks=not self._engine.times), replies)
 
     async def _merge(self, clip: Prepared, attempt: int) -> CaptionDraft:
         """Return the merged text as the caption and the frame descriptions as notes."""
@@ -106,10 +134,14 @@ class ModelCaptioner:
         notes = _join(_merge_equal(clip, replies))
         generation = self._generation(attempt, self._engine.max_tokens)
         merged = await self._model.complete(ModelRequest(notes.text, generation, system=self._system))
+        # The notes have the times of a player.
+        read = read_times(merged.text, clip.info.start_s, clip.info.end_s, (0.0,), keep_marks=not self._engine.times)
         return replace(
-            _with_costs(_draft(merged), [*replies, merged]),
-            segments=timed(merged.text, clip.info.end_s, clip.info.start_s),
+            _with_costs(_draft(replace(merged, text=read.text)), [*replies, merged]),
+            segments=read.segments,
             notes=notes.segments,
+            paragraphs=read.paragraphs,
+            timed=read.usable,
             seconds=max(reply.seconds for reply in replies) + merged.seconds,
         )
 
@@ -133,20 +165,23 @@ class ModelCaptioner:
         )
 
 
-def prompt_text(name: str, code: str, tokens: int) -> str:
+def prompt_text(name: str, code: str, tokens: int, times: bool = False) -> str:
     """Return a prompt with the language and a length range that fits into tokens filled in.
 
     name: of a file in captions/prompts, or the path of a .txt file; the file may use {language}, {fewest} and {most}
-    words, and writes braces of its own twice
+    words, and {times}, and writes braces of its own twice
+    times: {times} asks for the times of each paragraph (times.txt); else it is empty
     """
     most = min(_MOST_WORDS, int(tokens * _WORDS_A_TOKEN))
     fewest = min(_FEWEST_WORDS, most // 2)
     try:
-        text = _prompt_file(name).format(language=language(code).name, fewest=fewest, most=most)
+        text = _prompt_file(name).format(
+            language=language(code).name, fewest=fewest, most=most, times=_prompt_file(_TIMES).strip() if times else ""
+        )
     except (LookupError, ValueError, AttributeError, TypeError) as error:
         raise ConfigurationError(
-            f"prompt {name!r}: {error!r}; expected no fields but {{language}}, {{fewest}}, {{most}}: write other "
-            "braces twice"
+            f"prompt {name!r}: {error!r}; expected no fields but {{language}}, {{fewest}}, {{most}}, {{times}}: "
+            "write other braces twice"
         ) from None
     return text.strip()
 
@@ -162,49 +197,30 @@ def _prompt_file(name: str) -> str:
     if name not in prompts:
         raise ConfigurationError(
             f"prompt {name!r} is unknown: set CLIPDEX_ENGINE__PROMPT and CLIPDEX_ENGINE__MERGE_PROMPT to the path of a "
-            f".txt file, or to one of {', '.join(sorted(prompts))}"
+            f".txt file, or to one of {', '.join(sorted(prompts.keys() - {_TIMES}))}"
         )
     return prompts[name].read_text(encoding="utf-8")
-
-
-def timed(text: str, end_s: float, start_s: float = 0.0) -> tuple[Segment, ...]:
-    """Split a text at its time ranges ("2.0-4.0 s: ..."). Return () if the times are invalid.
-
-    start_s, end_s: of the clip's pictures [s]
-    """
-    marks = list(MARK.finditer(text))
-    starts = [float(mark["start"]) for mark in marks]
-    ends = [float(mark["end"]) for mark in marks]
-    ordered = all(before <= after for before, after in pairwise(starts))
-    if not ordered or not all(start <= end <= end_s + 1 for start, end in zip(starts, ends, strict=True)):
-        return ()
-    bounds = [*(mark.start() for mark in marks), len(text)]
-    segments = [
-        Segment(min(start, end_s), min(end, end_s), text[begin:until].strip())
-        for start, end, (begin, until) in zip(starts, ends, pairwise(bounds), strict=True)
-    ]
-    if marks and (opening := text[: bounds[0]].strip()):
-        segments.insert(0, Segment(start_s, end_s, opening))
-    return tuple(segments)
 
 
 # 300 to 2,000 tokens of English, well below max_tokens, so that the text is not truncated.
 _FEWEST_WORDS, _MOST_WORDS, _WORDS_A_TOKEN = 230, 1400, 0.55
 _MIN_WORDS = 40
+_TIMES = "times"  # what {times} stands for in other prompts
 
 _SENTENCE_END = re.compile(r"[.!?…。！？]+[\"'”’»」』)]*(?=\s|$)|[。！？]")
 
 _Span = tuple[float, float]
 
 
-def _remarks(clip: Prepared) -> list[str]:
+def _remarks(clip: Prepared, wants_times: bool) -> list[str]:
     """Return one remark per window with its position in the clip; "" if the clip has one window."""
     count = len(clip.windows)
     if count == 1:
         return [""]
+    times = " Count its times from its own beginning, 0:00." if wants_times else ""
     return [
         f"This is part {number} of {count} of a clip of {clip.info.end_s:.0f} s: seconds {window.start_s:.0f} to "
-        f"{window.end_s:.0f}. Describe this part alone."
+        f"{window.end_s:.0f}. Describe this part alone.{times}"
         for number, window in enumerate(clip.windows, start=1)
     ]
 
@@ -248,16 +264,26 @@ def _draft(completion: Completion) -> CaptionDraft:
     )
 
 
-def _join(parts: Sequence[tuple[_Span, Completion]]) -> CaptionDraft:
-    """Join the replies to one text; each part begins with its times."""
+def _join(parts: Sequence[tuple[_Span, Completion]], with_marks: bool = True) -> CaptionDraft:
+    """Join the replies to one text of one segment each. with_marks: each begins with its times."""
+    marks = [f"{start_s:.1f}-{end_s:.1f} s: " if with_marks else "" for (start_s, end_s), _ in parts]
     segments = tuple(
-        Segment(start_s, end_s, f"{start_s:.1f}-{end_s:.1f} s: {reply.text.strip()}")
-        for (start_s, end_s), reply in parts
+        Segment(start_s, end_s, mark + reply.text.strip())
+        for mark, ((start_s, end_s), reply) in zip(marks, parts, strict=True)
     )
-    replies = [reply for _, reply in parts]
+    joined = _joined([reply for _, reply in parts])
+    return replace(joined, text=_SEPARATOR.join(segment.text for segment in segments), segments=segments)
+
+
+_SEPARATOR = "\n\n"
+
+
+def _joined(replies: Sequence[Completion]) -> CaptionDraft:
+    """Join concurrent replies to one text, with their summed costs."""
+    if len(replies) == 1:
+        return _draft(replies[0])
     joined = CaptionDraft(
-        text="\n\n".join(segment.text for segment in segments),
-        segments=segments,
+        text=_SEPARATOR.join(reply.text.strip() for reply in replies),
         answers=tuple(reply.text for reply in replies),
         text_tokens=sum(reply.completion_tokens for reply in replies),
         finish_reason=next((one.finish_reason for one in replies if one.finish_reason != "stop"), "stop"),

@@ -1,4 +1,7 @@
-"""Times in a caption: the marks that begin its segments ("12.0-20.0 s: …"), and captions that move to other times."""
+"""Captions that move to other times, with the marks that begin the segments of some ("12.0-20.0 s: …").
+
+Captions of the embedded detectors have such marks, those of release 0.1, and those written without the setting `times`.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,11 +10,12 @@ from dataclasses import replace
 from clipdex.storage.caption import Caption, Segment
 
 _SECONDS = r"\d+(?:\.\d+)?"
-MARK = re.compile(rf"^[ \t\[(*]*(?P<start>{_SECONDS})\s?s?\s?[-–—]\s?(?P<end>{_SECONDS})\s?s\b", re.MULTILINE)
-"""The time range at the beginning of a segment [s on a player's clock of the file]."""
+_MARK = re.compile(rf"[ \t\[(*]*(?P<start>{_SECONDS})\s?s?\s?[-–—]\s?(?P<end>{_SECONDS})\s?s\b")
 
 # The embedded detectors also write times within a sentence. A model's own are those of its window, and stay.
 _WITHIN = re.compile(rf"\b(?:at (?P<at>{_SECONDS})|from (?P<start>{_SECONDS}) to (?P<end>{_SECONDS})) s\b")
+
+_ROUNDING_S = 0.51  # marks of a model may have whole seconds
 
 
 def moved(caption: Caption, by_s: float, end_s: float) -> Caption:
@@ -35,11 +39,14 @@ def moved(caption: Caption, by_s: float, end_s: float) -> Caption:
 
 
 def _moved(segments: Sequence[Segment], move: Callable[[float], float], within: bool) -> tuple[Segment, ...]:
-    return tuple(Segment(move(one.start_s), move(one.end_s), _text(one.text, move, within)) for one in segments)
+    return tuple(Segment(move(one.start_s), move(one.end_s), _text(one, move, within)) for one in segments)
 
 
-def _text(text: str, move: Callable[[float], float], within: bool) -> str:
-    mark = MARK.match(text)
+def _text(segment: Segment, move: Callable[[float], float], within: bool) -> str:
+    text = segment.text
+    mark = _MARK.match(text)
+    if mark and abs(float(mark["start"]) - segment.start_s) > _ROUNDING_S:
+        mark = None  # a sentence that begins with a range
     head = _with_times(mark, move) if mark else ""
     rest = text[mark.end() :] if mark else text
     return head + (_WITHIN.sub(lambda found: _with_times(found, move), rest) if within else rest)

@@ -168,8 +168,9 @@ def _answers(trial: _Trial, queries: Sequence[Judgement], on_progress: Progress)
         with open_index(trial.settings) as index:  # closed between parts, because others may wait for a served one
             for one in some:
                 hits = search(index, trial.embedder, one.query, limit=CUT, how=how, weak=True)
-                ranking, shown = (tuple(hit.clip_id for hit in some) for some in (hits, (x for x in hits if not x.weak)))
-                answers.append(Answer(one.clip_id, ranking, shown))
+                shown = tuple(hit.clip_id for hit in hits if not hit.weak)
+                evidence = tuple(hit.evidence for hit in hits if hit.evidence)
+                answers.append(Answer(one.clip_id, tuple(hit.clip_id for hit in hits), shown, evidence))
     return answers
 
 

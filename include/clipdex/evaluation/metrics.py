@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipdex.index.relevance import Calibration, Evidence, fit
+
 CUT = 10
 """Number of clips per query that are judged."""
 
@@ -27,11 +29,13 @@ class Answer:
     clip_id: of the clip that answers the query; "" if none does
     ranking: clip_ids before the cut by relevance, best first
     shown: those that a user gets
+    evidence: of each hit of the ranking; empty if meaning does not count
     """
 
     clip_id: str
     ranking: tuple[str, ...]
     shown: tuple[str, ...]
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -83,6 +87,16 @@ def differences(default: Sequence[Answer], variant: Sequence[Answer]) -> dict[st
         name: None if np.isnan(value) else Difference(float(value), *_interval(drawn), float(p))
         for name, value, drawn, p in zip(MEASURES, values, draws.T, ps, strict=True)
     }
+
+
+def calibration(answers: Sequence[Answer]) -> Calibration | None:
+    """Return the relevance fitted to these answers: of right clips, and of the nearest hit of unanswerable queries.
+
+    None without both kinds, or if meaning does not count.
+    """
+    matches = [one.evidence[one.rank - 1] for one in answers if one.evidence and one.rank]
+    others = [max(one.evidence, key=lambda hit: hit.cosine) for one in answers if one.evidence and not one.clip_id]
+    return fit(matches, others) if matches and others else None
 
 
 def _scores(answer: Answer) -> list[tuple[float, float]]:

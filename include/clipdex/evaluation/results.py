@@ -1,12 +1,13 @@
 """The results of an evaluation: figures of the default and of each variant, as JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
-from clipdex.evaluation.metrics import MEASURES, Answer, Difference, Figure, differences, figures
+from clipdex.evaluation.metrics import MEASURES, Answer, Difference, Figure, calibration, differences, figures
+from clipdex.index.relevance import Calibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Result:
     clips: with a text in the file, or of the file in the served index; chunks: in the collection that was searched
     figures: by measure; None if no query counts in it
     p50_ms, p95_ms: latency of one query, embedding included [ms]
+    calibration: the relevance fitted to these queries; None without unanswerable ones
     against_default: differences from the default, of a variant
     """
 
@@ -27,6 +29,7 @@ class Result:
     figures: Mapping[str, Figure | None]
     p50_ms: float
     p95_ms: float
+    calibration: Calibration | None = None
     against_default: Mapping[str, Difference | None] = field(default_factory=dict)
 
     @classmethod
@@ -50,6 +53,7 @@ class Result:
             figures=figures(answers),
             p50_ms=float(p50_ms),
             p95_ms=float(p95_ms),
+            calibration=calibration(answers),
             against_default=compared,
         )
 
@@ -68,6 +72,8 @@ class Result:
                 name: [_rounded(one.low), _rounded(one.high)] if one else None for name, one in measured.items()
             },
         }
+        if self.calibration:
+            record["calibration"] = list(astuple(self.calibration))
         if self.against_default:
             record["against_default"] = {
                 name: one

@@ -61,7 +61,7 @@ _Span = tuple[int, int]
 
 def split_sentences(text: str) -> list[str]:
     """Return the sentences of a text, without white space around them."""
-    return [part.strip() for part in re.split(_SENTENCE, text) if part.strip()]
+    return [part.strip() for part in re.split(SENTENCE, text) if part.strip()]
 
 
 def _spans(text: str, size: int, overlap: int, count: Callable[[str], int]) -> list[_Span]:

@@ -25,37 +25,65 @@ class Calibration:
     words: float
     bias: float
 
-    def probability(self, cosine: float, words: float) -> float:
-        log_odds = self.cosine * cosine + self.words * words + self.bias
-        return 1 / (1 + math.exp(-max(-50.0, min(50.0, log_odds))))
+    def log_odds(self, evidence: "Evidence") -> float:
+        return self.cosine * evidence.cosine + self.words * evidence.words + self.bias
+
+    def probability(self, evidence: "Evidence") -> float:
+        return 1 / (1 + math.exp(-max(-50.0, min(50.0, self.log_odds(evidence)))))
 
 
 CALIBRATIONS = {
-    "all-MiniLM-L6-v2@53aa51172d142c89": Calibration(20.0, 4.0, -9.2),
+    "all-MiniLM-L6-v2@53aa51172d142c89": Calibration(17.6, 6.2, -8.9),
 }
 """Fitted coefficients by the identity of the embedding model; docs/search.md has the method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Hold what speaks for a match: the cosine of query and chunk, and the share of the query's words in the chunk."""
+
+    cosine: float
+    words: float
 
 
 class Judge:
     """Judge the hits of one query.
 
-    query: its dense vector; words: its terms; language: of the captions
+    query: its dense vector; embedder: the identity of its model; words: its terms; language: of the captions
     """
 
     def __init__(self, query: Sequence[float], embedder: str, words: Sparse, language: str, how: Search) -> None:
         self._calibration = Calibration(*how.calibration) if how.calibration else CALIBRATIONS.get(embedder)
         self._query, self._words, self._language = np.asarray(query, np.float32), words, language
 
-    def relevance(self, hits: Sequence[Hit]) -> float | None:
-        """Return the probability that the best of these chunks answers the query, or None without a calibration."""
-        if self._calibration is None or not len(self._query):
+    def evidence(self, hits: Sequence[Hit]) -> Evidence | None:
+        """Return the evidence of the most relevant of these chunks; None if meaning does not count."""
+        if not len(self._query):
             return None
-        return max(self._calibration.probability(*self.evidence(hit)) for hit in hits)
+        weights = self._calibration or Calibration(1.0, 0.0, 0.0)
+        return max(map(self._of, hits), key=weights.log_odds)
 
-    def evidence(self, hit: Hit) -> tuple[float, float]:
-        """Return the cosine, and the share of the query's words that the chunk has."""
+    def relevance(self, evidence: Evidence | None) -> float | None:
+        """Return the probability of a match, or None without evidence or calibration."""
+        return self._calibration.probability(evidence) if self._calibration and evidence else None
+
+    def _of(self, hit: Hit) -> Evidence:
         document = sparse_document(hit.payload["text"], self._language)
-        return float(np.asarray(hit.vector, np.float32) @ self._query), _share(self._words, document)
+        return Evidence(float(np.asarray(hit.vector, np.float32) @ self._query), _share(self._words, document))
+
+
+def fit(matches: Sequence[Evidence], others: Sequence[Evidence]) -> Calibration:
+    """Return the coefficients of a logistic regression in which both groups weigh the same.
+
+    matches: of clips that answer their query; others: of the hits of queries without an answer. None is empty.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    evidence = np.array([(one.cosine, one.words) for one in (*matches, *others)])
+    model = LogisticRegression(C=100.0, class_weight="balanced")
+    model.fit(evidence, [True] * len(matches) + [False] * len(others))
+    cosine, words = model.coef_[0]
+    return Calibration(*(round(float(value), 2) for value in (cosine, words, model.intercept_[0])))
 
 
 def _share(query: Sparse, document: Sparse) -> float:

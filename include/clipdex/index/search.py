@@ -1,7 +1,7 @@
 """Search: find clips by their captions, by meaning and by words at once, grouped by clip."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse
 from clipdex.index.chunking import split_sentences
 from clipdex.index.embeddings import Embedder
 from clipdex.index.ranking import rank
-from clipdex.index.relevance import Judge
+from clipdex.index.relevance import Evidence, Judge
 
 _CHUNKS_PER_CLIP = 4
 _MOST_SENTENCES, _SENTENCES_WEIGHT = 16, 0.3
@@ -37,6 +37,7 @@ class ClipHit:
 
     score: comparable within one result list only
     relevance: probability that the clip answers the query, 0 to 1; None if the embedding model is not calibrated
+    evidence: what the relevance is computed from, of the most relevant chunk; None if meaning does not count
     weak: the relevance is below CLIPDEX_SEARCH__MIN_RELEVANCE
     poster: a store key, or ""
     text, start_s, end_s: of the best chunk
@@ -63,6 +64,7 @@ class ClipHit:
     part_no: int = 0
     clip_start_s: float = 0.0
     relevance: float | None = None
+    evidence: Evidence | None = None
     weak: bool = False
 
 
@@ -156,7 +158,7 @@ def _find(
             break
         depth *= 4
     judge = Judge(query.dense, query.embedder, words, index.collection.language, how)
-    hits = [_clip_hit(group, judge.relevance(group), how) for group in clips[:limit]]
+    hits = [_judged(_clip_hit(group), judge, judge.evidence(group), how) for group in clips[:limit]]
     return [hit for hit in hits if weak or not hit.weak]
 
 
@@ -168,7 +170,13 @@ def _by_clip(hits: Sequence[Hit]) -> list[list[Hit]]:
     return list(groups.values())
 
 
-def _clip_hit(group: list[Hit], relevance: float | None, how: Search) -> ClipHit:
+def _judged(clip: ClipHit, judge: Judge, evidence: Evidence | None, how: Search) -> ClipHit:
+    relevance = judge.relevance(evidence)
+    weak = relevance is not None and relevance < how.min_relevance
+    return replace(clip, evidence=evidence, relevance=relevance, weak=weak)
+
+
+def _clip_hit(group: list[Hit]) -> ClipHit:
     best = group[0].payload
     chunks = tuple(
         ChunkHit(hit.payload["text"], hit.payload["start_s"], hit.payload["end_s"], hit.score) for hit in group
@@ -190,6 +198,4 @@ def _clip_hit(group: list[Hit], relevance: float | None, how: Search) -> ClipHit
         part_of=best.get("part_of", ""),
         part_no=best.get("part_no", 0),
         clip_start_s=best.get("clip_start_s", 0.0),
-        relevance=relevance,
-        weak=relevance is not None and relevance < how.min_relevance,
     )

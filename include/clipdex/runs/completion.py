@@ -23,6 +23,7 @@ NOT_READ = frozenset(reason for reason in Reason if reason.seen_by_source)
 class CompletionCriteria:
     """Decide whether a clip is done.
 
+    equal: other fingerprints whose captions count as those of these settings, see Fingerprint.equal()
     earlier: fingerprints of the same settings in earlier releases, by flaw; their captions count as well
     recaption: replace all captions
     recaption_for: replace captions with one of these flaws
@@ -41,6 +42,7 @@ class CompletionCriteria:
     limits: Mapping[str, float] = field(default_factory=dict)
     cut: str = ""
     near_duplicates: float | None = None
+    equal: frozenset[str] = frozenset()
 
     @classmethod
     def under(
@@ -52,6 +54,7 @@ class CompletionCriteria:
     ) -> Self:
         """Return the criteria of these settings: the engine's fingerprint and the embedding model's collection."""
         fingerprint = open_captioner(settings).fingerprint
+        equal = fingerprint.equal()
         return cls(
             fingerprint=fingerprint.digest(),
             collection=Collection.name_for(settings, open_embedder(settings.embedding)),
@@ -64,7 +67,8 @@ class CompletionCriteria:
             },
             cut=settings.video.cut,
             near_duplicates=settings.video.near_duplicates,
-            earlier={one.digest(): flaw for flaw, one in fingerprint.earlier().items()},
+            equal=frozenset(one.digest() for one in equal),
+            earlier={one.digest(): flaw for same in equal for flaw, one in same.earlier().items()},
         )
 
     def done(
@@ -84,7 +88,7 @@ class CompletionCriteria:
     def _done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
         if known is None or known.version != clip.version or self.recaption:
             return None
-        if known.fingerprint != self.fingerprint and known.fingerprint not in self.earlier:
+        if not self.is_current(known.fingerprint) and known.fingerprint not in self.earlier:
             return None
         if not self.may_share(known):
             return None
@@ -94,6 +98,10 @@ class CompletionCriteria:
         if known.outcome is Outcome.QUARANTINED and not {"all", known.reason} & set(self.retry_quarantined):
             return None if self._refuted(clip, known) else Outcome.QUARANTINED
         return None
+
+    def is_current(self, fingerprint: str) -> bool:
+        """Return whether captions with this fingerprint count as made with these settings."""
+        return fingerprint == self.fingerprint or fingerprint in self.equal
 
     def may_share(self, known: ClipOutcome) -> bool:
         """Return whether the caption is the clip's own, or is shared with one that is near enough."""
@@ -137,5 +145,5 @@ def count_captions(store: Store, criteria: CompletionCriteria) -> Iterator[DayCa
         clips = [one for one in ledger(store, day).values() if one.outcome in captioned and not one.parts]
         made = [known.fingerprint if criteria.may_share(known) else "" for known in clips]
         flawed = Counter(criteria.earlier[one] for one in made if one in criteria.earlier)
-        current = made.count(criteria.fingerprint)
+        current = sum(map(criteria.is_current, made))
         yield DayCaptions(day, current, dict(flawed), len(made) - current - flawed.total())

@@ -71,7 +71,7 @@ class ClipOutcome:
     parts: number of parts of a file that was cut, each with an outcome of its own; cut: how, see VideoLimits.cut
     part_of, part_no: as in Clip; start_s, end_s: of a part [s on a player's clock of the file]
     metadata, details, recorded_at, recorded_from: as in Clip; recorded_at may also be from the container
-    similar_to, distance: as in Caption
+    similar_to, distance, paragraphs, timed: as in Caption; the last two of captions that this run wrote
     """
 
     clip_id: str
@@ -115,6 +115,8 @@ class ClipOutcome:
     end_s: float = 0.0
     similar_to: str = ""
     distance: float = 0.0
+    paragraphs: int = 0
+    timed: int = 0
 
     @property
     def conclusive(self) -> bool:

@@ -33,6 +33,8 @@ class DayReport:
     stored: captioned before this run
     unfinished: planned clips without a final outcome
     pace: throughput over the clips in `asked`
+    paragraphs, timed: number of paragraphs of the captions in `asked` that should begin with their times, and of those
+        whose times are usable; timed_share: share of these, 0 to 1; None if no times were requested
     saved_gpu_s, saved_s: what the captions in `similar` took once, as an estimate of what requests would have taken
         [GPU-seconds, seconds at the engine]
     """
@@ -56,6 +58,9 @@ class DayReport:
     similar: int = 0
     saved_gpu_s: float = 0.0
     saved_s: float = 0.0
+    paragraphs: int = 0
+    timed: int = 0
+    timed_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,19 @@ class RunReport:
         gpu_s, engine_s = self.total("saved_gpu_s"), self.total("saved_s")
         about = f"{gpu_s:.1f} GPU-seconds" if gpu_s else f"{engine_s:.1f} seconds at the engine"
         return f"{similar} near-duplicates shared a caption, which saved about {about}"
+
+    @property
+    def times(self) -> str:
+        """Return how many paragraphs of the new captions have usable times; "" if no times were requested."""
+        if (share := self.timed_share) is None:
+            return ""
+        counts = f"{self.total('timed')} of {self.total('paragraphs')} paragraphs of the new captions"
+        return f"{counts} ({100 * share:.0f} %) have usable times"
+
+    @property
+    def timed_share(self) -> float | None:
+        """Return the share of those paragraphs, 0 to 1; None if no times were requested."""
+        return _share(self.total("timed"), self.total("paragraphs"))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -212,6 +230,7 @@ def _day_report(
     shared = [new[one.similar_to] for one in results if one.origin == Origin.SIMILAR and one.similar_to in new]
     origins = Counter(one.origin for one in results)
     kinds = Counter(one.outcome for one in results)
+    paragraphs, timed = sum(one.paragraphs for one in results), sum(one.timed for one in results)
     return DayReport(
         day=day,
         discovered=discovered,
@@ -232,7 +251,14 @@ def _day_report(
         similar=origins[Origin.SIMILAR],
         saved_gpu_s=round(sum(one.gpu_s for one in shared), 3),
         saved_s=round(sum(one.seconds for one in shared), 3),
+        paragraphs=paragraphs,
+        timed=timed,
+        timed_share=_share(timed, paragraphs),
     )
+
+
+def _share(timed: int, paragraphs: int) -> float | None:
+    return round(timed / paragraphs, 4) if paragraphs else None
 
 
 def _quarantine_line(one: ClipOutcome) -> dict[str, str]:
@@ -255,8 +281,8 @@ def _log_report(report: RunReport) -> None:
             log.info("%s: of these clips, %d are the parts of %d long files", day.day, day.parts, day.cut)
         if day.pace.clips:
             log.info("%s: %s, %.1f s at the engine", day.day, day.pace, day.pace.engine_s)
-    if saved := report.saved:
-        log.info("%s", saved)
+    for summary in filter(None, (report.saved, report.times)):
+        log.info("%s", summary)
     if report.conclusive:
         log.log(
             logging.WARNING if 2 * report.conclusive > report.total("planned") else logging.INFO,

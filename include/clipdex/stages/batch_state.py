@@ -262,6 +262,8 @@ class BatchState:
                 prompt_tokens=caption.prompt_tokens,
                 completion_tokens=caption.completion_tokens,
                 answered_at=caption.created_at,
+                paragraphs=caption.paragraphs,
+                timed=caption.timed,
             )
         await self._record(outcome)
         self._origins[origin] += 1

@@ -298,8 +298,10 @@ class ClipPipeline:
     async def _stored(self, content: str) -> Caption | None:
         """Return the caption of this content, or None: one of these settings, or of an earlier release for them."""
         fingerprint, limit = self._captioner.fingerprint, self._settings.video.near_duplicates
-        earlier = (one for flaw, one in fingerprint.earlier().items() if flaw not in self._batch.recaption_for)
-        for one in (fingerprint, *earlier):
+        equal = fingerprint.equal()
+        flawed = (found for one in equal for found in one.earlier().items())
+        earlier = (one for flaw, one in flawed if flaw not in self._batch.recaption_for)
+        for one in (*equal, *earlier):
             shared = [] if limit is None else [one.shared_key(content)]
             for key in (one.caption_key(content), *shared):
                 caption = await asyncio.to_thread(self._store.caption, key)
@@ -409,6 +411,8 @@ class ClipPipeline:
             recorded_at=info.recorded_at,
             similar_to=near.caption.key if near else "",
             distance=near.distance if near else 0.0,
+            paragraphs=reply.paragraphs,
+            timed=reply.timed,
         )
         if poster:
             await asyncio.to_thread(self._store.write, poster, ready.prepared.poster)

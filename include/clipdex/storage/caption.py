@@ -27,6 +27,8 @@ class Caption:
     recorded_at: the time in the container, ISO 8601 in UTC; "" if it has none
     similar_to: key of the caption of a near-duplicate that this text is from, or ""
     distance: of the two clips [mean bits of 64 per frame]
+    paragraphs: number of paragraphs that should begin with their times; 0 if the engine was not asked for times
+    timed: of these, those with times that are usable; segments has them, text does not
     """
 
     key: str
@@ -56,6 +58,8 @@ class Caption:
     recorded_at: str = ""
     similar_to: str = ""
     distance: float = 0.0
+    paragraphs: int = 0
+    timed: int = 0
 
     @property
     def end_s(self) -> float:

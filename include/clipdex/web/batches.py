@@ -32,6 +32,7 @@ class Row:
     origin: the source of its caption
     similar_to: path of the near-duplicate that its caption is from, or the caption's key if that is in another batch
     distance: of the two [mean bits of 64 per frame]
+    paragraphs, timed: as in Caption, of one that this run wrote
     text: the caption that failed a gate
     seconds: time at the engine [s]
     """
@@ -57,6 +58,8 @@ class Row:
     parts: int = 0
     similar_to: str = ""
     distance: float = 0.0
+    paragraphs: int = 0
+    timed: int = 0
 
     @property
     def name(self) -> str:
@@ -73,7 +76,7 @@ class Row:
             outcome.seconds, outcome.at,
             poster_path(outcome.content) if _has_poster(outcome) else "",
             outcome.part_of, outcome.start_s, outcome.end_s, outcome.parts,
-            names.get(outcome.similar_to, outcome.similar_to), outcome.distance,
+            names.get(outcome.similar_to, outcome.similar_to), outcome.distance, outcome.paragraphs, outcome.timed,
         )  # fmt: skip
 
 
