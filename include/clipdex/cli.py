@@ -39,6 +39,7 @@ from clipdex.storage.filesystem import require_writable
 from clipdex.storage.listing import describe
 
 if TYPE_CHECKING:
+    from clipdex.index.where import Where
     from clipdex.runs.estimate import Totals
 
 console = Console(highlight=False)
@@ -88,7 +89,7 @@ _STORAGE_CLIENTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcs
 
 def search(args: argparse.Namespace) -> int:
     """Search the index and print the clips that match."""
-    hits = Pipeline.open().search(args.query, limit=args.limit, day=args.day)
+    hits = Pipeline.open().search(args.query, limit=args.limit, where=_where(args))
     if args.json:
         _print([asdict(hit) for hit in hits])
         return 0
@@ -99,8 +100,16 @@ def search(args: argparse.Namespace) -> int:
         text = escape_text(f"   [{hit.start_s:.1f}-{hit.end_s:.1f} s] {hit.text}")
         console.print(text, markup=False, soft_wrap=True)
     if not hits:
-        console.print("no clip matches; try other words, or leave --day out")
+        filtered = args.where or args.day or args.first or args.last
+        console.print("no clip matches; try other words" + (", or fewer filters" if filtered else ""))
     return 0
+
+
+def _where(args: argparse.Namespace) -> "Where":
+    """Return the filters of a command. Raises InvalidFilter."""
+    from clipdex.index.where import from_words, with_days
+
+    return with_days(from_words(args.where), args.day, args.first, args.last)
 
 
 def caption(args: argparse.Namespace) -> int:
@@ -432,7 +441,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("search", help="search the index")
     one.add_argument("query")
     one.add_argument("--limit", type=_positive, default=5)
-    one.add_argument("--day", type=_day_text, help="only clips of this day: 2026-11-03, today or yesterday")
+    _add_filters(one)
     one.set_defaults(run=search)
 
     one = commands.add_parser("caption", help="describe one file; nothing is stored")
@@ -492,6 +501,17 @@ def _parser() -> argparse.ArgumentParser:
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="one JSON document instead of text")
     return parser
+
+
+def _add_filters(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--where", action="append", default=[], metavar="FIELD=VALUE,...",
+        help="only clips with one of these values, such as camera=cam-7, duration=..30, time=22:00..04:00 or "
+        "source=s3://bucket/folder; again for another field (docs/search.md)",
+    )  # fmt: skip
+    one.add_argument("--day", type=_day_text, help="only clips of this day: 2026-11-03, today or yesterday")
+    one.add_argument("--from", dest="first", type=_day_text, metavar="DAY", help="only clips of this day or later")
+    one.add_argument("--to", dest="last", type=_day_text, metavar="DAY", help="only clips of this day or earlier")
 
 
 def _positive(text: str) -> int:

@@ -30,9 +30,10 @@ if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex
     from clipdex.captions.captioner import CaptionDraft, Captioner
     from clipdex.compare.comparison import Column, Comparison
     from clipdex.evaluation import Evaluation, Judgements, Progress
-    from clipdex.index import Collection, Filters, Index
+    from clipdex.index import Collection, Index
     from clipdex.index.embeddings import Embedder
     from clipdex.index.search import ClipHit
+    from clipdex.index.where import Where
     from clipdex.runs.completion import CompletionCriteria, DayCaptions
     from clipdex.runs.leases import Lease
     from clipdex.runs.outcomes import ClipOutcome
@@ -211,19 +212,22 @@ class Pipeline:
         return pipeline._ingest(days, below, criteria, on_progress)
 
     def search(
-        self, query: str, *, limit: int = 10, day: str | None = None, where: Filters | None = None
+        self, query: str, *, limit: int = 10, day: str | None = None, where: Where | None = None
     ) -> list[ClipHit]:
         """Return the best clips for a query, best first.
 
-        day: YYYY-MM-DD; where: payload fields and their values. Raises NothingIndexed, EmptyQuery, IndexUnavailable,
-        and ConfigurationError if another embedding model made the index.
+        day: YYYY-MM-DD; where: values by field, such as {"camera": "cam-7", "duration": "..30"} (docs/search.md).
+        Raises InvalidFilter, NothingIndexed, EmptyQuery, IndexUnavailable, and ConfigurationError if another embedding
+        model made the index.
         """
         from clipdex.index.search import search_once
+        from clipdex.index.where import parse, with_days
 
-        return search_once(self.settings, self.embedder, query, limit=limit, day=day, filters=where)
+        filters = parse(with_days(where, day), self.settings)
+        return search_once(self.settings, self.embedder, query, limit=limit, filters=filters)
 
     async def asearch(
-        self, query: str, *, limit: int = 10, day: str | None = None, where: Filters | None = None
+        self, query: str, *, limit: int = 10, day: str | None = None, where: Where | None = None
     ) -> list[ClipHit]:
         """Search from an event loop: the work runs in a thread."""
         return await asyncio.to_thread(self.search, query, limit=limit, day=day, where=where)

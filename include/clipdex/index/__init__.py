@@ -13,6 +13,8 @@ from clipdex.index.points import (
     Collection,
     Filters,
     Hit,
+    Missing,
+    Moments,
     Point,
     Query,
     Range,
@@ -31,6 +33,8 @@ __all__ = [
     "Filters",
     "Hit",
     "Index",
+    "Missing",
+    "Moments",
     "Point",
     "Query",
     "Range",
@@ -74,6 +78,20 @@ class Index(Protocol):
 
     def query(self, query: Query) -> list[Hit]:
         """Return the nearest points, best first."""
+
+    def nearest(self, vector: Sequence[float], limit: int, filters: Filters | None = None) -> list[Hit]:
+        """Return the points nearest to a dense vector, best first. Their score is the cosine."""
+
+    def vectors(self, clip_ids: Sequence[str]) -> dict[str, list[list[float]]]:
+        """Return the dense vectors of all points of these clips, by clip_id."""
+
+    def facet(
+        self, field: str, filters: Filters | None = None, *, limit: int = 10, exact: bool = True
+    ) -> dict[str, int]:
+        """Return the most frequent values of an indexed string field, with the number of points, most first."""
+
+    def extremes(self, field: str, filters: Filters | None = None) -> tuple[float, float] | None:
+        """Return the lowest and the highest value of an indexed number field, None if no point has it."""
 
     def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
         """Yield every matching point in order of id, with score 0."""

@@ -7,6 +7,7 @@ from clipdex.config import RESERVED_FIELDS, Search, Settings
 from clipdex.errors import ClipdexError
 from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse_query
 from clipdex.index.embeddings import Embedder
+from clipdex.index.where import in_index
 
 _CHUNKS_PER_CLIP = 4
 
@@ -124,7 +125,7 @@ def _find(
 ) -> list[ClipHit]:
     if vectors.dense:
         index.collection.check(vectors.embedder, len(vectors.dense))
-    kept = {**(filters or {}), **({"day": day} if day else {})}
+    kept = in_index(index, {**(filters or {}), **({"day": day} if day else {})})
     wanted = limit * _CHUNKS_PER_CLIP
     while True:
         depth = max(wanted, how.depth)
@@ -140,10 +141,11 @@ def _by_clip(hits: Sequence[Hit]) -> list[ClipHit]:
     # Swapped ranks fuse to scores that differ in the last bit: round them to keep the order deterministic.
     for hit in sorted(hits, key=lambda hit: (-round(hit.score, 6), hit.id)):
         groups.setdefault(hit.payload["clip_id"], []).append(hit)
-    return [_clip_hit(group) for group in groups.values()]
+    return [clip_hit(group) for group in groups.values()]
 
 
-def _clip_hit(group: list[Hit]) -> ClipHit:
+def clip_hit(group: Sequence[Hit]) -> ClipHit:
+    """Return the hit of a clip. group: its chunks that matched, best first"""
     best = group[0].payload
     chunks = tuple(
         ChunkHit(hit.payload["text"], hit.payload["start_s"], hit.payload["end_s"], hit.score) for hit in group
