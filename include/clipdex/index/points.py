@@ -33,8 +33,6 @@ PAYLOAD_INDEXES = {
     "part_of": MetadataType.STRING,
     "chunk_no": MetadataType.NUMBER,
     "duration_s": MetadataType.NUMBER,
-    "width": MetadataType.NUMBER,
-    "height": MetadataType.NUMBER,
     "recorded_at": MetadataType.TIME,
     FOLDERS: MetadataType.STRING,
     LOCAL_MINUTE: MetadataType.NUMBER,

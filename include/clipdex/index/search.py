@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from clipdex.config import RESERVED_FIELDS, Search, Settings
 from clipdex.errors import ClipdexError
 from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse_query
+from clipdex.index.diversity import diversified, pool
 from clipdex.index.embeddings import Embedder
 from clipdex.index.where import in_index
 
@@ -70,16 +71,19 @@ def search(
     day: str | None = None,
     filters: Filters | None = None,
     how: Search | None = None,
+    diversity: float = 0.0,
 ) -> list[ClipHit]:
     """Return the best clips for a query, best first.
 
     day: YYYY-MM-DD
     filters: by any payload field, see clipdex.index.points.Filters
+    diversity: 0 to 1, see clipdex.index.diversity
     how: None for the defaults
     Raises EmptyQuery, ConfigurationError if the index was made by another embedding model, IndexUnavailable.
     """
     how = how or Search()
-    return _find(index, _vectors(embedder, query, how), how, limit, day, filters)
+    clips = _find(index, _vectors(embedder, query, how), how, pool(limit, diversity), day, filters)
+    return diversified(index, clips, limit, diversity)
 
 
 def search_once(
@@ -90,6 +94,7 @@ def search_once(
     limit: int = 10,
     day: str | None = None,
     filters: Filters | None = None,
+    diversity: float = 0.0,
 ) -> list[ClipHit]:
     """Embed the query, then open the index and search once. Raises NothingIndexed if the alias is unset.
 
@@ -97,7 +102,8 @@ def search_once(
     """
     vectors = _vectors(embedder, query, settings.search)
     with open_index(settings) as index:
-        return _find(index, vectors, settings.search, limit, day, filters)
+        clips = _find(index, vectors, settings.search, pool(limit, diversity), day, filters)
+        return diversified(index, clips, limit, diversity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,8 @@ A value is exact; a list accepts several; LOW..HIGH is a range of days, numbers,
 may be left out. A range includes both ends; LOW..<HIGH leaves out the upper one. docs/search.md lists the fields.
 """
 
-import csv
 import difflib
-import io
+import logging
 import math
 import posixpath
 import re
@@ -22,7 +21,7 @@ from clipdex.config import MetadataType, Settings
 from clipdex.days import moment_of, parse_day, start_of
 from clipdex.errors import InvalidFilter
 from clipdex.index.derived import DEEPEST, FOLDERS, LOCAL_MINUTE
-from clipdex.index.points import Filters, Moments, Range, Scalar, Wanted
+from clipdex.index.points import Filters, Missing, Moments, Range, Scalar, Wanted
 from clipdex.sanitize import percent_encode
 from clipdex.storage.metadata import LONGEST, NUMBER, as_string, stamp, types_in_path
 
@@ -33,11 +32,15 @@ Value = Scalar | date | Range
 Where = Mapping[str, Value | Iterable[Value]]
 """By field: a value, or several of which one must match. All fields must match."""
 
+log = logging.getLogger(__name__)
+
 _MOST_VALUES = 1000
 _MOST_DAYS = 100_000
 _RANGE = re.compile(r"(.*?)\.\.(<?)(.*)", re.DOTALL)
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
 _LAST_MINUTE = 24 * 60 - 1
+_VALUE = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?=,|\Z)|([^,]*)')
+_PLAIN = re.compile(r'(?!["\s])[^,]*(?<!\s)')
 
 
 class Kind(StrEnum):
@@ -75,7 +78,7 @@ _OWN = {
     "duration": Field("duration_s", Kind.NUMBER),
     "time": Field(LOCAL_MINUTE, Kind.TIME_OF_DAY),
     "recorded_at": Field("recorded_at", Kind.TIME),
-    "width": Field("width", Kind.NUMBER),
+    "width": Field("width", Kind.NUMBER),  # and height: without a payload index, nobody searches by them often
     "height": Field("height", Kind.NUMBER),
     "clip_id": Field("clip_id", Kind.TEXT),
     "part_of": Field("part_of", Kind.TEXT),
@@ -110,10 +113,21 @@ def parse(where: Where | None, settings: Settings) -> Filters:
 
 
 def in_index(index: "Index", filters: Filters | None) -> Filters:
-    """Return these conditions with ranges of days replaced by the days that the index has."""
-    if not filters or not any(isinstance(one, Days) for one in _listed(filters.get("day"))):
-        return filters or {}
-    ranges = [one if isinstance(one, Days) else Days(one, one) for one in _listed(filters["day"])]
+    """Return these conditions with ranges of days replaced by the days that the index has.
+
+    Log a warning if points that an earlier release wrote lack what a condition reads.
+    """
+    if not filters:
+        return {}
+    if any(field in filters for field in (FOLDERS, LOCAL_MINUTE)) and (older := index.count({FOLDERS: Missing()})):
+        log.warning(
+            "%d chunks of an earlier release cannot be filtered by source or time of day, and are left out; run "
+            "clipdex reindex once", older,
+        )  # fmt: skip
+    ranges = _listed(filters.get("day"))
+    if not any(isinstance(one, Days) for one in ranges):
+        return filters
+    ranges = [one if isinstance(one, Days) else Days(one, one) for one in ranges]
     if all(one.first == one.last for one in ranges):
         return {**filters, "day": [str(one.first) for one in ranges]}
     days = sorted(index.facet("day", limit=_MOST_DAYS, exact=False))
@@ -132,25 +146,36 @@ def from_words(words: Iterable[str]) -> dict[str, list[str]]:
         name = name.strip()
         if not equals or not name:
             raise InvalidFilter(f"{_shown(word)} is not FIELD=VALUE, such as camera=cam-7 or duration=..30")
-        try:
-            rows = list(csv.reader([text], skipinitialspace=True, strict=True)) if text.strip() else []
-        except csv.Error:
-            raise InvalidFilter(
-                f"{_shown(word)}: the quotes do not match; write a value with a comma as "
-                f'{_shown(name)}="Berlin, Mitte", and a quote in it twice'
-            ) from None
-        values = [value for row in rows for value in row]
-        if not values or "" in values:
-            raise InvalidFilter(f"{_shown(name)}: a value is empty; give one, or leave the filter out")
-        where.setdefault(name, []).extend(values)
+        where.setdefault(name, []).extend(_split(name, text))
     return where
 
 
 def to_word(name: str, *values: str) -> str:
     """Return the FIELD=VALUE,VALUE text that from_words() reads as these values."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(values)
-    return f"{name}={line.getvalue()}"
+    return f"{name}=" + ",".join(value if _PLAIN.fullmatch(value) else _quoted(value) for value in values)
+
+
+def _quoted(value: str) -> str:
+    doubled = value.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def _split(name: str, text: str) -> list[str]:
+    values, start = [], 0
+    while start <= len(text):
+        found = _VALUE.match(text, start)
+        assert found is not None  # the second alternative matches anything
+        quoted, plain = found[1], (found[2] or "").strip()
+        if quoted is None and plain.startswith('"'):
+            raise InvalidFilter(
+                f"{_shown(name)}: the quotes of {_shown(plain)} do not match; write a value with a comma as "
+                '"Berlin, Mitte", and a quote in it twice'
+            )
+        values.append(plain if quoted is None else quoted.replace('""', '"'))
+        start = found.end() + 1
+    if "" in values:
+        raise InvalidFilter(f"{_shown(name)}: a value is empty; give one, or leave the filter out")
+    return values
 
 
 def with_days(where: Where | None, day: str | None = None, first: str | None = None, last: str | None = None) -> Where:
