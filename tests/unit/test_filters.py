@@ -211,7 +211,7 @@ def test_words_of_a_command_line_are_filters(words, where):
         ("=x", "'=x' is not FIELD=VALUE"),
         ("camera=", "camera: a value is empty"),
         ("camera=a,,b", "camera: a value is empty"),
-        ('place="Berlin', "the quotes do not match"),
+        ('place="Berlin', "place: the quotes of '\"Berlin' do not match"),
         ("x" * 500, "xxxx"),
     ],
 )

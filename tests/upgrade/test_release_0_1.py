@@ -54,6 +54,23 @@ def test_its_index_is_searched(pipeline, capsys):
     assert sorted(hit["uri"].rpartition("/")[2] for hit in hits) == [f"tiny-00000{n}.mp4" for n in range(4)]
 
 
+def test_its_points_are_filtered_and_after_a_reindex_by_source_too(pipeline, engine, capsys):
+    def found(*filters: str) -> tuple[int, str]:
+        words = [part for word in filters for part in ("--where", word)]
+        assert cli.main(["search", "what is to be seen", "--limit", "9", "--json", *words]) == 0
+        out, err = capsys.readouterr()
+        return len(json.loads(out)), err
+
+    assert found(f"day={DAY}..", "engine=sglang", "duration=..60") == (4, "")
+    count, note = found(f"source={pipeline.clips}")
+    assert count == 0 and "cannot be filtered by source" in note and "run clipdex reindex once" in note
+    assert cli.main(["reindex"]) == 0
+    capsys.readouterr()
+    assert found(f"source={pipeline.clips}", f"day={DAY}..")[1] == ""
+    assert found(f"source={pipeline.clips}")[0] == 4
+    assert not engine.chats
+
+
 def test_a_day_that_is_done_costs_a_listing(pipeline, engine):
     plan = pipeline.plan("r.2")
     assert (plan.done, plan.quarantined, plan.to_do) == (4, 1, 0)

@@ -140,16 +140,12 @@ class EdgeIndex:
     def facet(
         self, field: str, filters: Filters | None = None, *, limit: int = 10, exact: bool = True
     ) -> dict[str, int]:
-        try:
-            found = self._shard.facet(qdrant.FacetRequest(field, limit, exact, _filter(filters)))
-        except Exception as error:  # the binding has no narrower type
-            raise ConfigurationError(
-                f"{self._path} cannot count {field}: {error}; the next ingestion or clipdex reindex creates what is "
-                "missing"
-            ) from error
+        self._require_index(field)
+        found = self._shard.facet(qdrant.FacetRequest(field, limit, exact, _filter(filters)))
         return {str(hit.value): hit.count for hit in found.hits}
 
     def extremes(self, field: str, filters: Filters | None = None) -> tuple[float, float] | None:
+        self._require_index(field)
         ends = [self._end(field, filters, qdrant.Direction.Asc), self._end(field, filters, qdrant.Direction.Desc)]
         return None if None in ends else (ends[0], ends[1])  # type: ignore[return-value]  # checked
 
@@ -236,6 +232,13 @@ class EdgeIndex:
         except Exception as error:  # the binding has no narrower type
             kind = ConfigurationError if "dimension" in str(error) else IndexUnavailable
             raise kind(f"{self._path}: Qdrant Edge did not take the write: {error}") from error
+
+    def _require_index(self, field: str) -> None:
+        if field not in self._shard.info().payload_schema:
+            raise ConfigurationError(
+                f"{self.collection.name} has no payload index for {field} yet; the next ingestion or clipdex reindex "
+                "creates it"
+            )
 
     def _end(self, field: str, filters: Filters | None, direction: qdrant.Direction) -> float | None:
         order = qdrant.OrderBy(field, direction)

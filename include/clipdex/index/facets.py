@@ -3,23 +3,27 @@
 A clip is counted once, by its first chunk: all chunks of a clip have the same values.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from clipdex.config import Settings
-from clipdex.errors import InvalidFilter
+from clipdex.errors import ConfigurationError, InvalidFilter
 from clipdex.index import Index, open_index
 from clipdex.index.points import Filters, Missing, Range
 from clipdex.index.where import Field, Kind, Where, fields_of, in_index, parse
+
+log = logging.getLogger(__name__)
 
 _MOST = 100_000
 _FIRST_CHUNK: Filters = {"chunk_no": Range(0, 0)}
 _SECONDS = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 600.0)
 _PARTS = 8
-_HIDDEN = ("clip_id", "part_of", "width", "height", "recorded_at")
-"""Fields that are counted if they are named, but not by default: nearly each clip has its own value, or few use it."""
+_HIDDEN = ("clip_id", "part_of")
+"""Fields that are counted if they are named, but not by default: nearly each clip has its own value."""
+_NOT_COUNTED = ("width", "height")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,7 @@ class Facet:
 
 def default_fields(settings: Settings) -> list[str]:
     """Return the fields to count if none is named: all but times, and those of little use."""
-    known = fields_of(settings)
-    return [name for name, field in known.items() if field.kind is not Kind.TIME and name not in _HIDDEN]
+    return [name for name in _countable(fields_of(settings)) if name not in _HIDDEN]
 
 
 def facets(
@@ -57,13 +60,20 @@ def facets(
     """Return the values of each field. fields: empty for the default ones. Raises InvalidFilter, IndexUnavailable."""
     known = fields_of(settings)
     for name in fields:
-        if name not in known or known[name].kind is Kind.TIME:
-            countable = ", ".join(one for one, field in known.items() if field.kind is not Kind.TIME)
-            what = "a time: filter by it, or count day or time" if name in known else "not a field"
-            raise InvalidFilter(f"{name[:64]!r} is {what}; values are counted of {countable}")
+        if name not in (countable := _countable(known)):
+            what = "only for filters" if name in known else "not a field"
+            raise InvalidFilter(f"{name[:64]!r} is {what}; values are counted of {', '.join(countable)}")
     kept = {**in_index(index, parse(where, settings)), **_FIRST_CHUNK}
     clips = index.count(kept)
-    return [_facet(index, name, known[name], kept, clips, limit) for name in fields or default_fields(settings)]
+    if fields:
+        return [_facet(index, name, known[name], kept, clips, limit) for name in fields]
+    found = []
+    for name in default_fields(settings):
+        try:
+            found.append(_facet(index, name, known[name], kept, clips, limit))
+        except ConfigurationError as error:  # declared after the last ingestion, which created the indexes
+            log.warning("%s", error)
+    return found
 
 
 def facets_once(
@@ -73,6 +83,10 @@ def facets_once(
     parse(where, settings)
     with open_index(settings) as index:
         return facets(index, settings, fields, where, limit)
+
+
+def _countable(known: Mapping[str, Field]) -> list[str]:
+    return [name for name, field in known.items() if field.kind is not Kind.TIME and name not in _NOT_COUNTED]
 
 
 def _facet(index: Index, name: str, field: Field, kept: Filters, clips: int, limit: int) -> Facet:
@@ -114,6 +128,8 @@ def _ranges(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
     ends = index.extremes(field.payload, kept)
     if ends is None:
         return [], False
+    if ends[0] == ends[1] and field.payload != "duration_s":
+        return [(_digits(ends[0]), index.count(kept))], False
     bounds = [*_SECONDS, math.inf] if field.payload == "duration_s" else _bounds(*ends)
     parts = [Range(low, below=high) for low, high in pairwise(bounds) if high > ends[0] and low <= ends[1]]
     return [(_written(part), _count_within(index, field, kept, part)) for part in parts], False
@@ -130,8 +146,12 @@ def _bounds(low: float, high: float) -> list[float]:
 
 
 def _written(part: Range) -> str:
-    low, below = (None if end is None else repr(end).removesuffix(".0") for end in (part.low, part.below))
-    return f"{low}.." if part.below == math.inf else f"{low}..<{below}"
+    assert part.low is not None and part.below is not None  # of _ranges()
+    return f"{_digits(part.low)}.." + ("" if part.below == math.inf else f"<{_digits(part.below)}")
+
+
+def _digits(number: float) -> str:
+    return repr(float(number)).removesuffix(".0")
 
 
 def _hours(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
