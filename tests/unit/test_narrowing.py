@@ -141,6 +141,13 @@ def test_the_most_frequent_values_come_first_and_the_rest_is_said(index):
     assert facet.more
 
 
+def test_unicode_forms_of_one_text_are_one_value(index):
+    for number, camera in enumerate(["caf\u00e9", "cafe\u0301", "cafe\u0301", "cafe"]):
+        put(index, points(f"c{number}", camera=camera))
+    assert counts(index, "camera") == {"cafe\u0301": 3, "cafe": 1}
+    assert index.count(parse({"camera": "caf\u00e9"}, SETTINGS)) == 9
+
+
 def test_points_of_an_earlier_release_are_left_out_of_a_filter_by_source_with_a_warning(index, caplog):
     old = [point("old", "an old one", uri="s3://bucket/clips/old.mp4", no=no) for no in range(2)]
     put(index, old, points("new"))

@@ -5,6 +5,7 @@ A clip is counted once, by its first chunk: all chunks of a clip have the same v
 
 import logging
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,7 @@ from clipdex.index.where import Field, Kind, Where, fields_of, in_index, parse
 
 log = logging.getLogger(__name__)
 
-_MOST = 100_000
+_MOST, _SPARE = 100_000, 100
 _FIRST_CHUNK: Filters = {"chunk_no": Range(0, 0)}
 _SECONDS = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 600.0)
 _PARTS = 8
@@ -102,9 +103,17 @@ Counted = tuple[list[tuple[str, int]], bool]
 
 
 def _values(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
-    found = index.facet(field.payload, kept, limit=limit + 1)
-    ordered = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+    found = index.facet(field.payload, kept, limit=max(2 * limit, _SPARE) + 1)
+    ordered = sorted(_merged(found).items(), key=lambda one: (-one[1], one[0]))
     return ordered[:limit], len(ordered) > limit
+
+
+def _merged(found: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts with the Unicode forms of one text under the most frequent of them, as filters match all."""
+    forms: dict[str, list[str]] = {}
+    for value in sorted(found, key=lambda one: (-found[one], one)):
+        forms.setdefault(unicodedata.normalize("NFC", value), []).append(value)
+    return {values[0]: sum(found[value] for value in values) for values in forms.values()}
 
 
 def _days(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
@@ -115,7 +124,7 @@ def _days(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
 
 def _folders(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
     """Count the folders below the innermost folder that all these clips are in."""
-    found = index.facet(field.payload, kept, limit=_MOST)
+    found = _merged(index.facet(field.payload, kept, limit=_MOST))
     most = max(found.values(), default=0)
     inside = max((folder for folder, count in found.items() if count == most), key=len, default="")
     below = {folder: count for folder, count in found.items() if folder.rpartition("/")[0] == inside}

@@ -117,7 +117,7 @@ def _reindex_day(
             index.ensure()
             todo, outdated = _differing(index, captioned, payloads)
         if todo or outdated:
-            points = points_of(settings, embedder, todo)
+            points = points_of(settings, embedder, todo) if todo else {}
             with open_index(settings, collection) as index:
                 lease.confirm(day)
                 replace(index, points)

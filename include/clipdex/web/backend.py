@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from clipdex.config import Settings
-from clipdex.errors import ConfigurationError
+from clipdex.errors import ConfigurationError, Unavailable
 from clipdex.index.facets import Facet
 from clipdex.index.search import ClipHit
 from clipdex.index.where import Where
@@ -89,9 +89,13 @@ class Backend:
         self._facets = {one: kept for one, kept in self._facets.items() if kept[0] > now}
         if key not in self._facets:
             pipeline = self._now()
-            with pipeline.open_index() as index:
-                few = index.count() <= _FEW_CHUNKS
-            found = pipeline.facets(where=where, limit=limit) if few else []
+            try:
+                with pipeline.open_index() as index:
+                    few = index.count() <= _FEW_CHUNKS
+                found = pipeline.facets(where=where, limit=limit) if few else []
+            except Unavailable as error:  # the hits are there
+                log.warning("no facets: %s", error)
+                return []
             self._facets[key] = now + _COUNTS_FRESH_S, found
         return self._facets[key][1]
 
