@@ -22,11 +22,13 @@ if TYPE_CHECKING:
         ConfigurationError,
         EngineUnavailable,
         IndexUnavailable,
+        InvalidFilter,
         LeaseHeld,
         NothingIndexed,
         Reason,
         RunIncomplete,
         Unavailable,
+        UnknownClip,
     )
     from clipdex.index.search import ChunkHit, ClipHit, EmptyQuery
     from clipdex.pipeline import Ingested, Pipeline
@@ -44,6 +46,7 @@ __all__ = [
     "EngineUnavailable",
     "IndexUnavailable",
     "Ingested",
+    "InvalidFilter",
     "LeaseHeld",
     "NothingIndexed",
     "Pipeline",
@@ -51,6 +54,7 @@ __all__ = [
     "RunIncomplete",
     "Settings",
     "Unavailable",
+    "UnknownClip",
     "__version__",
 ]
 

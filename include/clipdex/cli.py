@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from clipdex.captions.captioner import CaptionDraft, Flaw
 from clipdex.config import Settings, source_timezone
@@ -39,6 +40,7 @@ from clipdex.storage.filesystem import require_writable
 from clipdex.storage.listing import describe
 
 if TYPE_CHECKING:
+    from clipdex.index.where import Where
     from clipdex.runs.estimate import Totals
 
 console = Console(highlight=False)
@@ -55,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # captions have letters that a terminal may not
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs one line per request
+    logging.getLogger("clipdex.index.where").setLevel(logging.WARNING)  # clips that a filter cannot find
     try:
         result: int = args.run(args)
         sys.stdout.flush()
@@ -88,7 +91,16 @@ _STORAGE_CLIENTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcs
 
 def search(args: argparse.Namespace) -> int:
     """Search the index and print the clips that match."""
-    hits = Pipeline.open().search(args.query, limit=args.limit, day=args.day)
+    if args.query is None and args.like is None:
+        args.error("the following arguments are required: query")
+    if args.query is not None and args.like is not None:
+        args.error("argument --like: not allowed with a query; give the one or the other")
+    pipeline, where = Pipeline.open(), _where(args)
+    diverse = args.diversity if args.diversity is not None else args.diverse
+    if args.like is None:
+        hits = pipeline.search(args.query, limit=args.limit, where=where, diverse=diverse)
+    else:
+        hits = pipeline.similar(args.like, limit=args.limit, where=where, diverse=diverse)
     if args.json:
         _print([asdict(hit) for hit in hits])
         return 0
@@ -99,8 +111,34 @@ def search(args: argparse.Namespace) -> int:
         text = escape_text(f"   [{hit.start_s:.1f}-{hit.end_s:.1f} s] {hit.text}")
         console.print(text, markup=False, soft_wrap=True)
     if not hits:
-        console.print("no clip matches; try other words, or leave --day out")
+        filtered = args.where or args.day or args.first or args.last
+        console.print("no clip matches; try other words" + (", or fewer filters" if filtered else ""))
     return 0
+
+
+def facets(args: argparse.Namespace) -> int:
+    """Print the values of fields, with the number of clips that have each."""
+    found = Pipeline.open().facets(args.fields, where=_where(args), limit=args.limit)
+    if args.json:
+        _print([asdict(facet) for facet in found])
+        return 0
+    table = Table("field", "value", "clips")
+    for facet in found:
+        for number, one in enumerate(facet.values):
+            table.add_row("" if number else facet.field, Text(escape_line(one.value)), str(one.clips))
+        if facet.more:
+            table.add_row("", "… (more: --limit)", "")
+        if facet.without:
+            table.add_row(facet.field if not facet.values else "", "(none)", str(facet.without))
+    console.print(table)
+    return 0
+
+
+def _where(args: argparse.Namespace) -> "Where":
+    """Return the filters of a command. Raises InvalidFilter."""
+    from clipdex.index.where import from_words, with_days
+
+    return with_days(from_words(args.where), args.day, args.first, args.last)
 
 
 def caption(args: argparse.Namespace) -> int:
@@ -441,10 +479,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     one = commands.add_parser("search", help="search the index")
-    one.add_argument("query")
+    one.add_argument("query", nargs="?")
+    one.add_argument("--like", metavar="CLIP_ID", help="clips similar to this one, instead of a query")
     one.add_argument("--limit", type=_positive, default=5)
-    one.add_argument("--day", type=_day_text, help="only clips of this day: 2026-11-03, today or yesterday")
-    one.set_defaults(run=search)
+    one.add_argument("--diverse", action="store_true", help="clips that differ from each other")
+    one.add_argument("--diversity", type=_share, metavar="0..1", help="how much they differ; --diverse is 0.5")
+    _add_filters(one)
+    one.set_defaults(run=search, error=one.error)
+
+    one = commands.add_parser("facets", help="count the clips by the values of their fields")
+    one.add_argument("fields", nargs="*", metavar="FIELD", help="such as camera; without one, all that can be counted")
+    one.add_argument("--limit", type=_positive, default=10, help="values per field")
+    _add_filters(one)
+    one.set_defaults(run=facets)
 
     one = commands.add_parser("caption", help="describe one file; nothing is stored")
     one.add_argument("file", type=Path)
@@ -503,6 +550,27 @@ def _parser() -> argparse.ArgumentParser:
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="one JSON document instead of text")
     return parser
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return share
+
+
+def _add_filters(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--where", action="append", default=[], metavar="FIELD=VALUE,...",
+        help="only clips with one of these values, such as camera=cam-7, duration=..30, time=22:00..04:00 or "
+        "source=s3://bucket/folder; again for another field (docs/search.md)",
+    )  # fmt: skip
+    one.add_argument("--day", type=_day_text, help="only clips of this day: 2026-11-03, today or yesterday")
+    one.add_argument("--from", dest="first", type=_day_text, metavar="DAY", help="only clips of this day or later")
+    one.add_argument("--to", dest="last", type=_day_text, metavar="DAY", help="only clips of this day or earlier")
 
 
 def _positive(text: str) -> int:

@@ -2,6 +2,7 @@
 
 ClipdexError
 ├── ConfigurationError    permanent until a person acts: wrong key, wrong model, mismatch; the task fails at once
+│   └── InvalidFilter         a filter of a search has an unknown field or a wrong value
 ├── Unavailable           transient: the same call may succeed later; the task is retried
 │   ├── EngineUnavailable   connect, 408/409/425/429, 5xx, timeout
 │   ├── SourceUnavailable   the archive's disk, mount or bucket is away; nothing in it is missing for that
@@ -9,6 +10,7 @@ ClipdexError
 │   └── LeaseHeld           another run works on the same day
 │       └── LeaseLost         it took the day over, because this run was delayed for longer than its lease
 ├── NothingIndexed        there is no index yet: run an ingestion first
+├── UnknownClip           the index has no such clip
 ├── BatchRejected         too many clips of one batch were rejected for one reason to be credible
 ├── RunIncomplete         a planned clip has no final outcome, or too many went to quarantine
 └── ClipRejected          permanent for this clip version: a reason and a detail, then quarantine
@@ -81,6 +83,14 @@ class ClipdexError(Exception):
 
 class ConfigurationError(ClipdexError):
     """Signal a permanent error that a person must fix."""
+
+
+class InvalidFilter(ConfigurationError):
+    """Signal a filter of a search with an unknown field or a wrong value."""
+
+
+class UnknownClip(ClipdexError):
+    """Signal a clip that the index does not have."""
 
 
 class Unavailable(ClipdexError):

@@ -30,9 +30,11 @@ if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex
     from clipdex.captions.captioner import CaptionDraft, Captioner
     from clipdex.compare.comparison import Column, Comparison
     from clipdex.evaluation import Evaluation, Judgements, Progress
-    from clipdex.index import Collection, Filters, Index
+    from clipdex.index import Collection, Index
     from clipdex.index.embeddings import Embedder
+    from clipdex.index.facets import Facet
     from clipdex.index.search import ClipHit
+    from clipdex.index.where import Where
     from clipdex.runs.completion import CompletionCriteria, DayCaptions
     from clipdex.runs.leases import Lease
     from clipdex.runs.outcomes import ClipOutcome
@@ -211,22 +213,69 @@ class Pipeline:
         return pipeline._ingest(days, below, criteria, on_progress)
 
     def search(
-        self, query: str, *, limit: int = 10, day: str | None = None, where: Filters | None = None
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        day: str | None = None,
+        where: Where | None = None,
+        diverse: bool | float = False,
     ) -> list[ClipHit]:
         """Return the best clips for a query, best first.
 
-        day: YYYY-MM-DD; where: payload fields and their values. Raises NothingIndexed, EmptyQuery, IndexUnavailable,
-        and ConfigurationError if another embedding model made the index.
+        day: YYYY-MM-DD; where: values by field, such as {"camera": "cam-7", "duration": "..30"} (docs/search.md);
+        diverse: True, or 0 to 1, for clips that differ from each other, in the order of their choice. Raises
+        InvalidFilter, NothingIndexed, EmptyQuery, IndexUnavailable, and ConfigurationError if another embedding model
+        made the index.
         """
+        from clipdex.index.diversity import diversity_of
         from clipdex.index.search import search_once
+        from clipdex.index.where import parse, with_days
 
-        return search_once(self.settings, self.embedder, query, limit=limit, day=day, filters=where)
+        filters, diversity = parse(with_days(where, day), self.settings), diversity_of(diverse)
+        return search_once(self.settings, self.embedder, query, limit=limit, filters=filters, diversity=diversity)
 
     async def asearch(
-        self, query: str, *, limit: int = 10, day: str | None = None, where: Filters | None = None
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        day: str | None = None,
+        where: Where | None = None,
+        diverse: bool | float = False,
     ) -> list[ClipHit]:
         """Search from an event loop: the work runs in a thread."""
-        return await asyncio.to_thread(self.search, query, limit=limit, day=day, where=where)
+        return await asyncio.to_thread(self.search, query, limit=limit, day=day, where=where, diverse=diverse)
+
+    def similar(
+        self,
+        clip_id: str,
+        *,
+        limit: int = 10,
+        where: Where | None = None,
+        related: bool = False,
+        diverse: bool | float = False,
+    ) -> list[ClipHit]:
+        """Return the clips most similar to a clip, best first, without a model. Their score is a cosine.
+
+        related: include exact copies of the clip, and parts of the same file. Raises UnknownClip, InvalidFilter,
+        NothingIndexed, IndexUnavailable.
+        """
+        from clipdex.index.diversity import diversity_of
+        from clipdex.index.similar import similar_once
+
+        diversity = diversity_of(diverse)
+        return similar_once(self.settings, clip_id, limit=limit, where=where, related=related, diversity=diversity)
+
+    def facets(self, fields: Sequence[str] = (), *, where: Where | None = None, limit: int = 10) -> list[Facet]:
+        """Return the values of fields with the number of clips that have each, under filters.
+
+        fields: empty for day, source, engine, model, duration, time and the metadata. limit: values per field. Raises
+        InvalidFilter, NothingIndexed, IndexUnavailable.
+        """
+        from clipdex.index.facets import facets_once
+
+        return facets_once(self.settings, fields, where, limit)
 
     def describe(self, file: Path) -> CaptionDraft:
         """Return a caption of one file; nothing is stored. Raises ClipRejected, EngineUnavailable."""

@@ -115,6 +115,7 @@ class QdrantServer:
                     name,
                     query=asked.query,
                     prefetch=asked.prefetch,
+                    using=asked.using,
                     query_filter=asked.filter,
                     limit=asked.limit or 10,
                     with_payload=bool(asked.with_payload),
@@ -132,9 +133,17 @@ class QdrantServer:
                     scroll_filter=query.filter,
                     limit=query.limit or 10,
                     offset=query.offset,
-                    with_payload=bool(query.with_payload),
+                    with_payload=query.with_payload or False,
+                    with_vectors=query.with_vector or False,
+                    order_by=query.order_by,
                 )
                 return {"points": [_plain(point) for point in points], "next_page_offset": offset}
+            case "POST /collections/NAME/points/batch":
+                client.batch_update_points(name, models.UpdateOperations.model_validate(body).operations)
+                return [_DONE]
+            case "POST /collections/NAME/facet":
+                facet = models.FacetRequest.model_validate(body)
+                return _plain(client.facet(name, facet.key, facet_filter=facet.filter, limit=facet.limit or 10))
         raise _Unknown(f"the stand-in has no {call}")
 
 

@@ -417,7 +417,11 @@ def test_payload_indexes_of_declared_fields_are_made_on_an_existing_collection(p
     assert schema(retyped)["speed"] == "Datetime"
 
 
-BASE = {"clip_id": "Keyword", "day": "Keyword", "model": "Keyword", "part_of": "Keyword"}
+BASE = {
+    "clip_id": "Keyword", "day": "Keyword", "engine": "Keyword", "model": "Keyword", "part_of": "Keyword",
+    "chunk_no": "Float", "duration_s": "Float", "recorded_at": "Datetime", "uri_folders": "Keyword",
+    "local_minute": "Float",
+}  # fmt: skip
 
 
 def schema(pipeline: Pipeline) -> dict[str, str]:

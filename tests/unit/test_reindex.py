@@ -140,6 +140,28 @@ def test_reindexed_clips_are_not_planned_again(pipeline):
     assert smaller.plan("r.2", days=(DAY, NEXT_DAY)).to_do == 0
 
 
+def test_payloads_of_an_earlier_release_are_brought_up_to_date_without_embedding(pipeline, monkeypatch):
+    now = pipeline.points()
+    folder = pipeline.clips / DAY.replace("-", "/")
+    before = {id: {name: value for name, value in one.items() if name not in NEW} for id, one in now.items()}
+    with pipeline.open_index() as index:
+        index.overwrite(before)
+    assert pipeline.points() == before
+    assert pipeline.search("a clip", where={"source": str(folder)}) == []
+    embedder = open_embedder(pipeline.settings.embedding)
+    embedded: list[str] = []
+    monkeypatch.setattr(type(embedder), "embed_documents", lambda self, texts: embedded.extend(texts))
+    days = reindexed(pipeline)
+    assert [(day.clips, day.written) for day in days] == [(3, 3), (2, 2)]
+    assert pipeline.points() == now
+    assert [day.written for day in reindexed(pipeline, "reindex-2")] == [0, 0]
+    assert embedded == []
+    assert len(pipeline.search("a clip", where={"source": str(folder)})) == 3
+
+
+NEW = ("uri_folders", "local_minute")
+
+
 def test_clips_without_rebuild_data_are_reindexed_from_their_captions(pipeline):
     pipeline.store.delete(pipeline.store.list("rebuild"))
     smaller = again(pipeline, chunking=SMALLER)

@@ -54,6 +54,34 @@ def test_its_index_is_searched(pipeline, capsys):
     assert sorted(hit["uri"].rpartition("/")[2] for hit in hits) == [f"tiny-00000{n}.mp4" for n in range(4)]
 
 
+def test_its_points_are_filtered_and_after_a_reindex_by_source_too(pipeline, engine, capsys):
+    def found(*filters: str) -> tuple[int, str]:
+        """Search in another process, whose log is not pytest's."""
+        words = [part for word in filters for part in ("--where", word)]
+        command = [
+            sys.executable,
+            "-m",
+            "clipdex.cli",
+            "search",
+            "what is to be seen",
+            "--limit",
+            "9",
+            "--json",
+            *words,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return len(json.loads(done.stdout)), done.stderr
+
+    assert found(f"day={DAY}..", "engine=sglang", "duration=..60") == (4, "")
+    folder = next(iter(pipeline.points().values()))["uri"].rpartition("/")[0]
+    count, note = found(f"source={folder}")
+    assert count == 0 and "cannot be filtered by source" in note and note.endswith("run clipdex reindex once\n")
+    assert cli.main(["reindex"]) == 0
+    capsys.readouterr()
+    assert found(f"source={folder}", f"day={DAY}") == (4, "")
+    assert not engine.chats
+
+
 def test_a_day_that_is_done_costs_a_listing(pipeline, engine):
     plan = pipeline.plan("r.2")
     assert (plan.done, plan.quarantined, plan.to_do) == (4, 1, 0)

@@ -16,6 +16,8 @@ from clipdex.index.points import (
     Collection,
     Filters,
     Hit,
+    Missing,
+    Moments,
     Point,
     Query,
     Range,
@@ -32,6 +34,8 @@ __all__ = [
     "Filters",
     "Hit",
     "Index",
+    "Missing",
+    "Moments",
     "Point",
     "Query",
     "Range",
@@ -75,6 +79,17 @@ class Index(Protocol):
 
     def nearest(self, query: Query) -> Candidates:
         """Return the nearest points by meaning and by words, in one request."""
+
+    def vectors(self, clip_ids: Sequence[str]) -> dict[str, list[list[float]]]:
+        """Return the dense vectors of all points of these clips, by clip_id."""
+
+    def facet(
+        self, field: str, filters: Filters | None = None, *, limit: int = 10, exact: bool = True
+    ) -> dict[str, int]:
+        """Return the most frequent values of an indexed string field, with the number of points, most first."""
+
+    def extremes(self, field: str, filters: Filters | None = None) -> tuple[float, float] | None:
+        """Return the lowest and the highest value of an indexed number field, None if no point has it."""
 
     def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
         """Yield every matching point in order of id, with score 0."""

@@ -31,6 +31,8 @@ from clipdex.index.points import (
     Collection,
     Filters,
     Hit,
+    Missing,
+    Moments,
     Point,
     Query,
     Range,
@@ -111,6 +113,27 @@ class EdgeIndex:
             for name, vector in query.vectors.items()
         }
         return Candidates(found.get(DENSE, ()), found.get(SPARSE, ()))
+
+    def vectors(self, clip_ids: Sequence[str]) -> dict[str, list[list[float]]]:
+        found: dict[str, list[list[float]]] = {}
+        wanted: Filters = {"clip_id": list(clip_ids)}
+        for record in self._records(wanted, with_payload=["clip_id"], with_vector=[DENSE]) if clip_ids else ():
+            payload, vector = record.payload or {}, record.vector
+            if isinstance(vector, dict) and DENSE in vector:
+                found.setdefault(payload["clip_id"], []).append(vector[DENSE])  # type: ignore[arg-type]  # not sparse
+        return found
+
+    def facet(
+        self, field: str, filters: Filters | None = None, *, limit: int = 10, exact: bool = True
+    ) -> dict[str, int]:
+        self._require_index(field)
+        found = self._shard.facet(qdrant.FacetRequest(field, limit, exact, _filter(filters)))
+        return {str(hit.value): hit.count for hit in found.hits}
+
+    def extremes(self, field: str, filters: Filters | None = None) -> tuple[float, float] | None:
+        self._require_index(field)
+        ends = [self._end(field, filters, qdrant.Direction.Asc), self._end(field, filters, qdrant.Direction.Desc)]
+        return None if None in ends else (ends[0], ends[1])  # type: ignore[return-value]  # checked
 
     def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
         for record in self._records(filters, with_payload=True):
@@ -196,11 +219,27 @@ class EdgeIndex:
             kind = ConfigurationError if "dimension" in str(error) else IndexUnavailable
             raise kind(f"{self._path}: Qdrant Edge did not take the write: {error}") from error
 
-    def _records(self, filters: Filters | None, *, with_payload: bool) -> Iterator[qdrant.Record]:
+    def _require_index(self, field: str) -> None:
+        if field not in self._shard.info().payload_schema:
+            raise ConfigurationError(
+                f"{self.collection.name} has no payload index for {field} yet; the next ingestion or clipdex reindex "
+                "creates it"
+            )
+
+    def _end(self, field: str, filters: Filters | None, direction: qdrant.Direction) -> float | None:
+        order = qdrant.OrderBy(field, direction)
+        records, _ = self._shard.scroll(
+            qdrant.ScrollRequest(limit=1, filter=_filter(filters), with_payload=[field], order_by=order)
+        )
+        return (records[0].payload or {}).get(field) if records else None
+
+    def _records(
+        self, filters: Filters | None, *, with_payload: bool | list[str], with_vector: bool | list[str] = False
+    ) -> Iterator[qdrant.Record]:
         offset = None
         while True:
             request = qdrant.ScrollRequest(
-                offset=offset, limit=_PAGE, filter=_filter(filters), with_payload=with_payload, with_vector=False
+                offset=offset, limit=_PAGE, filter=_filter(filters), with_payload=with_payload, with_vector=with_vector
             )
             records, offset = self._shard.scroll(request)
             yield from records
@@ -267,7 +306,9 @@ def _edge_point(point: Point) -> qdrant.Point:
     return qdrant.Point(point.id, vectors, point.payload)
 
 
-def _request(name: str, vector: Sequence[float] | Sparse, query: Query, kept: qdrant.Filter | None) -> qdrant.QueryRequest:
+def _request(
+    name: str, vector: Sequence[float] | Sparse, query: Query, kept: qdrant.Filter | None
+) -> qdrant.QueryRequest:
     by: Any = _edge_sparse(vector) if isinstance(vector, Sparse) else list(vector)
     return qdrant.QueryRequest(
         query=qdrant.Query.Nearest(by, using=name),
@@ -293,11 +334,21 @@ def _filter(filters: Filters | None) -> qdrant.Filter | None:
     return qdrant.Filter(must=[_condition(field, wanted) for field, wanted in filters.items()])
 
 
-def _condition(field: str, wanted: Any) -> qdrant.FieldCondition:
-    if isinstance(wanted, float):
-        wanted = Range(wanted, wanted)
-    if isinstance(wanted, Range):
-        return qdrant.FieldCondition(field, range=qdrant.RangeFloat(gte=wanted.low, lte=wanted.high))
-    if isinstance(wanted, str | int):
-        return qdrant.FieldCondition(field, match=qdrant.MatchValue(wanted))
-    return qdrant.FieldCondition(field, match=qdrant.MatchAny(list(wanted)))
+def _condition(field: str, wanted: Any) -> Any:
+    match wanted:
+        case float():
+            return _condition(field, Range(wanted, wanted))
+        case Range():
+            bounds = qdrant.RangeFloat(gte=wanted.low, lte=wanted.high, lt=wanted.below)
+            return qdrant.FieldCondition(field, range=bounds)
+        case Moments():
+            moments = qdrant.RangeDateTime(gte=wanted.low, lte=wanted.high, lt=wanted.below)
+            return qdrant.FieldCondition(field, range=moments)
+        case Missing():
+            return qdrant.IsEmptyCondition(field)
+        case str() | int():
+            return qdrant.FieldCondition(field, match=qdrant.MatchValue(wanted))
+        case _ if all(isinstance(one, str | int) for one in wanted):
+            return qdrant.FieldCondition(field, match=qdrant.MatchAny(list(wanted)))
+        case _:
+            return qdrant.Filter(should=[_condition(field, one) for one in wanted])

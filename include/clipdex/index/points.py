@@ -14,6 +14,7 @@ import numpy as np
 from clipdex.config import MetadataType, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.index.chunking import Chunk
+from clipdex.index.derived import FOLDERS, LOCAL_MINUTE, folders_of
 from clipdex.index.embeddings import Embedder
 from clipdex.index.lexical import ENGLISH, Sparse, analysis, sparse_document
 from clipdex.storage.caption import Caption
@@ -23,8 +24,14 @@ DENSE, SPARSE = "dense", "bm25"
 PAYLOAD_INDEXES = {
     "clip_id": MetadataType.STRING,
     "day": MetadataType.STRING,
+    "engine": MetadataType.STRING,
     "model": MetadataType.STRING,
     "part_of": MetadataType.STRING,
+    "chunk_no": MetadataType.NUMBER,
+    "duration_s": MetadataType.NUMBER,
+    "recorded_at": MetadataType.TIME,
+    FOLDERS: MetadataType.STRING,
+    LOCAL_MINUTE: MetadataType.NUMBER,
 }
 """Type of each indexed field of a payload. The metadata of clips is indexed, too."""
 
@@ -80,15 +87,31 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Filter a number between low and high, inclusive. None means no bound."""
+    """Filter a number between low and high, inclusive, and less than below. None means no bound."""
 
     low: float | None = None
     high: float | None = None
+    below: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Filter a time between low and high, inclusive, and before below: ISO 8601 with a zone. None means no bound."""
+
+    low: str | None = None
+    high: str | None = None
+    below: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Filter points without this field."""
 
 
 Scalar = str | int | float | bool
-# By payload field: one value, a list of accepted values, or a range of numbers. All conditions must match.
-Filters = Mapping[str, Scalar | Sequence[str] | Sequence[int] | Range]
+Wanted = Scalar | Range | Moments | Missing
+# By payload field: one condition, or several of which one must match. The conditions of all fields must match.
+Filters = Mapping[str, Wanted | Sequence[Wanted] | Sequence[str] | Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +206,7 @@ def make_payloads(
             **(more or {}),
             "clip_id": clip_id,
             "uri": uri,
+            FOLDERS: folders_of(uri),
             "day": day,
             "chunk_no": chunk.no,
             "text": chunk.text,

@@ -9,9 +9,11 @@ from clipdex.config import RESERVED_FIELDS, Search, Settings
 from clipdex.errors import ClipdexError
 from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse_query
 from clipdex.index.chunking import split_sentences
+from clipdex.index.diversity import diversified, pool
 from clipdex.index.embeddings import Embedder
 from clipdex.index.ranking import rank
 from clipdex.index.relevance import Evidence, Judge
+from clipdex.index.where import in_index
 
 _CHUNKS_PER_CLIP = 4
 _MOST_SENTENCES, _SENTENCES_WEIGHT = 16, 0.3
@@ -82,17 +84,20 @@ def search(
     filters: Filters | None = None,
     how: Search | None = None,
     weak: bool = False,
+    diversity: float = 0.0,
 ) -> list[ClipHit]:
     """Return the best clips for a query, best first.
 
     day: YYYY-MM-DD
     filters: by any payload field, see clipdex.index.points.Filters
+    diversity: 0 to 1, see clipdex.index.diversity
     how: None for the defaults
     weak: include hits that are probably no match
     Raises EmptyQuery, ConfigurationError if the index was made by another embedding model, IndexUnavailable.
     """
     how = how or Search()
-    return _find(index, _prepare(embedder, query, how), how, limit, day, filters, weak)
+    clips = _find(index, _prepare(embedder, query, how), how, pool(limit, diversity), day, filters, weak)
+    return diversified(index, clips, limit, diversity)
 
 
 def search_once(
@@ -104,6 +109,7 @@ def search_once(
     day: str | None = None,
     filters: Filters | None = None,
     weak: bool = False,
+    diversity: float = 0.0,
 ) -> list[ClipHit]:
     """Embed the query, then open the index and search once. Raises NothingIndexed if the alias is unset.
 
@@ -111,7 +117,8 @@ def search_once(
     """
     prepared = _prepare(embedder, query, settings.search)
     with open_index(settings) as index:
-        return _find(index, prepared, settings.search, limit, day, filters, weak)
+        clips = _find(index, prepared, settings.search, pool(limit, diversity), day, filters, weak)
+        return diversified(index, clips, limit, diversity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +156,7 @@ def _find(
         index.collection.check(query.embedder, len(query.dense))
     words = sparse_query(query.text, index.collection.language)
     sparse = words if how.weights[1] else Sparse((), ())
-    kept = {**(filters or {}), **({"day": day} if day else {})}
+    kept = in_index(index, {**(filters or {}), **({"day": day} if day else {})})
     depth = max(limit * _CHUNKS_PER_CLIP, how.depth)
     while True:
         found = index.nearest(Query(query.dense, sparse, depth, kept))
@@ -158,7 +165,7 @@ def _find(
             break
         depth *= 4
     judge = Judge(query.dense, query.embedder, words, index.collection.language, how)
-    hits = [_judged(_clip_hit(group), judge, judge.evidence(group), how) for group in clips[:limit]]
+    hits = [_judged(clip_hit(group), judge, judge.evidence(group), how) for group in clips[:limit]]
     return [hit for hit in hits if weak or not hit.weak]
 
 
@@ -176,7 +183,8 @@ def _judged(clip: ClipHit, judge: Judge, evidence: Evidence | None, how: Search)
     return replace(clip, evidence=evidence, relevance=relevance, weak=weak)
 
 
-def _clip_hit(group: list[Hit]) -> ClipHit:
+def clip_hit(group: Sequence[Hit]) -> ClipHit:
+    """Return the hit of a clip. group: its chunks that matched, best first"""
     best = group[0].payload
     chunks = tuple(
         ChunkHit(hit.payload["text"], hit.payload["start_s"], hit.payload["end_s"], hit.score) for hit in group

@@ -23,6 +23,8 @@ from clipdex.index.points import (
     Collection,
     Filters,
     Hit,
+    Missing,
+    Moments,
     Point,
     Query,
     Range,
@@ -146,6 +148,28 @@ class ServerIndex:
         found = {name: [_hit(point) for point in one.points] for name, one in zip(query.vectors, answers, strict=True)}
         return Candidates(found.get(DENSE, ()), found.get(SPARSE, ()))
 
+    def vectors(self, clip_ids: Sequence[str]) -> dict[str, list[list[float]]]:
+        found: dict[str, list[list[float]]] = {}
+        wanted: Filters = {"clip_id": list(clip_ids)}
+        for record in self._records(wanted, with_payload=["clip_id"], with_vectors=[DENSE]) if clip_ids else ():
+            payload, vector = record.payload or {}, record.vector
+            if isinstance(vector, dict) and DENSE in vector:
+                found.setdefault(payload["clip_id"], []).append(vector[DENSE])  # type: ignore[arg-type]  # not sparse
+        return found
+
+    def facet(
+        self, field: str, filters: Filters | None = None, *, limit: int = 10, exact: bool = True
+    ) -> dict[str, int]:
+        with _errors(self.collection.name):
+            found = self._client.facet(
+                self.collection.name, field, facet_filter=_filter(filters), limit=limit, exact=exact
+            )
+        return {str(hit.value): hit.count for hit in found.hits}
+
+    def extremes(self, field: str, filters: Filters | None = None) -> tuple[float, float] | None:
+        ends = [self._end(field, filters, models.Direction.ASC), self._end(field, filters, models.Direction.DESC)]
+        return None if None in ends else (ends[0], ends[1])  # type: ignore[return-value]  # checked
+
     def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
         for record in self._records(filters, with_payload=True):
             yield Hit(str(record.id), 0.0, record.payload or {})
@@ -206,7 +230,20 @@ class ServerIndex:
             if error.status_code != 409:  # another worker created it
                 raise
 
-    def _records(self, filters: Filters | None, *, with_payload: bool) -> Iterator[models.Record]:
+    def _end(self, field: str, filters: Filters | None, direction: models.Direction) -> float | None:
+        with _errors(self.collection.name):
+            records, _ = self._client.scroll(
+                self.collection.name,
+                scroll_filter=_filter(filters),
+                limit=1,
+                order_by=models.OrderBy(key=field, direction=direction),
+                with_payload=[field],
+            )
+        return (records[0].payload or {}).get(field) if records else None
+
+    def _records(
+        self, filters: Filters | None, *, with_payload: bool | list[str], with_vectors: bool | list[str] = False
+    ) -> Iterator[models.Record]:
         offset = None
         while True:
             with _errors(self.collection.name):
@@ -216,7 +253,7 @@ class ServerIndex:
                     limit=_PAGE,
                     offset=offset,
                     with_payload=with_payload,
-                    with_vectors=False,
+                    with_vectors=with_vectors,
                 )
             yield from records
             if offset is None:
@@ -306,11 +343,22 @@ def _filter(filters: Filters | None) -> models.Filter | None:
     return models.Filter(must=[_condition(field, wanted) for field, wanted in filters.items()])
 
 
-def _condition(field: str, wanted: Any) -> models.FieldCondition:
-    if isinstance(wanted, float):
-        wanted = Range(wanted, wanted)
-    if isinstance(wanted, Range):
-        return models.FieldCondition(key=field, range=models.Range(gte=wanted.low, lte=wanted.high))
-    if isinstance(wanted, str | int):
-        return models.FieldCondition(key=field, match=models.MatchValue(value=wanted))
-    return models.FieldCondition(key=field, match=models.MatchAny(any=list(wanted)))
+def _condition(field: str, wanted: Any) -> models.Condition:
+    match wanted:
+        case float():
+            return _condition(field, Range(wanted, wanted))
+        case Range():
+            bounds = models.Range(gte=wanted.low, lte=wanted.high, lt=wanted.below)
+            return models.FieldCondition(key=field, range=bounds)
+        case Moments():
+            # Validated, because the type holds datetime and the client's local mode compares without parsing.
+            moments = models.DatetimeRange.model_validate({"gte": wanted.low, "lte": wanted.high, "lt": wanted.below})
+            return models.FieldCondition(key=field, range=moments)
+        case Missing():
+            return models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
+        case str() | int():
+            return models.FieldCondition(key=field, match=models.MatchValue(value=wanted))
+        case _ if all(isinstance(one, str | int) for one in wanted):
+            return models.FieldCondition(key=field, match=models.MatchAny(any=list(wanted)))
+        case _:
+            return models.Filter(should=[_condition(field, one) for one in wanted])

@@ -14,6 +14,7 @@ from clipdex.config import Settings
 from clipdex.index import Collection, delete_other_parts, make_payloads, open_index, overwrite
 from clipdex.index import replace as replace_points
 from clipdex.index.chunking import split
+from clipdex.index.derived import LOCAL_MINUTE, local_minute
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import Point, make_points
 from clipdex.runs.leases import Lease
@@ -63,10 +64,14 @@ class CaptionedClip:
         part = outcome.part_of, outcome.part_no
         return cls(outcome.clip_id, outcome.uri, outcome.day, caption, outcome.metadata, *recorded, *part)
 
-    @property
-    def more(self) -> dict[str, str | float]:
-        """Return the fields of its payloads that not every clip has."""
-        recorded = {"recorded_at": self.recorded_at, "recorded_from": str(self.recorded_from)}
+    def more(self, timezone: str) -> dict[str, str | float]:
+        """Return the fields of its payloads that not every clip has. timezone: of the source"""
+        recorded: dict[str, str | float] = {
+            "recorded_at": self.recorded_at,
+            "recorded_from": str(self.recorded_from),
+        }
+        if (minute := local_minute(self.recorded_at, timezone)) is not None:
+            recorded[LOCAL_MINUTE] = minute
         part: dict[str, str | float] = {
             "part_of": self.part_of,
             "part_no": self.part_no,
@@ -188,14 +193,20 @@ def points_of(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedC
     """Return the points of these clips by clip_id; embed all their chunks together."""
     chunks = [split(clip.caption, embedder, settings.chunking) for clip in clips]
     vectors = embedder.embed_documents([chunk.text for of_clip in chunks for chunk in of_clip])
-    points, row = {}, 0
+    points, row, timezone = {}, 0, settings.source.timezone
     for clip, of_clip in zip(clips, chunks, strict=True):
-        own = vectors[row : row + len(of_clip)]
+        own, more = vectors[row : row + len(of_clip)], clip.more(timezone)
         row += len(of_clip)
         points[clip.clip_id] = make_points(
-            clip.clip_id, clip.uri, clip.day, clip.caption, of_clip, own, clip.more, settings.engine.language
+            clip.clip_id, clip.uri, clip.day, clip.caption, of_clip, own, more, settings.engine.language
         )
     return points
+
+
+def payloads_of(settings: Settings, embedder: Embedder, clip: CaptionedClip) -> dict[str, dict[str, Any]]:
+    """Return the payloads of the points of a clip, by point id."""
+    chunks, more = split(clip.caption, embedder, settings.chunking), clip.more(settings.source.timezone)
+    return make_payloads(clip.clip_id, clip.uri, clip.day, clip.caption, chunks, more)
 
 
 def _with_points(
@@ -207,12 +218,7 @@ def _with_points(
     """
     if not clips:
         return {}
-    payloads = {
-        clip.clip_id: make_payloads(
-            clip.clip_id, clip.uri, clip.day, clip.caption, split(clip.caption, embedder, settings.chunking), clip.more
-        )
-        for clip in clips
-    }
+    payloads = {clip.clip_id: payloads_of(settings, embedder, clip) for clip in clips}
     with open_index(settings, collection) as index:
         index.ensure()
         texts = {hit.id: hit.payload["text"] for hit in index.scroll({"clip_id": list(payloads)})}

@@ -1,8 +1,9 @@
 """Reindex: make a collection from the stored captions, without an engine.
 
-For another embedding model, another chunking, or a lost collection. Days are written one by one into the collection of
-these settings; clips with their points there are skipped, so that a stopped run continues. Searches read the former
-collection until serve() switches the alias.
+For another embedding model, another chunking, a lost collection, or payloads that an earlier release wrote. Days are
+written one by one into the collection of these settings; clips with their points there are skipped, so that a stopped
+run continues, and of points whose payloads alone differ, only these are written. Searches read the former collection
+until serve() switches the alias.
 """
 
 import logging
@@ -15,18 +16,20 @@ from typing import Any
 
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed, RunIncomplete
-from clipdex.index import Collection, Index, open_index, point_id, replace
-from clipdex.index.chunking import split
+from clipdex.index import Collection, Index, open_index, overwrite, replace
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import in_batches
 from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, current, whole_ledger
-from clipdex.stages.index import CLIPS_AT_ONCE, CaptionedClip, points_of
+from clipdex.stages.index import CLIPS_AT_ONCE, CaptionedClip, payloads_of, points_of
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
 
 _BATCH = "reindex"
+
+Payloads = dict[str, dict[str, dict[str, Any]]]
+"""Of the points of clips: by clip_id, then by point id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +112,24 @@ def _reindex_day(
     chunks = written = 0
     there: set[str] = set()
     for captioned in _captioned_clips(store, day, known, left_out):
-        ids = _ids(settings, embedder, captioned)
+        payloads = {clip.clip_id: payloads_of(settings, embedder, clip) for clip in captioned}
         with open_index(settings, collection) as index:
             index.ensure()
-            todo = _missing(index, captioned, ids)
-        if todo:
-            points = points_of(settings, embedder, todo)
+            todo, outdated = _differing(index, captioned, payloads)
+        if todo or outdated:
+            points = points_of(settings, embedder, todo) if todo else {}
             with open_index(settings, collection) as index:
                 lease.confirm(day)
                 replace(index, points)
+                overwrite(index, outdated)
         for clip in captioned:
             known_clip = known.get(clip.clip_id)
             if known_clip and _is_indexed(known_clip, clip) and known_clip.collection != collection.name:
-                count = len(ids[clip.clip_id])
+                count = len(payloads[clip.clip_id])
                 journal.add(changed(known_clip, batch=_BATCH, collection=collection.name, chunks=count))
         journal.flush()
-        there.update(ids)
-        chunks, written = chunks + sum(map(len, ids.values())), written + len(todo)
+        there.update(payloads)
+        chunks, written = chunks + sum(map(len, payloads.values())), written + len(todo) + len(outdated)
     for file in files:
         if file.collection != collection.name:
             journal.add(changed(file, batch=_BATCH, collection=collection.name))
@@ -177,23 +181,28 @@ def _is_indexed(known_clip: ClipOutcome, clip: CaptionedClip) -> bool:
     return known_clip.outcome is Outcome.INDEXED and known_clip.caption_key == clip.caption.key
 
 
-def _ids(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedClip]) -> dict[str, set[str]]:
-    """Return the point ids of each clip by clip_id."""
-    return {
-        clip.clip_id: {
-            point_id(clip.clip_id, clip.caption.key, chunk.no)
-            for chunk in split(clip.caption, embedder, settings.chunking)
-        }
-        for clip in clips
+def _differing(
+    index: Index, clips: Sequence[CaptionedClip], payloads: Payloads
+) -> tuple[list[CaptionedClip], Payloads]:
+    """Return the clips whose points are to be made again, and the payloads of those of which only payloads differ.
+
+    All clips are made again if the index holds other points, whose clips are unknown.
+    """
+    there = {hit.id: hit.payload for hit in index.scroll({"clip_id": list(payloads)})} if clips else {}
+    if there.keys() - {id for of_clip in payloads.values() for id in of_clip}:
+        return list(clips), {}
+
+    def has_vectors(clip: CaptionedClip) -> bool:
+        return all(there.get(id, {}).get("text") == one["text"] for id, one in payloads[clip.clip_id].items())
+
+    todo = [clip for clip in clips if not has_vectors(clip)]
+    left = payloads.keys() - {clip.clip_id for clip in todo}
+    outdated = {
+        id: payloads[id]
+        for id in payloads
+        if id in left and any(there[point] != one for point, one in payloads[id].items())
     }
-
-
-def _missing(index: Index, clips: Sequence[CaptionedClip], ids: dict[str, set[str]]) -> list[CaptionedClip]:
-    """Return the clips whose points differ; all of them if the index holds other points, whose clips are unknown."""
-    there = index.point_ids([clip.clip_id for clip in clips])
-    if there - set().union(*ids.values()):
-        return list(clips)
-    return [clip for clip in clips if not ids[clip.clip_id] <= there]
+    return todo, outdated
 
 
 def _served(settings: Settings) -> str:

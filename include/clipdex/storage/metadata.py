@@ -19,9 +19,10 @@ log = logging.getLogger(__name__)
 
 Metadata = dict[str, str | float]
 
-_LONGEST = 1000
+LONGEST = 1000
+"""Characters of a string."""
+NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _MOST_WARNINGS = 100
-_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -75,18 +76,23 @@ def stamp(when: datetime) -> str:
     return when.astimezone(UTC).isoformat()
 
 
+def as_string(text: str) -> str:
+    """Return a string as it is kept: a lone surrogate, which cannot be encoded, becomes U+FFFD."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
 def _string(value: Any, _: str) -> str:
     if not isinstance(value, str):
         raise TypeError
-    if len(value) > _LONGEST:
+    if len(value) > LONGEST:
         raise ValueError
-    return _SURROGATES.sub("\ufffd", value)
+    return as_string(value)
 
 
 def _number(value: Any, _: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+    if isinstance(value, str) and not NUMBER.fullmatch(value):
         raise ValueError
     number = float(value)
     if not math.isfinite(number):
@@ -95,7 +101,7 @@ def _number(value: Any, _: str) -> float:
 
 
 def _time(value: Any, timezone: str) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST:
+    if not isinstance(value, str) or len(value) > LONGEST:
         raise TypeError
     when = datetime.fromisoformat(value.strip())
     return stamp(when if when.tzinfo else moment_of(when, timezone))
@@ -107,7 +113,7 @@ _READ: dict[MetadataType, Callable[[Any, str], str | float]] = {
     MetadataType.TIME: _time,
 }
 _EXPECTED = {
-    MetadataType.STRING: f"text of at most {_LONGEST} characters",
+    MetadataType.STRING: f"text of at most {LONGEST} characters",
     MetadataType.NUMBER: "a number",
     MetadataType.TIME: "a time such as 2026-11-03T10:15:00Z",
 }

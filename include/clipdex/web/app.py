@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from clipdex.config import Settings
-from clipdex.errors import ClipdexError, NothingIndexed, Unavailable
+from clipdex.errors import ClipdexError, InvalidFilter, NothingIndexed, Unavailable, UnknownClip
 from clipdex.index.search import EmptyQuery
 from clipdex.web import assets, batches, search
 from clipdex.web.backend import Backend
@@ -74,7 +74,9 @@ async def _clipdex_error(request: Request, error: Exception) -> Response:
     match error:
         case NothingIndexed():
             return _error_response(request, 404, "Nothing is indexed yet: run the DAG ingest_clips.")
-        case EmptyQuery():
+        case UnknownClip():
+            return _error_response(request, 404, str(error))
+        case EmptyQuery() | InvalidFilter():
             return _error_response(request, 422, str(error))
         case Unavailable():
             log.warning("%s: %s", route_path(request), error)

@@ -7,16 +7,18 @@ requests of the server.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from clipdex.config import Settings
-from clipdex.errors import ConfigurationError
+from clipdex.errors import ConfigurationError, Unavailable
+from clipdex.index.facets import Facet
 from clipdex.index.search import ClipHit
+from clipdex.index.where import Where
 from clipdex.pipeline import Pipeline
 from clipdex.storage.artifacts import Store
 
@@ -26,6 +28,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _FRESH_S = 30.0  # settings are read again after this time
+_COUNTS_FRESH_S, _FEW_CHUNKS, _FACET_VALUES = 60.0, 100_000, 8
 _WAIT_FOR_INDEX_S = 10.0  # upper limit for interactive requests
 
 
@@ -37,10 +40,28 @@ class Backend:
         self._lock = threading.Lock()
         self._pipeline: Pipeline | None = None
         self._fresh_until = 0.0
+        self._facets: dict[str, tuple[float, list[Facet]]] = {}  # by filters, until when they are fresh
         self._searches, self._reads = CapacityLimiter(4), CapacityLimiter(8)
 
-    async def search(self, query: str, *, limit: int, day: str) -> list[ClipHit]:
-        return await to_thread.run_sync(self._search, query, limit, day, limiter=self._searches)
+    async def search(self, query: str, **how: Any) -> list[ClipHit]:
+        """Return Pipeline.search()."""
+        return await self._run(lambda: self._now().search(query, **how))
+
+    async def similar(self, clip_id: str, **how: Any) -> list[ClipHit]:
+        """Return Pipeline.similar()."""
+        return await self._run(lambda: self._now().similar(clip_id, **how))
+
+    async def facets(
+        self, where: Where, fields: Sequence[str] = (), limit: int = _FACET_VALUES, *, at_once: bool = True
+    ) -> list[Facet]:
+        """Return Pipeline.facets().
+
+        at_once: count now; otherwise return counts of up to a minute ago, and none of a large index, whose counting
+        would keep searches waiting.
+        """
+        if at_once:
+            return await self._run(lambda: self._now().facets(fields, where=where, limit=limit))
+        return await self._run(lambda: self._counted(where, limit))
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a blocking read function, such as Store.read, in a thread."""
@@ -60,8 +81,23 @@ class Backend:
         """Load the embedding model before the first search."""
         await to_thread.run_sync(self._warm, limiter=self._searches)
 
-    def _search(self, query: str, limit: int, day: str) -> list[ClipHit]:
-        return self._now().search(query, limit=limit, day=day or None)
+    async def _run(self, function: Callable[[], T]) -> T:
+        return await to_thread.run_sync(function, limiter=self._searches)
+
+    def _counted(self, where: Where, limit: int) -> list[Facet]:
+        key, now = repr(sorted(where.items())), time.monotonic()
+        self._facets = {one: kept for one, kept in self._facets.items() if kept[0] > now}
+        if key not in self._facets:
+            pipeline = self._now()
+            try:
+                with pipeline.open_index() as index:
+                    few = index.count() <= _FEW_CHUNKS
+                found = pipeline.facets(where=where, limit=limit) if few else []
+            except Unavailable as error:  # the hits are there
+                log.warning("no facets: %s", error)
+                return []
+            self._facets[key] = now + _COUNTS_FRESH_S, found
+        return self._facets[key][1]
 
     def _warm(self) -> None:
         try:

@@ -28,7 +28,7 @@ def route_path(request: Request) -> str:
 def _context(request: Request) -> dict[str, Any]:
     return {
         "url": lambda route, **parts: url(request, route, **parts),
-        "submitted": {name: request.query_params.get(name, "") for name in ("q", "day")},
+        "submitted": {name: request.query_params.get(name, "") for name in ("q", "day", "from", "to")},
     }
 
 

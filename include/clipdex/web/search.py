@@ -1,17 +1,20 @@
-"""Search as a page and as JSON, and the posters of the clips."""
+"""Search and facets as a page and as JSON, and the posters of the clips."""
 
 import re
 import time
 from dataclasses import asdict
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, BackgroundTasks, HTTPException, Path, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from clipdex.index.diversity import DEFAULT
 from clipdex.index.search import ClipHit
+from clipdex.index.where import Where, from_words, with_days
 from clipdex.storage.artifacts import poster_path
-from clipdex.web.backend import TheBackend
+from clipdex.web.backend import Backend, TheBackend
+from clipdex.web.narrowing import Narrowing
 from clipdex.web.rendering import page, url
 
 router = APIRouter()
@@ -28,33 +31,80 @@ def _parse_day(given: str) -> str:
         raise ValueError(f"{given!r} is not a date such as 2026-11-03") from None
 
 
-class SearchQuery(BaseModel):
-    """Hold a query: q, words; day, YYYY-MM-DD or "" for all; limit, the maximum number of clips."""
+def _parse_diverse(given: Any) -> Any:
+    """Return the diversity: the number, the default for what a form sends, 0 for an empty field."""
+    return (
+        {"": 0.0, "on": DEFAULT, "true": DEFAULT, "false": 0.0}.get(given, given) if isinstance(given, str) else given
+    )
+
+
+Word = Annotated[str, Field(max_length=1200)]
+
+
+class FilterQuery(BaseModel):
+    """Hold filters: where, such as camera=cam-7; day, or first and last: YYYY-MM-DD or ""."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    day: Annotated[str, Field(max_length=10), AfterValidator(_parse_day)] = ""
+    first: Annotated[str, Field(alias="from", max_length=10), AfterValidator(_parse_day)] = ""
+    last: Annotated[str, Field(alias="to", max_length=10), AfterValidator(_parse_day)] = ""
+    where: Annotated[list[Word], Field(max_length=32)] = []
+
+    @property
+    def filters(self) -> Where:
+        """Return what Pipeline.search takes. Raises InvalidFilter."""
+        return with_days(from_words(word for word in self.where if word.strip()), self.day, self.first, self.last)
+
+
+class SearchQuery(FilterQuery):
+    """Hold a query: q, words, or like, a clip_id; limit, the maximum number of clips; diverse, 0 to 1."""
 
     q: Annotated[str, Field(max_length=500)] = ""
-    day: Annotated[str, Field(max_length=10), AfterValidator(_parse_day)] = ""
+    like: Annotated[str, Field(max_length=64)] = ""
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 12
+    diverse: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_parse_diverse)] = 0.0
+
+    @model_validator(mode="after")
+    def _words_or_a_clip(self) -> Self:
+        if self.q.strip() and self.like:
+            raise ValueError("give q, words, or like, a clip_id, not both")
+        return self
+
+
+class FacetQuery(FilterQuery):
+    """Hold the fields whose values are counted, none for all, and the number of values of each."""
+
+    field: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] = []
+    limit: Annotated[int, Field(ge=1, le=1000)] = 10
 
 
 @router.get("/", name="search")
 async def search_page(
     request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()], later: BackgroundTasks
 ) -> Response:
-    if not question.q.strip():
-        response = page(request, "search.html", question=question, clips=None, timezone=await backend.timezone())
+    where, timezone = question.filters, await backend.timezone()
+    narrowing = Narrowing(request, question)
+    if not question.q.strip() and not question.like:
+        response = page(
+            request, "search.html", question=question, clips=None, timezone=timezone, narrowing=narrowing, facets=[]
+        )
         response.background = later
         later.add_task(backend.warm)
         return response
     started = time.perf_counter()
-    found = await backend.search(question.q, limit=question.limit, day=question.day)
+    found = await _search(backend, question)
+    seconds = time.perf_counter() - started
     return page(
         request,
         "search.html",
         question=question,
         clips=[_clip_json(request, clip) for clip in found],
-        timezone=await backend.timezone(),
+        timezone=timezone,
         more=min(2 * question.limit, MAX_LIMIT) if len(found) == question.limit < MAX_LIMIT else None,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
+        narrowing=narrowing,
+        facets=await backend.facets(where, at_once=False),
     )
 
 
@@ -62,8 +112,21 @@ async def search_page(
 async def search_json(
     request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()]
 ) -> dict[str, Any]:
-    found = await backend.search(question.q, limit=question.limit, day=question.day)
-    return {**question.model_dump(), "clips": [_clip_json(request, clip) for clip in found]}
+    found = await _search(backend, question)
+    return {**question.model_dump(by_alias=True), "clips": [_clip_json(request, clip) for clip in found]}
+
+
+@router.get("/api/facets")
+async def facets_json(backend: TheBackend, question: Annotated[FacetQuery, Query()]) -> dict[str, Any]:
+    found = await backend.facets(question.filters, question.field, question.limit)
+    return {**question.model_dump(by_alias=True), "facets": [asdict(facet) for facet in found]}
+
+
+async def _search(backend: Backend, question: SearchQuery) -> list[ClipHit]:
+    how = {"limit": question.limit, "where": question.filters, "diverse": question.diverse}
+    if question.like:
+        return await backend.similar(question.like, **how)
+    return await backend.search(question.q, **how)
 
 
 @router.get("/posters/{content}.jpg", name="poster")

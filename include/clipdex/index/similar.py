@@ -1,0 +1,83 @@
+"""More like this clip: the clips whose captions mean the same, from the stored vectors, without an embedding model."""
+
+from collections.abc import Sequence
+
+from clipdex.config import Settings
+from clipdex.errors import UnknownClip
+from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index
+from clipdex.index.diversity import diversified, mean_vector, pool
+from clipdex.index.search import ClipHit, clip_hit
+from clipdex.index.where import Where, in_index, parse
+
+_CHUNKS_PER_CLIP = 4
+
+
+def similar(
+    index: Index,
+    clip_id: str,
+    *,
+    limit: int = 10,
+    filters: Filters | None = None,
+    related: bool = False,
+    diversity: float = 0.0,
+) -> list[ClipHit]:
+    """Return the clips most similar to a clip, best first. Their score is the cosine of their best chunk.
+
+    clip_id: of a clip, or of a file that is cut into parts
+    related: include exact copies of it, and parts of the same file
+    Raises UnknownClip, IndexUnavailable.
+    """
+    own = _points_of(index, clip_id)
+    vectors = index.vectors(sorted({hit.payload["clip_id"] for hit in own}))
+    target = mean_vector([vector for of_clip in vectors.values() for vector in of_clip]).tolist()
+    kept, wanted_clips = in_index(index, filters), pool(limit, diversity)
+    wanted = wanted_clips * _CHUNKS_PER_CLIP + len(own)
+    while True:
+        hits = index.nearest(Query(target, Sparse((), ()), wanted, kept)).dense
+        groups: dict[str, list[Hit]] = {}
+        for hit in sorted(hits, key=lambda hit: (-round(hit.score, 6), hit.id)):
+            if not _is_left_out(hit, own, clip_id, related):
+                groups.setdefault(hit.payload["clip_id"], []).append(hit)
+        if len(groups) >= wanted_clips or len(hits) < wanted:
+            clips = [clip_hit(group) for group in groups.values()]
+            return diversified(index, clips[:wanted_clips], limit, diversity)
+        wanted *= 4
+
+
+def similar_once(
+    settings: Settings,
+    clip_id: str,
+    *,
+    limit: int = 10,
+    where: Where | None = None,
+    related: bool = False,
+    diversity: float = 0.0,
+) -> list[ClipHit]:
+    """Open the index and return similar(). Raises InvalidFilter, NothingIndexed if the alias is unset."""
+    filters = parse(where, settings)
+    with open_index(settings) as index:
+        return similar(index, clip_id, limit=limit, filters=filters, related=related, diversity=diversity)
+
+
+def _points_of(index: Index, clip_id: str) -> list[Hit]:
+    for field in ("clip_id", "part_of"):
+        if clip_id and (own := list(index.scroll({field: clip_id}))):
+            return own
+    raise UnknownClip(
+        f"the index has no clip {clip_id[:64]!r}; a clip_id has 32 hex digits, clipdex search --json shows it"
+    )
+
+
+def _is_left_out(hit: Hit, own: Sequence[Hit], clip_id: str, related: bool) -> bool:
+    """Return whether a point is of the clip itself, or related to it and to be left out.
+
+    Copies share their caption, or, captioned under other settings, their poster, which is named for the content.
+    """
+    first, payload = own[0].payload, hit.payload
+    file = first.get("part_of", "")
+    if payload["clip_id"] == first["clip_id"] or clip_id in (payload["clip_id"], payload.get("part_of")):
+        return True
+    if related:
+        return False
+    copies = any(first.get(name) and payload.get(name) == first[name] for name in ("caption_key", "poster"))
+    return copies or bool(file and file in (payload.get("part_of"), payload["clip_id"]))

@@ -1,0 +1,68 @@
+"""Narrowing: links of the search page that keep the query and add, or remove, one filter."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request
+
+from clipdex.index.where import from_words, to_word
+from clipdex.web.rendering import url
+
+
+class Narrowing:
+    """Make the links of one page. question: the SearchQuery"""
+
+    def __init__(self, request: Request, question: Any) -> None:
+        self._home, self._question = url(request, "search"), question
+        self._where = from_words(word for word in question.where if word.strip())
+
+    def add(self, field: str, value: str) -> str:
+        """Return the link with this value of a field alone."""
+        if field == "day":
+            return self._link(day=value, first="", last="")
+        return self._link(where={**self._where, field: [value]})
+
+    def without(self, field: str) -> str:
+        """Return the link without the filter of this field."""
+        if field == "day":
+            return self._link(day="", first="", last="", where={k: v for k, v in self._where.items() if k != "day"})
+        return self._link(where={name: values for name, values in self._where.items() if name != field})
+
+    def clear(self) -> str:
+        """Return the link without any filter."""
+        return self._link(day="", first="", last="", where={})
+
+    def limit(self, limit: int) -> str:
+        """Return the link to the same hits and more."""
+        return self._link(limit=limit)
+
+    def like(self, clip_id: str) -> str:
+        """Return the link to the clips similar to this one, without filters."""
+        return f"{self._home}?{urlencode({'like': clip_id})}"
+
+    @property
+    def active(self) -> list[tuple[str, str]]:
+        """Return the fields with a filter, and its text."""
+        one = self._question
+        ranged = f"{one.first}..{one.last}" if one.first or one.last else ""
+        days = [("day", one.day or ranged)] if one.day or ranged else []
+        return [*days, *((name, ", ".join(values)) for name, values in self._where.items())]
+
+    @property
+    def words(self) -> list[str]:
+        """Return the filters as FIELD=VALUE texts, for the fields of the form."""
+        return [to_word(name, *values) for name, values in self._where.items()]
+
+    def _link(self, **changes: Any) -> str:
+        one = self._question
+        now = {"q": one.q, "like": one.like, "day": one.day, "first": one.first, "last": one.last, "limit": one.limit}
+        now |= {"diverse": f"{one.diverse:g}" if one.diverse else "", **changes}
+        where: dict[str, list[str]] = now.pop("where", self._where)
+        names = {"first": "from", "last": "to"}
+        default = {"limit": type(one).model_fields["limit"].default}
+        pairs = [(names.get(name, name), value) for name, value in now.items() if value not in ("", default.get(name))]
+        return f"{self._home}?{urlencode([*pairs, *(('where', to_word(*one)) for one in _words(where))])}"
+
+
+def _words(where: dict[str, list[str]]) -> list[list[str]]:
+    return [[name, *values] for name, values in where.items()]
