@@ -18,22 +18,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _SUBJECTS = {
-    0: "astronaut submarine zebra penguin volcano knight judge surgeon octopus rattlesnake glacier peacock mammoth meteor "
-    "telescope auctioneer lighthouse bulldozer jellyfish tornado",
-    1: "elephant dinosaur satellite beekeeper crocodile kangaroo miner gorilla avalanche whale rover archbishop locomotive "
-    "chessboard refinery vulture helicopter scarecrow asteroid turbine",
+    0: "astronaut submarine zebra penguin volcano knight judge surgeon octopus rattlesnake glacier peacock mammoth "
+    "meteor telescope auctioneer lighthouse bulldozer jellyfish tornado",
+    1: "elephant dinosaur satellite beekeeper crocodile kangaroo miner gorilla avalanche whale rover archbishop "
+    "locomotive chessboard refinery vulture helicopter scarecrow asteroid turbine",
 }  # fmt: skip
 _DEEDS = {
-    0: "repairs a solar panel in orbit|surfaces through the ice|erupts over the harbour|is x-rayed at customs|melts in "
-    "the laboratory|overturns at the toll booth|is welded in a shipyard",
-    1: "crosses at the zebra crossing|unloads containers at midnight|sinks beside the pier|hatches from an egg|burns behind "
-    "the parliament|is auctioned for a million|lands on the runway in fog",
+    0: "repairs a solar panel in orbit|surfaces through the ice|erupts over the harbour|is x-rayed at customs|melts "
+    "in the laboratory|overturns at the toll booth|is welded in a shipyard",
+    1: "crosses at the zebra crossing|unloads containers at midnight|sinks beside the pier|hatches from an egg|burns "
+    "behind the parliament|is auctioned for a million|lands on the runway in fog",
 }  # fmt: skip
 _REQUESTS = {
-    0: "how do I reset my {a} password|recipe for {b} soup|what is the capital of {c}|error {n} while installing {a}|"
-    "symptoms of {d} in adults|income tax form {n}|mortgage rate in {c} today|translate {b} into French",
-    1: "cheap flights to {c}|who wrote the novel about {b}|quarterly earnings of a {a} maker|side effects of {d} tablets|"
-    "define {d}|warranty of the {a} charger|invoice {n} from {c}|lyrics of the song about {b}",
+    0: "how do I reset my {a} password|recipe for {b} soup|what is the capital of {c}|error {n} while "
+    "installing {a}|symptoms of {d} in adults|income tax form {n}|mortgage rate in {c} today|translate {b} into French",
+    1: "cheap flights to {c}|who wrote the novel about {b}|quarterly earnings of a {a} maker|side "
+    "effects of {d} tablets|define {d}|warranty of the {a} charger|invoice {n} from {c}|lyrics of the song about {b}",
 }  # fmt: skip
 _FILLERS = {
     "a": "router printer laptop database mailbox browser", "b": "pumpkin lentil freedom winter betrayal justice",

@@ -40,6 +40,7 @@ from clipdex.storage.filesystem import require_writable
 from clipdex.storage.listing import describe
 
 if TYPE_CHECKING:
+    from clipdex.index.search import ClipHit
     from clipdex.index.where import Where
     from clipdex.runs.estimate import Totals
 
@@ -98,7 +99,7 @@ def search(args: argparse.Namespace) -> int:
     pipeline, where = Pipeline.open(), _where(args)
     diverse = args.diversity if args.diversity is not None else args.diverse
     if args.like is None:
-        hits = pipeline.search(args.query, limit=args.limit, where=where, diverse=diverse)
+        hits = pipeline.search(args.query, limit=args.limit, where=where, diverse=diverse, weak=args.weak)
     else:
         hits = pipeline.similar(args.like, limit=args.limit, where=where, diverse=diverse)
     if args.json:
@@ -106,14 +107,24 @@ def search(args: argparse.Namespace) -> int:
         return 0
     for number, hit in enumerate(hits, 1):
         part = f"  part {hit.part_no + 1}, from {hit.clip_start_s:.1f} s" if hit.part_of else ""
-        title = escape_line(f"{number}. {hit.uri}{part}  {hit.day}  score {hit.score:.3f}")
+        title = escape_line(f"{number}. {hit.uri}{part}  {hit.day}  {_match(hit)}")
         console.print(title, style="bold", markup=False, soft_wrap=True)
         text = escape_text(f"   [{hit.start_s:.1f}-{hit.end_s:.1f} s] {hit.text}")
         console.print(text, markup=False, soft_wrap=True)
     if not hits:
         filtered = args.where or args.day or args.first or args.last
-        console.print("no clip matches; try other words" + (", or fewer filters" if filtered else ""))
+        console.print("no clip matches well; try other words" + (", or fewer filters" if filtered else "") + _NEAREST)
     return 0
+
+
+_NEAREST = "; --weak shows the nearest clips"
+
+
+def _match(hit: "ClipHit") -> str:
+    """Return how well a hit matches: its relevance, or its score where the model is not calibrated."""
+    if hit.relevance is None:
+        return f"score {hit.score:.3f}"
+    return f"relevance {hit.relevance:.2f}" + (", weak" if hit.weak else "")
 
 
 def facets(args: argparse.Namespace) -> int:
@@ -482,6 +493,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("query", nargs="?")
     one.add_argument("--like", metavar="CLIP_ID", help="clips similar to this one, instead of a query")
     one.add_argument("--limit", type=_positive, default=5)
+    one.add_argument("--weak", action="store_true", help="include clips that are probably no match")
     one.add_argument("--diverse", action="store_true", help="clips that differ from each other")
     one.add_argument("--diversity", type=_share, metavar="0..1", help="how much they differ; --diverse is 0.5")
     _add_filters(one)

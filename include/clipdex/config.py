@@ -384,7 +384,7 @@ class Search(_Group):
     rrf_k: constant of reciprocal rank fusion; the larger, the more low ranks count
     depth: lowest number of candidates from each ranking [chunks]
     reranker: name or folder of a cross-encoder that orders the best clips again; "" for none
-    rerank: number of clips that it reads
+    rerank: number of clips that it reads, at least those that are wanted
     min_relevance: hits of less are weak: left out unless they are wanted [0 to 1]
     calibration: log odds of relevance per cosine, per share of the query's words, and at 0 of both; None for those of
         the model

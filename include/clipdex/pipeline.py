@@ -220,11 +220,13 @@ class Pipeline:
         day: str | None = None,
         where: Where | None = None,
         diverse: bool | float = False,
+        weak: bool = False,
     ) -> list[ClipHit]:
         """Return the best clips for a query, best first.
 
         day: YYYY-MM-DD; where: values by field, such as {"camera": "cam-7", "duration": "..30"} (docs/search.md);
-        diverse: True, or 0 to 1, for clips that differ from each other, in the order of their choice. Raises
+        diverse: True, or 0 to 1, for clips that differ from each other, in the order of their choice; weak: include
+        clips that are probably no match. Raises
         InvalidFilter, NothingIndexed, EmptyQuery, IndexUnavailable, and ConfigurationError if another embedding model
         made the index.
         """
@@ -233,7 +235,9 @@ class Pipeline:
         from clipdex.index.where import parse, with_days
 
         filters, diversity = parse(with_days(where, day), self.settings), diversity_of(diverse)
-        return search_once(self.settings, self.embedder, query, limit=limit, filters=filters, diversity=diversity)
+        return search_once(
+            self.settings, self.embedder, query, limit=limit, filters=filters, diversity=diversity, weak=weak
+        )
 
     async def asearch(
         self,
@@ -243,9 +247,12 @@ class Pipeline:
         day: str | None = None,
         where: Where | None = None,
         diverse: bool | float = False,
+        weak: bool = False,
     ) -> list[ClipHit]:
         """Search from an event loop: the work runs in a thread."""
-        return await asyncio.to_thread(self.search, query, limit=limit, day=day, where=where, diverse=diverse)
+        return await asyncio.to_thread(
+            self.search, query, limit=limit, day=day, where=where, diverse=diverse, weak=weak
+        )
 
     def similar(
         self,

@@ -1,7 +1,9 @@
 """An evaluation on a terminal: a table of the figures, and a progress bar on stderr."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 
 from rich.console import Console
 from rich.progress import Progress as Bar
@@ -9,6 +11,7 @@ from rich.table import Table
 
 from clipdex.evaluation import Evaluation, Progress
 from clipdex.evaluation.metrics import MEASURES, Difference, Figure
+from clipdex.index.relevance import Calibration
 from clipdex.sanitize import escape_line
 
 
@@ -30,6 +33,8 @@ def table(evaluation: Evaluation) -> Table:
     results = [default, *evaluation.variants.values()]
     drawn.add_row("p50, p95 [ms]", *(f"{one.p50_ms:.1f}, {one.p95_ms:.1f}" for one in results))
     drawn.add_row("chunks", *(str(one.chunks) for one in results))
+    if default.calibration:
+        drawn.add_row("calibration", *(_calibration(one.calibration) for one in results))
     return drawn
 
 
@@ -47,6 +52,10 @@ def progress() -> Iterator[Progress]:
 
 
 _CAPTION = "In parentheses: 95 % interval. Below: difference from the default, and p of a paired permutation test."
+
+
+def _calibration(fitted: Calibration | None) -> str:
+    return json.dumps(astuple(fitted)) if fitted else "-"
 
 
 def _cell(figure: Figure | None, difference: Difference | None = None) -> str:

@@ -5,10 +5,10 @@ Score fusion, the default:
     score = dense_weight · (cosine - density_weight · density) / deviation + sparse_weight · BM25 / best BM25
 
 deviation: standard deviation of the cosines of the candidates by meaning, so that one weight suits models whose cosines
-spread differently
-density: mean cosine of a chunk with the twenty nearest chunks of other clips among these candidates. A chunk that resembles
-many is near to many queries; without the penalty it hides the specific one (as in cross-domain similarity local scaling,
-Conneau et al. 2018)
+    spread differently
+density: mean cosine of a chunk with the twenty nearest chunks of other clips among these candidates. A chunk that
+    resembles many is near to many queries; without the penalty it hides the specific one (as in cross-domain similarity
+    local scaling, Conneau et al. 2018)
 
 Reciprocal rank fusion (Cormack et al. 2009): the sum of weight / (rrf_k + rank), rank from 1.
 """

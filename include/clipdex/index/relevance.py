@@ -77,7 +77,7 @@ def fit(matches: Sequence[Evidence], others: Sequence[Evidence]) -> Calibration:
 
     matches: of clips that answer their query; others: of the hits of queries without an answer. None is empty.
     """
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
     evidence = np.array([(one.cosine, one.words) for one in (*matches, *others)])
     model = LogisticRegression(C=100.0, class_weight="balanced")

@@ -13,6 +13,7 @@ from clipdex.index.diversity import diversified, pool
 from clipdex.index.embeddings import Embedder
 from clipdex.index.ranking import rank
 from clipdex.index.relevance import Evidence, Judge
+from clipdex.index.reranking import reranked
 from clipdex.index.where import in_index
 
 _CHUNKS_PER_CLIP = 4
@@ -164,6 +165,8 @@ def _find(
         if len(clips) >= limit or max(len(found.dense), len(found.sparse)) < depth:
             break
         depth *= 4
+    if how.reranker:
+        clips = reranked(how.reranker, query.text, clips, max(limit, how.rerank))
     judge = Judge(query.dense, query.embedder, words, index.collection.language, how)
     hits = [_judged(clip_hit(group), judge, judge.evidence(group), how) for group in clips[:limit]]
     return [hit for hit in hits if weak or not hit.weak]

@@ -74,6 +74,14 @@ def locate(name: str) -> Path:
     """
     if name in _BUNDLED:
         return _checked(_BUNDLED[name])
+    return local_folder(name, "embedding model", "CLIPDEX_EMBEDDING__MODEL")
+
+
+def local_folder(name: str, what: str, setting: str) -> Path:
+    """Return the folder of a model, given as a folder or as a name in the Hugging Face cache; download nothing.
+
+    what, setting: named in the error. Raises ConfigurationError.
+    """
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
@@ -84,8 +92,8 @@ def locate(name: str) -> Path:
         except (OSError, ValueError):
             continue
     raise ConfigurationError(
-        f"embedding model {name!r} is neither a folder nor in the local Hugging Face cache; download it on a machine "
-        f"with network (hf download {name}), share the cache via HF_HOME, or set CLIPDEX_EMBEDDING__MODEL to a folder"
+        f"{what} {name!r} is neither a folder nor in the local Hugging Face cache; download it on a machine with network "
+        f"(hf download {name}), share the cache via HF_HOME, or set {setting} to a folder"
     )
 
 

@@ -36,6 +36,10 @@ class Narrowing:
         """Return the link to the same hits and more."""
         return self._link(limit=limit)
 
+    def weak(self) -> str:
+        """Return the link to the nearest clips, though they are probably no match."""
+        return self._link(weak="true")
+
     def like(self, clip_id: str) -> str:
         """Return the link to the clips similar to this one, without filters."""
         return f"{self._home}?{urlencode({'like': clip_id})}"
@@ -56,7 +60,7 @@ class Narrowing:
     def _link(self, **changes: Any) -> str:
         one = self._question
         now = {"q": one.q, "like": one.like, "day": one.day, "first": one.first, "last": one.last, "limit": one.limit}
-        now |= {"diverse": f"{one.diverse:g}" if one.diverse else "", **changes}
+        now |= {"diverse": f"{one.diverse:g}" if one.diverse else "", "weak": "true" if one.weak else "", **changes}
         where: dict[str, list[str]] = now.pop("where", self._where)
         names = {"first": "from", "last": "to"}
         default = {"limit": type(one).model_fields["limit"].default}

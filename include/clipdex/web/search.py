@@ -58,12 +58,16 @@ class FilterQuery(BaseModel):
 
 
 class SearchQuery(FilterQuery):
-    """Hold a query: q, words, or like, a clip_id; limit, the maximum number of clips; diverse, 0 to 1."""
+    """Hold a query: q, words, or like, a clip_id; limit, the maximum number of clips; diverse, 0 to 1.
+
+    weak: include clips that are probably no match
+    """
 
     q: Annotated[str, Field(max_length=500)] = ""
     like: Annotated[str, Field(max_length=64)] = ""
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 12
     diverse: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_parse_diverse)] = 0.0
+    weak: bool = False
 
     @model_validator(mode="after")
     def _words_or_a_clip(self) -> Self:
@@ -126,7 +130,7 @@ async def _search(backend: Backend, question: SearchQuery) -> list[ClipHit]:
     how = {"limit": question.limit, "where": question.filters, "diverse": question.diverse}
     if question.like:
         return await backend.similar(question.like, **how)
-    return await backend.search(question.q, **how)
+    return await backend.search(question.q, weak=question.weak, **how)
 
 
 @router.get("/posters/{content}.jpg", name="poster")
