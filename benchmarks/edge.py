@@ -166,7 +166,7 @@ def measure_search(folder: Path) -> dict[str, Any]:
             "search": memory(),
         }
         nearest = [
-            {row(hit.payload) for hit in index.query(Query(vector.tolist(), sparse_query(""), limit=10, depth=10))}
+            {row(hit.payload) for hit in index.nearest(Query(vector.tolist(), sparse_query(""), depth=10)).dense}
             for vector in map(embedder.embed_query, queries())
         ]
         shard = index._shard.info()  # type: ignore[attr-defined]

@@ -109,18 +109,9 @@ class QdrantServer:
             case "PUT /collections/NAME/points":
                 client.upsert(name, models.PointsList.model_validate(body).points)
                 return _DONE
-            case "POST /collections/NAME/points/query":
-                asked = models.QueryRequest.model_validate(body)
-                found = client.query_points(
-                    name,
-                    query=asked.query,
-                    prefetch=asked.prefetch,
-                    using=asked.using,
-                    query_filter=asked.filter,
-                    limit=asked.limit or 10,
-                    with_payload=bool(asked.with_payload),
-                )
-                return {"points": [_plain(point) for point in found.points]}
+            case "POST /collections/NAME/points/query/batch":
+                asked = models.QueryRequestBatch.model_validate(body).searches
+                return [_plain(found) for found in client.query_batch_points(name, asked)]
             case "POST /collections/NAME/points/count":
                 return {"count": client.count(name, models.CountRequest.model_validate(body).filter).count}
             case "POST /collections/NAME/points/delete":

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient
 
+from clipdex.config import Search
 from clipdex.errors import ConfigurationError, NothingIndexed
 from clipdex.index import Collection, Query, Range, Sparse, overwrite, point_id, replace, sparse_document, sparse_query
+from clipdex.index.ranking import rank
 from tests.support.indexes import OTHER, SMALL, edge_opener, point, server_opener
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
@@ -40,9 +42,10 @@ def texts(hits):
     return [hit.payload["text"] for hit in hits]
 
 
-def run_query(index, text, *, vector=None, limit=10, filters=None, **how):
+def run_query(index, text, *, vector=None, limit=10, filters=None, how=None):
     dense = point("", text, vector=vector).dense
-    return index.query(Query(dense, sparse_query(text), limit=limit, depth=50, filters=filters, **how))
+    found = index.nearest(Query(dense, sparse_query(text), depth=50, filters=filters))
+    return rank(found, dense, how or Search())[:limit]
 
 
 def test_search_before_the_first_ingestion_names_the_next_step(opener):
@@ -221,8 +224,18 @@ def test_another_model_fills_its_own_collection_until_it_is_switched_to(opener):
         assert texts(served.scroll()) == ["by the new model"]
 
 
-@pytest.mark.parametrize("weights", [(1.0, 1.0), (3.0, 0.5), (1.0, 0.0), (0.0, 2.0)])
-def test_both_backends_rank_alike(tmp_path, memory, weights):
+@pytest.mark.parametrize(
+    "how",
+    [
+        Search(),
+        Search(density_weight=0, sparse_weight=0.5),
+        Search(fusion="rrf"),
+        Search(fusion="rrf", dense_weight=3, sparse_weight=0.5),
+        Search(fusion="rrf", sparse_weight=0),
+    ],
+    ids=["default", "scores", "ranks", "weighted ranks", "ranks by meaning"],
+)
+def test_both_backends_rank_alike(tmp_path, memory, how):
     words = [f"word{n}" for n in range(18)]
     rng = np.random.default_rng(7)
     # Texts differ in length, so that no two are equally near. Equal fused scores are sorted by id below.
@@ -233,34 +246,33 @@ def test_both_backends_rank_alike(tmp_path, memory, weights):
             index.ensure()
             replace(index, {each.payload["clip_id"]: [each] for each in points})
             queries = [points[n].payload["text"] for n in range(0, 60, 3)]
-            hits = [run_query(index, text, limit=40, weights=weights) for text in queries]
+            hits = [run_query(index, text, limit=40, how=how) for text in queries]
         answers.append([sorted((-round(hit.score, 6), hit.id) for hit in each)[:10] for each in hits])
     assert answers[0] == answers[1]
     assert all(len(answer) == 10 for answer in answers[0])
 
 
-def test_weights_decide_between_the_rankings(index):
+@pytest.mark.parametrize("fusion", ["score", "rrf"])
+def test_weights_decide_between_the_rankings(index, fusion):
     by_words, by_meaning = (
         point("words", "a red car", vector=[0.0] * 7 + [1.0]),
         point("meaning", "sea", vector=[1.0] * 8),
     )
     index.upsert([by_words, by_meaning])
 
-    def first(*weights):
-        return run_query(index, "a red car", vector=[1.0] * 8, weights=weights, rrf_k=1)[0].payload["clip_id"]
+    def first(dense, sparse):
+        how = Search(fusion=fusion, dense_weight=dense, sparse_weight=sparse, rrf_k=1)
+        return run_query(index, "a red car", vector=[1.0] * 8, how=how)[0].payload["clip_id"]
 
-    assert (first(3.0, 1.0), first(1.0, 3.0), first(1.0, 0.0), first(0.0, 1.0)) == (
-        "meaning",
-        "words",
-        "meaning",
-        "words",
-    )
+    found = [first(*weights) for weights in ((5.0, 1.0), (1.0, 5.0), (1.0, 0.0), (0.0, 1.0))]
+    assert found == ["meaning", "words", "meaning", "words"]
 
 
 def test_a_query_without_any_ranking_has_no_hit(index):
     index.upsert([point("a", "a red car")])
-    assert index.query(Query((), Sparse((), ()), limit=10, depth=50)) == []
-    assert run_query(index, "a red car", weights=(0.0, 0.0)) == []
+    found = index.nearest(Query((), Sparse((), ()), depth=50))
+    assert (list(found.dense), list(found.sparse)) == ([], [])
+    assert rank(found, (), Search()) == []
 
 
 def test_dropping_a_collection_leaves_the_others(opener):

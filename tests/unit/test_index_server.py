@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient, models
 
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
-from clipdex.index import Query, Sparse, open_index
+from clipdex.index import open_index
 from clipdex.index.server import ServerIndex, address
 from tests.support.indexes import SMALL, point
 
@@ -59,33 +59,6 @@ def answering(status=200, body=None, headers=(), hang=None):
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def is_version(version):
-    def body(request):
-        if request.path == "/":
-            return {"title": "qdrant", "version": version}
-        return {"result": {"points": []}, "status": "ok", "time": 0.0}
-
-    return body
-
-
-def query_at(url, **changes):
-    vectors = {"dense": [1.0] * 8, "sparse": Sparse((1,), (1.0,))}
-    with open_index(Settings.load(index={"url": url}), SMALL) as index:
-        return index.query(Query(**vectors, limit=5, depth=5, **changes))
-
-
-def test_a_server_that_ignores_weights_is_not_searched_with_weights():
-    with answering(body=is_version("1.16.3")) as (url, requests):
-        with pytest.raises(
-            ConfigurationError, match=r"Qdrant 1\.16\.3 ignores the weights.*upgrade the server to 1\.17"
-        ):
-            query_at(url, weights=(2.0, 1.0))
-        assert requests == ["GET /"]
-        assert query_at(url) == query_at(url, weights=(5.0, 0.0)) == []
-    with answering(body=is_version("1.17.0")) as (url, _):
-        assert query_at(url, weights=(2.0, 1.0)) == []
 
 
 @pytest.mark.parametrize(
