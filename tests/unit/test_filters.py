@@ -8,7 +8,7 @@ from qdrant_client import QdrantClient
 
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, InvalidFilter
-from clipdex.index import Moments, Range
+from clipdex.index import Moments, Query, Range, Sparse
 from clipdex.index.derived import DEEPEST, folders_of, local_minute
 from clipdex.index.where import fields_of, from_words, in_index, parse, to_word, with_days
 from tests.support.indexes import SMALL, edge_opener, point, server_opener
@@ -65,7 +65,7 @@ def found(index, where: Any, **source: Any) -> str:
     filters = in_index(index, parse(where, settings(timezone=BERLIN, **source)))
     clips = sorted(hit.payload["clip_id"][1:] for hit in index.scroll(filters))
     assert index.count(filters) == len(clips)
-    near = index.nearest([1.0] * 8, 10, filters)
+    near = index.nearest(Query([1.0] * 8, Sparse((), ()), 10, filters)).dense
     assert sorted(hit.payload["clip_id"][1:] for hit in near) == clips
     return "".join(clips)
 

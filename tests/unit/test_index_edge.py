@@ -12,6 +12,7 @@ import qdrant_edge
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, IndexUnavailable
 from clipdex.index import open_index, replace
+from clipdex.index.points import PAYLOAD_INDEXES
 from tests.support.indexes import SMALL, point
 
 HOLD = """
@@ -132,5 +133,5 @@ def test_clip_day_and_model_have_a_payload_index_before_the_first_point(tmp_path
     with open_index(settings(tmp_path), SMALL) as index:
         index.ensure()
     shard = qdrant_edge.EdgeShard.load(str(tmp_path / ".clipdex" / "index" / SMALL.name / "shard"))
-    assert set(shard.info().payload_schema) == {"clip_id", "day", "model", "part_of"}
+    assert set(shard.info().payload_schema) == set(PAYLOAD_INDEXES)
     shard.close()

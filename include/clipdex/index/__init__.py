@@ -112,7 +112,8 @@ class Index(Protocol):
 def open_index(settings: Settings, collection: Collection | None = None) -> Iterator[Index]:
     """Open the index for the duration of the block. Qdrant Edge admits one process at a time.
 
-    collection: opened for writing, created by ensure(); None opens the alias's collection for searching
+    collection: opened for writing, created by ensure(); None opens the alias's collection for searching, and keeps it
+        open until another process needs it
     Raises NothingIndexed if the alias is unset, IndexUnavailable, ConfigurationError.
     """
     if settings.index.url:
@@ -122,14 +123,20 @@ def open_index(settings: Settings, collection: Collection | None = None) -> Iter
             yield ServerIndex(client, settings.index.alias, collection, payload_indexes(settings))
     else:
         from clipdex.index.edge import EdgeIndex, locked
+        from clipdex.index.kept import kept_open, release
 
-        with (
-            locked(settings.edge_path, settings.index.lock_wait_s),
-            closing(
-                EdgeIndex(settings.edge_path, settings.index.alias, collection, payload_indexes(settings))
-            ) as index,
-        ):
-            yield index
+        folder, wait_s = settings.edge_path, settings.index.lock_wait_s
+
+        def opened() -> EdgeIndex:
+            return EdgeIndex(folder, settings.index.alias, collection, payload_indexes(settings))
+
+        if collection is None:
+            with kept_open(folder, settings.index.alias, opened, wait_s) as index:
+                yield index
+        else:
+            release(folder, wait_s)
+            with locked(folder, wait_s), closing(opened()) as index:
+                yield index
 
 
 def overwrite(index: Index, clips: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> int:

@@ -1,6 +1,7 @@
 """Qdrant Edge: the index embedded in this process, in a folder. A lock file admits one process at a time.
 
 FOLDER/lock                        locked while an index is open; names the process
+FOLDER/waiting                     locked, shared, by the processes that wait
 FOLDER/ALIAS.alias                 the name of the collection that searches read
 FOLDER/COLLECTION/collection.json  its embedding model
 FOLDER/COLLECTION/shard/           Qdrant's own files
@@ -40,7 +41,7 @@ from clipdex.index.points import (
 
 log = logging.getLogger(__name__)
 
-_POLL_S = 0.05
+_POLL_S = 0.01
 _PAGE = 1000
 # Unpacked points that trigger packing: they are read into memory at every opening. Packing 20,000 takes about 2 s.
 _UNPACKED = 20_000
@@ -61,7 +62,7 @@ def locked(folder: Path, wait_s: float) -> Iterator[None]:
     """Lock the index folder against other processes. Raises IndexUnavailable after wait_s [s]."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as lock:
-        _acquire(lock, wait_s)
+        _acquire(folder, lock, wait_s)
         lock.truncate(0)
         lock.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S %Z')}")
         lock.flush()
@@ -247,21 +248,39 @@ class EdgeIndex:
                 return
 
 
-def _acquire(lock: IO[str], wait_s: float) -> None:
+def is_wanted(folder: Path) -> bool:
+    """Return whether a process waits for the index in this folder, or the folder is gone."""
+    try:
+        with (folder / "waiting").open("a") as waiting:
+            return not _locks(waiting)
+    except OSError:
+        return True
+
+
+def _acquire(folder: Path, lock: IO[str], wait_s: float) -> None:
+    if _locks(lock):
+        return
     deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
+    with (folder / "waiting").open("a") as waiting:
+        fcntl.flock(waiting, fcntl.LOCK_SH)
+        while not _locks(lock):
             if time.monotonic() >= deadline:
                 lock.seek(0)
                 holder = lock.read() or "another process"
                 raise IndexUnavailable(
                     f"{lock.name} is held by {holder}; waited {wait_s:g} s. The embedded index admits one process at a "
                     "time: try again, increase CLIPDEX_INDEX__LOCK_WAIT_S, or use a Qdrant server"
-                ) from None
-        time.sleep(_POLL_S)
+                )
+            time.sleep(_POLL_S)
+
+
+def _locks(file: IO[str]) -> bool:
+    """Lock a file exclusively, if that is possible now, and return whether it was."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _load(path: Path, collection: Collection) -> qdrant.EdgeShard:

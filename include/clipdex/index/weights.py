@@ -92,8 +92,8 @@ def local_folder(name: str, what: str, setting: str) -> Path:
         except (OSError, ValueError):
             continue
     raise ConfigurationError(
-        f"{what} {name!r} is neither a folder nor in the local Hugging Face cache; download it on a machine with network "
-        f"(hf download {name}), share the cache via HF_HOME, or set {setting} to a folder"
+        f"{what} {name!r} is neither a folder nor in the local Hugging Face cache; download it on a machine with "
+        f"network (hf download {name}), share the cache via HF_HOME, or set {setting} to a folder"
     )
 
 

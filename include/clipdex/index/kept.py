@@ -1,0 +1,120 @@
+"""Kept open: the embedded index stays open in a process between its searches, until another one needs it.
+
+Opening takes longer than a search. A process that waits for the index holds a shared lock on FOLDER/waiting; the owner
+looks for it 50 times per second, between two searches, and closes the index. A minute without a search closes it, too.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from clipdex.errors import IndexUnavailable
+from clipdex.index.edge import EdgeIndex, is_wanted, locked
+
+_POLL_S, _IDLE_S = 0.02, 60.0
+
+
+@contextmanager
+def kept_open(folder: Path, alias: str, open_index: Callable[[], EdgeIndex], wait_s: float) -> Iterator[EdgeIndex]:
+    """Yield the index of an alias to one search; other searches of this process wait.
+
+    open_index: called with the folder locked, if the index is not open yet
+    Raises IndexUnavailable after wait_s [s], and what open_index raises.
+    """
+    owner = _owner(folder)
+    with owner.turn(wait_s):
+        try:
+            yield owner.index(alias, open_index, wait_s)
+        except BaseException:  # an error may leave the index unusable
+            owner.close()
+            raise
+
+
+def release(folder: Path, wait_s: float) -> None:
+    """Close the index of this folder if this process keeps it open, so that it can write."""
+    if owner := _owners.get(folder):
+        with owner.turn(wait_s):
+            owner.close()
+
+
+class _Owner:
+    """Hold the lock of a folder, and the index that is open in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._lock = folder, threading.Lock()
+        self._index: EdgeIndex | None = None
+        self._alias, self._used, self._stack = "", 0.0, ExitStack()
+
+    @contextmanager
+    def turn(self, wait_s: float) -> Iterator[None]:
+        if not self._lock.acquire(timeout=wait_s):
+            raise IndexUnavailable(f"{self._folder}: a search of this process holds it; waited {wait_s:g} s: try again")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def index(self, alias: str, open_index: Callable[[], EdgeIndex], wait_s: float) -> EdgeIndex:
+        if self._index is None or self._alias != alias:
+            self.close()
+            with ExitStack() as stack:
+                stack.enter_context(locked(self._folder, wait_s))
+                index = open_index()
+                stack.callback(index.close)
+                self._stack = stack.pop_all()
+            self._alias, self._index = alias, index
+        self._used = time.monotonic()
+        return self._index
+
+    def close(self) -> None:
+        self._index = None
+        self._stack.close()
+
+    def close_if_wanted(self) -> None:
+        """Close the index if another process waits for it, or if no search has used it for a minute."""
+        if self._index is not None and self._lock.acquire(blocking=False):
+            try:
+                if time.monotonic() - self._used > _IDLE_S or is_wanted(self._folder):
+                    self.close()
+            finally:
+                self._lock.release()
+
+
+_owners: dict[Path, _Owner] = {}
+_changing = threading.Lock()
+
+
+def _owner(folder: Path) -> _Owner:
+    with _changing:
+        if not _owners:  # no thread in this process yet: an owner is never removed, but a forked child has none
+            threading.Thread(target=_watch, name="clipdex-kept-index", daemon=True).start()
+        return _owners.setdefault(folder, _Owner(folder))
+
+
+def _watch() -> None:
+    while True:
+        time.sleep(_POLL_S)
+        for owner in list(_owners.values()):
+            owner.close_if_wanted()
+
+
+def _before_fork() -> None:
+    """Close what is open: a child would inherit the lock."""
+    for owner in list(_owners.values()):
+        with suppress(IndexUnavailable), owner.turn(1.0):
+            owner.close()
+
+
+def _after_fork() -> None:
+    """Forget the owners in the child, without closing what is still in use in the parent."""
+    global _changing
+    _changing = threading.Lock()
+    _inherited.extend(_owners.values())
+    _owners.clear()
+
+
+_inherited: list[_Owner] = []
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
