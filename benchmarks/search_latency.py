@@ -2,10 +2,10 @@
 
     python -m benchmarks.search_latency [--chunks 500000] [--queries 300] [--index FOLDER]
 
-The vectors are drawn around 2,000 centres, the words from a Zipf distribution; queries are sentences of 3 to 12 of these
-words. A query is embedded by the default model and answered by Pipeline.search, one after another: latency as users have
-it in a process that has searched before. The first search of the process is reported by itself. --index keeps the index
-for another run. Write results/search_latency.json.
+The vectors are drawn around 2,000 centres, the words from a Zipf distribution; queries are sentences of 3 to 12 of
+these words. A query is embedded by the default model and answered by Pipeline.search, one after another: latency as
+users have it in a process that has searched before. The first search of the process is reported by itself. --index
+keeps the index for another run. Write results/search_latency.json.
 """
 
 import argparse
@@ -73,9 +73,9 @@ def drawn(chunks: int, dimension: int) -> Iterator[Point]:
         clip, no = f"{number // CHUNKS_PER_CLIP:032x}", number % CHUNKS_PER_CLIP
         text = " ".join(words[each] for each in generator.choice(WORDS, 100, p=weights))
         payload = {
-            "clip_id": clip, "uri": f"file:///archive/{clip}.mp4", "day": f"2026-{number % 12 + 1:02}-01", "chunk_no": no,
-            "text": text, "start_s": 2.5 * no, "end_s": 2.5 * no + 2.5, "duration_s": 10.0, "width": 1280,
-            "height": 720, "engine": "sglang", "model": "m", "caption_key": clip, "poster": "",
+            "clip_id": clip, "uri": f"file:///archive/{clip}.mp4", "day": f"2026-{number % 12 + 1:02}-01",
+            "chunk_no": no, "text": text, "start_s": 2.5 * no, "end_s": 2.5 * no + 2.5, "duration_s": 10.0,
+            "width": 1280, "height": 720, "engine": "sglang", "model": "m", "caption_key": clip, "poster": "",
         }  # fmt: skip
         yield Point(point_id(clip, clip, no), vector.tolist(), sparse_document(text), payload)
 

@@ -6,6 +6,7 @@ import pytest
 
 from clipdex.config import Settings
 from clipdex.index import open_index
+from clipdex.index.points import PAYLOAD_INDEXES
 from tests.dags.conftest import loaded_dag
 from tests.support.engine import StandIn
 from tests.support.pipeline import DAY, Pipeline
@@ -39,7 +40,7 @@ def test_the_new_collection_has_payload_indexes_of_what_the_connection_of_the_so
     assert done.state == "success"
     with pipeline.open_index() as index:
         fields = index._shard.info().payload_schema
-    assert set(fields) == {"clip_id", "day", "model", "part_of", "camera", "speed"}
+    assert set(fields) == {*PAYLOAD_INDEXES, "camera", "speed"}
 
 
 def test_smaller_chunks_of_every_day_are_served_and_no_engine_is_asked(pipeline, tmp_path):

@@ -1,6 +1,6 @@
 """Open both index backends through one interface, and create small points."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from qdrant_client import QdrantClient
 
-from clipdex.config import Settings
-from clipdex.index import Collection, Index, Point, make_points, open_index, point_id, sparse_document
+from clipdex.config import Chunking, Settings
+from clipdex.index import Collection, Index, Point, make_points, open_index, point_id, replace, sparse_document
+from clipdex.index.chunking import split
+from clipdex.index.embeddings import Embedder
 from clipdex.index.server import ServerIndex
 from clipdex.storage.caption import Caption, Segment
 
@@ -56,3 +58,20 @@ def caption(text: str, *, key: str = "k", duration_s: float = 10.0, segments: tu
 def clip_points(embedder: Any, clip_id: str, text: str, chunks: Any, day: str = "2026-11-03") -> list[Point]:
     vectors = embedder.embed_documents([chunk.text for chunk in chunks])
     return make_points(clip_id, f"{clip_id}.mp4", day, caption(text, key=f"key-{clip_id}"), chunks, vectors)
+
+
+SCENES = {
+    "bikes": "Two people ride bicycles along a road. The camera follows them to the right.",
+    "car": "A red car turns left at a crossing and stops.",
+    "cat": "A cat sleeps on a sofa. Nothing moves.",
+    "sign": 'A door opens. Text on the wall: "EXIT 42B".',
+    "sea": "Waves roll onto a beach at sunset.",
+}
+
+
+def fill(index: Index, model: Embedder, texts: Mapping[str, str], day: str = "2026-11-03") -> None:
+    """Index texts by clip_id, as captions are indexed."""
+    clips: dict[str, Sequence[Point]] = {}
+    for clip_id, text in texts.items():
+        clips[clip_id] = clip_points(model, clip_id, text, split(caption(text), model, Chunking()), day)
+    replace(index, clips)

@@ -67,10 +67,10 @@ def test_a_folder_is_ingested_and_searched(archive):
     result = pipeline.ingest(str(archive.clips), on_progress=lambda event: events.append(type(event).__name__))
     assert (result.report.total("captioned"), len(result.clips)) == (3, 3)
     assert events == ["Plan", "CaptionTotals", "Ingested"]
-    [hit] = pipeline.search("what is to be seen", limit=1, where={"engine": "sglang"})
+    [hit] = pipeline.search("what is to be seen", limit=1, weak=True, where={"engine": "sglang"})
     assert hit.uri.startswith(f"file://{archive.clips}")
     assert (hit.text, hit.start_s, hit.end_s) == (hit.hits[0].text, hit.hits[0].start_s, hit.hits[0].end_s)
-    assert not pipeline.search("what is to be seen", where={"engine": "detectors"})
+    assert not pipeline.search("what is to be seen", weak=True, where={"engine": "detectors"})
 
 
 def test_a_folder_that_is_done_is_not_captioned_again(archive, engine):

@@ -11,17 +11,9 @@ from clipdex.index.edge import locked
 from clipdex.index.embeddings import open_embedder
 from clipdex.index.search import EmptyQuery, search, search_once
 from clipdex.storage.caption import Segment
-from tests.support.indexes import SMALL, caption, clip_points, edge_opener, server_opener
+from tests.support.indexes import SCENES, SMALL, caption, clip_points, edge_opener, fill, server_opener
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
-
-SCENES = {
-    "bikes": "Two people ride bicycles along a road. The camera follows them to the right.",
-    "car": "A red car turns left at a crossing and stops.",
-    "cat": "A cat sleeps on a sofa. Nothing moves.",
-    "sign": 'A door opens. Text on the wall: "EXIT 42B".',
-    "sea": "Waves roll onto a beach at sunset.",
-}
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +29,6 @@ def index(request, tmp_path, model):
         index.ensure()
         yield index
     client.close()
-
-
-def fill(index, model, texts, day="2026-11-03"):
-    clips = {}
-    for clip_id, text in texts.items():
-        clips[clip_id] = clip_points(model, clip_id, text, split(caption(text), model, Chunking()), day)
-    replace(index, clips)
 
 
 def ids(hits):
@@ -65,7 +50,7 @@ def test_clip_is_found_by_words_on_screen(index, model):
 
 def test_best_hit_comes_first_and_no_more_than_the_limit(index, model):
     fill(index, model, SCENES)
-    hits = search(index, model, "a red car", limit=3)
+    hits = search(index, model, "a red car", limit=3, weak=True)
     assert ids(hits)[0] == "car"
     assert len(hits) == 3
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
@@ -93,7 +78,7 @@ def test_enough_clips_are_returned_if_one_has_most_of_the_chunks(index, model):
     many = [Chunk(n, f"{text} Take {n}.", 0.0, 1.0) for n in range(150)]
     replace(index, {"many": clip_points(model, "many", text, many)})
     fill(index, model, {f"c{n}": f"{thing} on a table." for n, thing in enumerate(["Cup", "Book", "Lamp", "Pen"])})
-    assert len(search(index, model, "a red car turns left", limit=5)) == 5
+    assert len(search(index, model, "a red car turns left", limit=5, weak=True)) == 5
 
 
 def test_exact_copies_are_both_found(index, model):
@@ -110,10 +95,12 @@ def test_same_query_gets_the_same_hits(index, model):
 def test_day_and_filters_restrict_the_hits(index, model):
     fill(index, model, SCENES, day="2026-11-01")
     fill(index, model, {f"later-{name}": text for name, text in SCENES.items()}, day="2026-11-02")
-    assert {hit.day for hit in search(index, model, "a red car", day="2026-11-02")} == {"2026-11-02"}
-    assert ids(search(index, model, "a cat", filters={"clip_id": ["car", "later-sea"]}, day="2026-11-01")) == ["car"]
-    assert search(index, model, "a cat", filters={"duration_s": Range(low=11)}) == []
-    assert search(index, model, "a cat", day="2030-01-01") == []
+    assert {hit.day for hit in search(index, model, "a red car", day="2026-11-02", weak=True)} == {"2026-11-02"}
+    assert ids(
+        search(index, model, "a cat", filters={"clip_id": ["car", "later-sea"]}, day="2026-11-01", weak=True)
+    ) == ["car"]
+    assert search(index, model, "a cat", filters={"duration_s": Range(low=11)}, weak=True) == []
+    assert search(index, model, "a cat", day="2030-01-01", weak=True) == []
 
 
 @pytest.mark.parametrize("query", ["", "  \n"])
@@ -125,7 +112,7 @@ def test_empty_query_is_rejected(index, model, query):
 def test_the_mode_selects_the_ranking(index, model):
     fill(index, model, SCENES)
     found = {
-        mode: ids(search(index, model, "a kitten takes a nap, EXIT", how=Search(mode=mode)))
+        mode: ids(search(index, model, "a kitten takes a nap, EXIT", how=Search(mode=mode), weak=True))
         for mode in ("dense", "sparse", "hybrid")
     }
     assert found["sparse"] == ["sign"]
@@ -137,7 +124,7 @@ def test_weights_move_a_clip_up(index, model):
     fill(index, model, SCENES)
     for dense, sparse, first in ((5, 1, "cat"), (1, 5, "sign"), (1, 0, "cat"), (0, 1, "sign")):
         how = Search(dense_weight=dense, sparse_weight=sparse, rrf_k=1)
-        assert ids(search(index, model, "a kitten takes a nap, EXIT", how=how))[0] == first
+        assert ids(search(index, model, "a kitten takes a nap, EXIT", how=how, weak=True))[0] == first
 
 
 def test_a_query_without_indexable_words_finds_nothing_by_words_alone(index, model):
@@ -153,9 +140,10 @@ def test_settings_of_search_count_in_a_search(tmp_path, model):
     assert ids(search_once(settings, model, "a kitten takes a nap, EXIT")) == ["sign"]
 
 
-def test_query_of_stop_words_still_finds_something(index, model):
+def test_a_query_of_stop_words_has_weak_hits_alone(index, model):
     fill(index, model, SCENES)
-    assert len(search(index, model, "what is it", limit=2)) == 2
+    assert search(index, model, "what is it", limit=2) == []
+    assert len(search(index, model, "what is it", limit=2, weak=True)) == 2
 
 
 def test_empty_index_has_no_hit(index, model):

@@ -88,11 +88,11 @@ def test_the_same_words_filter_everywhere(settings, run, client, given, clips):
              for name, value in given.items()}  # fmt: skip
     options = [part for word in given.get("where", []) for part in ("--where", word)]
     options += [part for name in ("day", "from", "to") if name in given for part in (f"--{name}", given[name])]
-    code, out, _ = run("search", "a red car", "--limit", "9", "--json", *options)
+    code, out, _ = run("search", "a red car", "--limit", "9", "--weak", "--json", *options)
     assert (code, sorted(hit["clip_id"] for hit in json.loads(out))) == (0, clips)
-    answer = client.get("/api/search", params={"q": "a red car", **given}).json()
+    answer = client.get("/api/search", params={"q": "a red car", "weak": True, **given}).json()
     assert sorted(clip["clip_id"] for clip in answer["clips"]) == clips
-    page = client.get("/", params={"q": "a red car", **given})
+    page = client.get("/", params={"q": "a red car", "weak": True, **given})
     assert page.status_code == 200
     shown = re.findall(r'title="file://[^"]*/(\w+)\.mp4">\w+\.mp4', page.text)
     assert sorted(shown) == clips
@@ -102,7 +102,7 @@ def test_where_of_python_is_the_same(settings):
     pipeline = clipdex.Pipeline.open(settings)
 
     def found(**how):
-        return sorted(hit.clip_id for hit in pipeline.search("a red car", **how))
+        return sorted(hit.clip_id for hit in pipeline.search("a red car", weak=True, **how))
 
     assert found(where={"camera": ["cam-7", "cam-8"], "duration": "10.."}) == ["a2", "b1"]
     assert found(day="2026-11-04") == found(where={"day": "2026-11-04"}) == ["c1"]
@@ -176,10 +176,10 @@ def test_a_wrong_parameter_is_an_invalid_query(client, params, message):
 
 def test_no_hit_under_filters_names_the_next_step(run, client):
     assert run("search", "a red car", "--where", "camera=cam-9")[1] == (
-        "no clip matches; try other words, or fewer filters\n"
+        "no clip matches well; try other words, or fewer filters; --weak shows the nearest clips\n"
     )
     page = client.get("/", params={"q": "a red car", "where": "camera=cam-9", "day": "2026-11-04"}).text
-    assert "No clip with day 2026-11-04, camera cam-9 matches" in page
+    assert "No clip with day 2026-11-04, camera cam-9 matches “a red car” well." in page
     assert 'href="/?q=a+red+car">Search all clips</a>' in page
 
 
@@ -259,13 +259,15 @@ def test_an_unknown_clip_is_not_found(run, client):
 
 def test_diverse_hits(run, client, settings):
     def first_two(*options: str) -> list[str]:
-        out = run("search", "a red car turns left", "--limit", "2", "--json", *options)[1]
+        out = run("search", "a red car turns left", "--limit", "2", "--weak", "--json", *options)[1]
         return [hit["clip_id"] for hit in json.loads(out)]
 
     assert sorted(first_two()) == ["a1", "a2"]
     assert sorted(first_two("--diversity", "0")) == ["a1", "a2"]
     assert set(first_two("--diverse")) & {"b1", "c1"} and first_two("--diverse")[0] in ("a1", "a2")
-    answer = client.get("/api/search", params={"q": "a red car turns left", "limit": 2, "diverse": 0.5}).json()
+    answer = client.get(
+        "/api/search", params={"q": "a red car turns left", "limit": 2, "diverse": 0.5, "weak": True}
+    ).json()
     assert [clip["clip_id"] for clip in answer["clips"]] == first_two("--diverse")
-    hits = clipdex.Pipeline.open(settings).search("a red car turns left", limit=2, diverse=True)
+    hits = clipdex.Pipeline.open(settings).search("a red car turns left", limit=2, diverse=True, weak=True)
     assert [hit.clip_id for hit in hits] == first_two("--diverse")

@@ -49,7 +49,7 @@ def pipeline(tmp_path, engine, monkeypatch) -> Pipeline:
 
 def test_its_index_is_searched(pipeline, capsys):
     assert len(pipeline.points()) == 4
-    assert cli.main(["search", "what is to be seen", "--limit", "9", "--json"]) == 0
+    assert cli.main(["search", "what is to be seen", "--limit", "9", "--weak", "--json"]) == 0
     hits = json.loads(capsys.readouterr().out)
     assert sorted(hit["uri"].rpartition("/")[2] for hit in hits) == [f"tiny-00000{n}.mp4" for n in range(4)]
 
@@ -66,6 +66,7 @@ def test_its_points_are_filtered_and_after_a_reindex_by_source_too(pipeline, eng
             "what is to be seen",
             "--limit",
             "9",
+            "--weak",
             "--json",
             *words,
         ]
