@@ -113,7 +113,10 @@ def search(args: argparse.Namespace) -> int:
         console.print(text, markup=False, soft_wrap=True)
     if not hits:
         filtered = args.where or args.day or args.first or args.last
-        console.print("no clip matches well; try other words" + (", or fewer filters" if filtered else "") + _NEAREST)
+        console.print(
+            "no clip matches well; try other words" + (", or fewer filters" if filtered else "") + _NEAREST,
+            soft_wrap=True,
+        )
     return 0
 
 

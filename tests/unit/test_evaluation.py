@@ -80,7 +80,7 @@ def left(settings: Settings, request) -> list[str]:
         collections = [one.name for one in client.get_collections().collections]
         return sorted(collections + [one.alias_name for one in client.get_aliases().aliases])
     folder = settings.edge_path
-    served = [path.name for path in folder.iterdir()] if folder.exists() else []
+    served = [path.name for path in folder.iterdir() if path.name != "waiting"] if folder.exists() else []
     return sorted(served + [path.name for path in (settings.home.parent / "tmp").glob("clipdex-*")])
 
 
