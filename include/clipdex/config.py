@@ -79,7 +79,7 @@ DEFAULT_EXCLUDE = (
 RESERVED_FIELDS = frozenset({
     "clip_id", "uri", "day", "chunk_no", "text", "start_s", "end_s", "duration_s", "width", "height", "engine", "model",
     "caption_key", "poster", "recorded_at", "recorded_from", "year", "month", "hour", "minute", "second", "metadata",
-    "score", "id", "part_of", "part_no", "clip_start_s", "uri_folders", "local_minute",
+    "score", "id", "part_of", "part_no", "clip_start_s", "uri_folders", "local_minute", "moments",
 })  # fmt: skip
 """Names that a clip's metadata may not have: fields of a point, and of the date in a path."""
 

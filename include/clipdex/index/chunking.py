@@ -9,6 +9,7 @@ from typing import Protocol
 
 from clipdex.config import Chunking
 from clipdex.index.boundaries import ANYWHERE, CLAUSE, SENTENCE, SPACE, between_graphemes
+from clipdex.index.moments import Moment
 from clipdex.storage.caption import Caption
 
 
@@ -18,12 +19,14 @@ class Chunk:
 
     no: from 0, in text order
     start_s, end_s: time range that the text describes [s on a player's clock of the file]; the whole clip if unknown
+    moments: of its paragraphs, if they have different time ranges
     """
 
     no: int
     text: str
     start_s: float
     end_s: float
+    moments: tuple[Moment, ...] = ()
 
 
 class Tokens(Protocol):
@@ -51,7 +54,12 @@ def split(caption: Caption, tokens: Tokens, chunking: Chunking) -> list[Chunk]:
     spans = _spans(text, size, overlap, count)
     segments = _segment_spans(caption)
     return [
-        Chunk(no, text[start:end], *_times(start, end, segments, (caption.start_s, caption.end_s)))
+        Chunk(
+            no,
+            text[start:end],
+            *_times(start, end, segments, (caption.start_s, caption.end_s)),
+            _moments(start, end, segments),
+        )
         for no, (start, end) in enumerate(spans)
     ]
 
@@ -123,6 +131,16 @@ def _segment_spans(caption: Caption) -> list[tuple[_Span, float, float]]:
         end = start + len(part)
         spans.append(((start, end), segment.start_s, segment.end_s))
     return spans
+
+
+def _moments(start: int, end: int, segments: list[tuple[_Span, float, float]]) -> tuple[Moment, ...]:
+    """Return the paragraphs of a chunk with their times; nothing if all have the same."""
+    found = tuple(
+        (max(first, start) - start, min(last, end) - start, since, until)
+        for (first, last), since, until in segments
+        if first < end and start < last
+    )
+    return found if len({one[2:] for one in found}) > 1 else ()
 
 
 def _times(

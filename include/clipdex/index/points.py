@@ -219,6 +219,7 @@ def make_payloads(
             "model": caption.model,
             "caption_key": caption.key,
             "poster": caption.poster,
+            **({"moments": [list(one) for one in chunk.moments]} if chunk.moments else {}),
         }
         for chunk in chunks
     }

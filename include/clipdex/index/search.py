@@ -1,7 +1,9 @@
 """Search: find clips by their captions, by meaning and by words at once, grouped by clip."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse
 from clipdex.index.chunking import split_sentences
 from clipdex.index.diversity import diversified, pool
 from clipdex.index.embeddings import Embedder
+from clipdex.index.moments import moment
 from clipdex.index.ranking import rank
 from clipdex.index.relevance import Evidence, Judge
 from clipdex.index.reranking import reranked
@@ -24,7 +27,7 @@ _MOST_SENTENCES, _SENTENCES_WEIGHT = 16, 0.3
 class ChunkHit:
     """Hold a chunk that matched.
 
-    start_s, end_s: time range that it describes [s on a player's clock of the file]
+    start_s, end_s: time range of it that answers the query [s on a player's clock of the file]
     score: see ClipHit
     """
 
@@ -168,7 +171,8 @@ def _find(
     if how.reranker:
         clips = reranked(how.reranker, query.text, clips, max(limit, how.rerank))
     judge = Judge(query.dense, query.embedder, words, index.collection.language, how)
-    hits = [_judged(clip_hit(group), judge, judge.evidence(group), how) for group in clips[:limit]]
+    times = partial(moment, words=words, language=index.collection.language)
+    hits = [_judged(clip_hit(group, times), judge, judge.evidence(group), how) for group in clips[:limit]]
     return [hit for hit in hits if weak or not hit.weak]
 
 
@@ -186,12 +190,17 @@ def _judged(clip: ClipHit, judge: Judge, evidence: Evidence | None, how: Search)
     return replace(clip, evidence=evidence, relevance=relevance, weak=weak)
 
 
-def clip_hit(group: Sequence[Hit]) -> ClipHit:
-    """Return the hit of a clip. group: its chunks that matched, best first"""
+def _whole(payload: Mapping[str, Any]) -> tuple[float, float]:
+    return payload["start_s"], payload["end_s"]
+
+
+def clip_hit(group: Sequence[Hit], times: Callable[[Mapping[str, Any]], tuple[float, float]] = _whole) -> ClipHit:
+    """Return the hit of a clip.
+
+    group: its chunks that matched, best first; times: return the time range of a payload that answers the query
+    """
     best = group[0].payload
-    chunks = tuple(
-        ChunkHit(hit.payload["text"], hit.payload["start_s"], hit.payload["end_s"], hit.score) for hit in group
-    )
+    chunks = tuple(ChunkHit(hit.payload["text"], *times(hit.payload), hit.score) for hit in group)
     return ClipHit(
         clip_id=best["clip_id"],
         uri=best["uri"],
@@ -200,8 +209,8 @@ def clip_hit(group: Sequence[Hit]) -> ClipHit:
         poster=best["poster"],
         duration_s=best["duration_s"],
         text=best["text"],
-        start_s=best["start_s"],
-        end_s=best["end_s"],
+        start_s=chunks[0].start_s,
+        end_s=chunks[0].end_s,
         hits=chunks,
         metadata={name: value for name, value in best.items() if name not in RESERVED_FIELDS},
         recorded_at=best.get("recorded_at", ""),
