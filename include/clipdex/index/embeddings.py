@@ -109,7 +109,7 @@ class _SentenceTransformers:
         vectors = encode(
             list(texts), batch_size=self._settings.batch_size, normalize_embeddings=True, show_progress_bar=False
         )
-        if len(texts) >= self._batch_size:  # a query retains little, and trimming takes milliseconds
+        if len(texts) >= self._settings.batch_size:  # a query retains little, and trimming takes milliseconds
             _trim_memory()
         return np.asarray(vectors, np.float32)
 
