@@ -23,10 +23,10 @@ def settings(**source: Any) -> Settings:
     return Settings.load(source={"metadata": declared, "url": "s3://bucket/clips", **source})
 
 
-@pytest.fixture(params=["edge", "server"])
-def opener(request, tmp_path):
+@pytest.fixture(params=["edge", "server"], scope="module")
+def opener(request, tmp_path_factory):
     if request.param == "edge":
-        yield edge_opener(tmp_path)
+        yield edge_opener(tmp_path_factory.mktemp("home"))
     else:
         client = QdrantClient(":memory:")
         yield server_opener(client)
@@ -41,7 +41,7 @@ def clip(number: int, **payload: Any) -> Any:
     return point(f"c{number}", f"clip {number}", uri=uri, **{"day": f"2026-11-{number:02d}", **derived, **payload})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def index(opener):
     """Five clips of five days; the hours of their recordings are 20, 23, 2, 4 and 12 in Berlin."""
     recorded = ["01T19:00", "02T22:30", "03T01:05", "04T03:00", "05T11:00"]
