@@ -170,6 +170,14 @@ class EdgeIndex:
             self._open = None
 
     @property
+    def inode(self) -> int:
+        """Return the inode of the collection folder, 0 if it is gone: another one was put in its place."""
+        try:
+            return self._path.stat().st_ino
+        except OSError:
+            return 0
+
+    @property
     def _path(self) -> Path:
         return self._folder / self.collection.name
 

@@ -46,7 +46,7 @@ class _Owner:
     def __init__(self, folder: Path) -> None:
         self._folder, self._lock = folder, threading.Lock()
         self._index: EdgeIndex | None = None
-        self._alias, self._used, self._stack = "", 0.0, ExitStack()
+        self._alias, self._inode, self._used, self._stack = "", 0, 0.0, ExitStack()
 
     @contextmanager
     def turn(self, wait_s: float) -> Iterator[None]:
@@ -58,14 +58,14 @@ class _Owner:
             self._lock.release()
 
     def index(self, alias: str, open_index: Callable[[], EdgeIndex], wait_s: float) -> EdgeIndex:
-        if self._index is None or self._alias != alias:
+        if self._index is None or self._alias != alias or self._index.inode != self._inode:
             self.close()
             with ExitStack() as stack:
                 stack.enter_context(locked(self._folder, wait_s))
                 index = open_index()
                 stack.callback(index.close)
                 self._stack = stack.pop_all()
-            self._alias, self._index = alias, index
+            self._alias, self._index, self._inode = alias, index, index.inode
         self._used = time.monotonic()
         return self._index
 
