@@ -1,23 +1,11 @@
 """Runs of ingest_clips over archives of several cameras with litter of devices and shares, in the days of Moscow."""
 
-import json
-
 import pytest
 
 from clipdex.runs.planning import run_label
 from clipdex.runs.report import RunReport, load_report
 from tests.dags.conftest import loaded_dag
-from tests.support.litter import (
-    DAYS,
-    ZONE,
-    Archive,
-    contents_of,
-    counts_of,
-    phones,
-    points_of,
-    quarantine_of,
-    recorders,
-)
+from tests.support.litter import DAYS, Archive, contents_of, environment, phones, points_of, recorders, results_of
 from tests.support.pipeline import Pipeline
 
 
@@ -27,9 +15,7 @@ def deployed(engine, tmp_path, monkeypatch):
 
     def deployed(archive: Archive, pattern: str) -> Pipeline:
         pipeline = Pipeline(tmp_path, [engine.url], clips=archive.root)
-        source = {"TIMEZONE": ZONE, "DAY_PATTERN": pattern, "METADATA": json.dumps({"camera": "string"})}
-        given = {f"CLIPDEX_SOURCE__{name}": value for name, value in source.items()}
-        for name, value in (pipeline.environment() | given).items():
+        for name, value in environment(pipeline, pattern).items():
             monkeypatch.setenv(name, value)
         return pipeline
 
@@ -49,7 +35,7 @@ def test_films_with_their_day_in_the_path_are_found_among_litter(deployed, engin
     pipeline = deployed(archive, "{camera}/{year}-{month}-{day}/*_{hour}{minute}{second}")
     state, report = run(pipeline, day)
     assert state == "success"
-    assert (counts_of(report), quarantine_of(report)) == (archive.counts(day), archive.quarantine(day))
+    assert results_of(report) == (archive.counts(day), archive.quarantine(day))
     assert points_of(pipeline) == archive.points(day)
     assert contents_of(pipeline) == archive.contents(day)
     assert len(engine.chats) == len(archive.of_days(day))
@@ -61,7 +47,7 @@ def test_films_beside_midnight_are_found_among_litter_at_their_local_day(deploye
     for day in days:
         state, report = run(pipeline, day)
         assert state == "success"
-        assert (counts_of(report), quarantine_of(report)) == (archive.counts(day), archive.quarantine(day))
+        assert results_of(report) == (archive.counts(day), archive.quarantine(day))
         assert (report.excluded, report.skipped) == (len(archive.excluded), archive.skipped())
     assert points_of(pipeline) == archive.points(*days)
     assert contents_of(pipeline) == archive.contents(*days)

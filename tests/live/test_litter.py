@@ -1,6 +1,5 @@
 """One backfill of a real Airflow over cameras, phones and the litter beside their films, in the days of Moscow."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,17 +10,7 @@ from clipdex.runs.report import RunReport, load_report
 from demo.airflow_api import AirflowApi, finished
 from demo.local_airflow import LocalAirflow
 from tests.support.engine import StandIn
-from tests.support.litter import (
-    DAYS,
-    ZONE,
-    Archive,
-    contents_of,
-    counts_of,
-    phones,
-    points_of,
-    quarantine_of,
-    recorders,
-)
+from tests.support.litter import DAYS, Archive, contents_of, environment, phones, points_of, recorders, results_of
 from tests.support.pipeline import Pipeline
 
 DAG = "ingest_clips"
@@ -49,10 +38,8 @@ def backfilled(tmp_path_factory) -> Iterator[Backfilled]:
     archive = recorders(home / "archive/recorders") + phones(home / "archive/phones")
     with StandIn(words=80) as engine:
         pipeline = Pipeline(home, [engine.url], clips=archive.root)
-        source = {"TIMEZONE": ZONE, "DAY_PATTERN": PATTERN, "METADATA": json.dumps({"camera": "string"})}
-        given = pipeline.environment() | {f"CLIPDEX_SOURCE__{name}": value for name, value in source.items()}
         with (
-            LocalAirflow(home / "airflow", given) as airflow,
+            LocalAirflow(home / "airflow", environment(pipeline, PATTERN)) as airflow,
             AirflowApi(airflow.url, airflow.user, airflow.password) as api,
         ):
             airflow.airflow(
@@ -85,5 +72,5 @@ def test_every_film_is_captioned_once_and_nothing_else(backfilled):
 @pytest.mark.parametrize("day", DAYS)
 def test_the_report_of_a_day_counts_its_films_and_litter(backfilled, day):
     archive, report = backfilled.archive, backfilled.reports[day]
-    assert (counts_of(report), quarantine_of(report)) == (archive.counts(day), archive.quarantine(day))
+    assert results_of(report) == (archive.counts(day), archive.quarantine(day))
     assert (report.excluded, report.skipped) == (len(archive.excluded), archive.skipped())

@@ -4,6 +4,7 @@ Its days are those of Moscow. Every film is from a moment beside midnight, where
 """
 
 import hashlib
+import json
 import os
 import struct
 from collections import Counter
@@ -91,7 +92,7 @@ class Archive:
         return sorted(hashlib.sha256(film.path.read_bytes()).hexdigest() for film in self.of_days(*days))
 
     def counts(self, day: str) -> dict[str, Any]:
-        """Return the counts of a run of one day, as counts_of() does."""
+        """Return the counts of a run of one day, as results_of() does."""
         films, disguised = len(self.of_days(day)), sum(day == of for of, _ in self.disguised.values())
         return {
             "days": [day], "timezone": ZONE, "planned": films + disguised, "captioned": films, "asked": films,
@@ -118,20 +119,22 @@ def contents_of(pipeline: Pipeline) -> list[str]:
     return sorted(pipeline.store.read_json(key)["content"] for key in pipeline.store.list("captions"))
 
 
-def counts_of(report: RunReport) -> dict[str, Any]:
-    """Return the counts of a run."""
+def results_of(report: RunReport) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the counts of a run, and the reason of each file that it quarantined, by path."""
     totals = ("planned", "captioned", "asked", "indexed", "quarantined", "unfinished")
-    return {
+    counts = {
         "days": [one.day for one in report.days],
         "timezone": report.timezone,
         "conclusive": report.conclusive,
         **{name: report.total(name) for name in totals},
     }
+    return counts, {line["uri"].removeprefix("file://"): line["reason"] for line in report.quarantine}
 
 
-def quarantine_of(report: RunReport) -> dict[str, str]:
-    """Return the reason of each file that a run quarantined, by path."""
-    return {line["uri"].removeprefix("file://"): line["reason"] for line in report.quarantine}
+def environment(pipeline: Pipeline, pattern: str) -> dict[str, str]:
+    """Return the environment of a pipeline over an archive in the days of Moscow, with cameras as metadata."""
+    source = {"TIMEZONE": ZONE, "DAY_PATTERN": pattern, "METADATA": json.dumps({"camera": "string"})}
+    return pipeline.environment() | {f"CLIPDEX_SOURCE__{name}": value for name, value in source.items()}
 
 
 def recorders(root: Path) -> Archive:

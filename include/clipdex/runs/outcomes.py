@@ -236,11 +236,16 @@ def ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
 
 def current(entries: Mapping[str, ClipOutcome]) -> dict[str, ClipOutcome]:
     """Return the entries of clips that belong to this day, and of the parts that their files have."""
-    here = {clip_id: one for clip_id, one in entries.items() if not one.moved_to}
+    here = without_former_parts({clip_id: one for clip_id, one in entries.items() if not one.moved_to})
+    return {clip_id: one for clip_id, one in here.items() if not one.part_of or one.part_of in here}
+
+
+def without_former_parts(entries: Mapping[str, ClipOutcome]) -> dict[str, ClipOutcome]:
+    """Leave out the parts that a file does not have any more, since one with fewer parts replaced it."""
     return {
         clip_id: one
-        for clip_id, one in here.items()
-        if not one.part_of or (one.part_of in here and one.part_no < here[one.part_of].parts)
+        for clip_id, one in entries.items()
+        if one.part_of not in entries or one.part_no < entries[one.part_of].parts
     }
 
 

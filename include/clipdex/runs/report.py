@@ -10,7 +10,7 @@ from clipdex import metrics
 from clipdex.config import Quarantine
 from clipdex.errors import RunIncomplete
 from clipdex.runs import leases
-from clipdex.runs.outcomes import ClipOutcome, Origin, Outcome, compact
+from clipdex.runs.outcomes import ClipOutcome, Origin, Outcome, compact, without_former_parts
 from clipdex.runs.planning import Plan, load_plan, manifest
 from clipdex.runs.throughput import Throughput, throughput
 from clipdex.runs.vanished import VanishedFolder
@@ -135,7 +135,7 @@ class RunReport:
 def report_run(store: Store, run: str) -> RunReport:
     """Compact the outcomes of a run into the ledger, write the report, and release the leases."""
     plan = load_plan(store, run)
-    outcomes = {day: _without_former_parts(compact(store, day, run)) for day in plan.days}
+    outcomes = {day: without_former_parts(compact(store, day, run)) for day in plan.days}
     planned = {day: _planned(store, plan, day) for day in plan.days}
     missing = {
         day: [uri for clip_id, uri in planned[day].items() if not _is_final(outcomes[day].get(clip_id))]
@@ -208,15 +208,6 @@ def _planned(store: Store, plan: Plan, day: str) -> dict[str, str]:
 
 def _is_final(outcome: ClipOutcome | None) -> bool:
     return outcome is not None and outcome.outcome.final
-
-
-def _without_former_parts(outcomes: Mapping[str, ClipOutcome]) -> dict[str, ClipOutcome]:
-    """Leave out the parts of a file that was replaced during the run by one with fewer parts."""
-    return {
-        clip_id: one
-        for clip_id, one in outcomes.items()
-        if one.part_of not in outcomes or one.part_no < outcomes[one.part_of].parts
-    }
 
 
 def _day_report(

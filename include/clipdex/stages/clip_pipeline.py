@@ -58,7 +58,7 @@ class ReadyClip:
     """A decoded clip that waits for the engine.
 
     key: of its caption; preparing_s: time to fetch, digest and decode [s]; since: monotonic clock [s]
-    file: of which it is a part
+    file: the file that contains the clip as a part
     """
 
     clip: Clip
