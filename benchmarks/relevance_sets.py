@@ -1,89 +1,76 @@
 """Write a set for `clipdex eval` that calibrates relevance: queries that a clip answers, and queries that none does.
 
-    python -m benchmarks.relevance_sets descriptions.jsonl calibrate.jsonl --half 0
-    python -m benchmarks.relevance_sets descriptions.jsonl report.jsonl --half 1
+    python -m benchmarks.relevance_sets calibrate.jsonl --half 0 --descriptions descriptions.jsonl
+    python -m benchmarks.relevance_sets report.jsonl --half 1 --descriptions descriptions.jsonl
+    python -m benchmarks.relevance_sets plain.jsonl --half 0
     clipdex eval calibrate.jsonl --json
 
-The first file has lines {clip_id, text, query}. Its texts are in both halves; every second query is in one half, as it
-is and as two or three of its words. The unanswerable lines are of four kinds: scenes that home and sports videos do not
-have, questions of another domain, rare nouns side by side, and letters at random. The halves draw other ones.
+The descriptions have lines {clip_id, text, query}. Their texts are in both halves; every second query is in one half,
+as it is and as two or three of its words. Plain captions name objects as clipdex's detectors do, and queries of a few
+words look for them. The unanswerable queries are of four kinds, short and long: scenes that home and sports videos do
+not have, questions of another domain, rare nouns side by side, and letters at random. relevance_words.toml has the
+words, others for each half.
 """
 
 import argparse
 import json
 import random
 import re
+import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Per language and half: subjects, deeds, requests. Then what fills a request, and letters.
-_SCENES = {
-    "en": (
-        (
-            "astronaut submarine zebra penguin volcano knight judge surgeon octopus glacier peacock mammoth",
-            "repairs a solar panel in orbit|surfaces through the ice|erupts over the harbour|is x-rayed at customs|"
-            "melts in the laboratory|overturns at the toll booth|is welded in a shipyard",
-            "how do I reset my {a} password|recipe for {b} soup|what is the capital of {c}|error {n} while installing "
-            "{a}|symptoms of {d} in adults|income tax form {n}|mortgage rate in {c} today|translate {b} into French",
-        ),
-        (
-            "elephant dinosaur satellite beekeeper crocodile kangaroo miner gorilla avalanche whale archbishop vulture",
-            "crosses at the zebra crossing|unloads containers at midnight|sinks beside the pier|hatches from an egg|"
-            "burns behind the parliament|is auctioned for a million|lands on the runway in fog",
-            "cheap flights to {c}|who wrote the novel about {b}|quarterly earnings of a {a} maker|side effects of {d} "
-            "tablets|define {d}|warranty of the {a} charger|invoice {n} from {c}|lyrics of the song about {b}",
-        ),
-    ),
-    "ru": (
-        (
-            "космонавт лодка зебра пингвин вулкан рыцарь судья хирург осьминог змея ледник павлин мамонт",
-            "чинит солнечную панель на орбите|всплывает сквозь лёд|извергается над гаванью|просвечивается на таможне|"
-            "тает в лаборатории|опрокидывается у шлагбаума|сваривается на верфи",
-            "как сбросить пароль {a}|рецепт супа {b}|какая столица у страны {c}|ошибка {n} при установке {a}|признаки "
-            "болезни {d}|налоговая форма {n}|ставка по ипотеке {c} сегодня|переведи {b} на французский",
-        ),
-        (
-            "слон динозавр спутник пасечник крокодил кенгуру шахтёр горилла лавина кит луноход архиепископ гриф",
-            "переходит зебру|выгружает контейнеры в полночь|тонет возле пирса|вылупляется из яйца|горит за парламентом|"
-            "продаётся с молотка за миллион|садится на полосу в тумане",
-            "дешёвые авиабилеты {c}|кто написал роман {b}|квартальная прибыль {a}|побочные действия таблеток {d}|"
-            "определение {d}|гарантия {a}|счёт {n} {c}|слова песни {b}",
-        ),
-    ),
-}
-_FILLERS = {
-    "en": {
-        "a": "router printer laptop database mailbox browser", "b": "pumpkin lentil freedom winter betrayal justice",
-        "c": "Bolivia Norway Kazakhstan Ohio Latvia Bhutan", "d": "diabetes entropy anaemia inflation insomnia vertigo",
-    },
-    "ru": {
-        "a": "роутера принтера ноутбука базы почты браузера", "b": "тыква чечевица свобода зима измена правда",
-        "c": "Боливия Норвегия Казахстан Огайо Латвия Бутан", "d": "диабет энтропия анемия инфляция бессонница астма",
-    },
-}  # fmt: skip
-_LETTERS = {"en": "abcdefghijklmnopqrstuvwxyz", "ru": "абвгдежзиклмнопрстуфхцчшщыэюя"}
+_WORDS = tomllib.loads(Path(__file__).with_name("relevance_words.toml").read_text())
+LANGUAGES = sorted(_WORDS["scenes"])
 _COMMON = 200  # the most frequent words of the texts are no keywords
+
+Line = dict[str, object]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("descriptions", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--descriptions", type=Path, help="lines {clip_id, text, query}; without it, plain captions")
     parser.add_argument("--half", type=int, choices=(0, 1), required=True)
+    parser.add_argument("--clips", type=int, help="so many of the descriptions at random")
     parser.add_argument("--unanswerable", type=int, default=800)
-    parser.add_argument("--language", choices=sorted(_SCENES), default="en")
+    parser.add_argument("--language", choices=LANGUAGES, default="en")
     args = parser.parse_args()
-    records = [json.loads(line) for line in args.descriptions.read_text().splitlines()]
-    chance = random.Random(args.half)
-    lines = [
-        *answerable(records, args.half, chance),
-        *unanswerable(args.unanswerable, args.half, args.language, chance),
-    ]
-    args.out.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    if args.descriptions:
+        lines = descriptions(args.descriptions, args.half, args.clips, args.unanswerable, args.language)
+    else:
+        lines = plain(args.half)
+    write(args.out, lines)
 
 
-def answerable(records: list[dict[str, str]], half: int, chance: random.Random) -> Iterator[dict[str, str]]:
+def write(path: Path, lines: Iterable[Line]) -> None:
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def descriptions(path: Path, half: int, clips: int | None, count: int, language: str) -> list[Line]:
+    """Return the lines of a file, or of some of its clips, half of their queries, and unanswerable ones."""
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    chance = random.Random(half)
+    if clips:
+        records = chance.sample(records, clips)
+    return [*answerable(records, half, chance), *unanswerable(count, half, language, chance)]
+
+
+def plain(half: int) -> list[Line]:
+    """Return short captions, queries of a few words, and as many unanswerable ones."""
+    words, chance = _WORDS["plain"], random.Random(half)
+    endings = words["endings"].split("|")
+    lines: list[Line] = []
+    for number, (caption, queries) in enumerate(words["captions"][half]):
+        clip = f"plain-{number}"
+        lines.append({"clip_id": clip, "text": f"0.0-{chance.uniform(2, 9):.1f} s: {caption}{chance.choice(endings)}."})
+        lines += ({"clip_id": clip, "query": query} for query in queries.split("|"))
+    lines += ({"query": query, "answerable": False} for query in words["absent"][half].split("|"))
+    return [*lines, *unanswerable(3 * len(words["captions"][half]), half, "en", chance)]
+
+
+def answerable(records: list[dict[str, str]], half: int, chance: random.Random) -> Iterator[Line]:
     frequency = Counter(word for record in records for word in set(_words(record["text"])))
     common = {word for word, _ in frequency.most_common(_COMMON)}
     for number, record in enumerate(records):
@@ -97,26 +84,25 @@ def answerable(records: list[dict[str, str]], half: int, chance: random.Random) 
             yield {"clip_id": record["clip_id"], "query": " ".join(chance.sample(rare, min(len(rare), 3)))}
 
 
-def unanswerable(count: int, half: int, language: str, chance: random.Random) -> Iterator[dict[str, object]]:
-    subjects, deeds, requests = (
-        words.split("|") if "|" in words else words.split() for words in _SCENES[language][half]
-    )
+def unanswerable(count: int, half: int, language: str, chance: random.Random) -> Iterator[Line]:
+    """Yield short and long queries of four kinds, so that length does not give the answer away."""
+    words = _WORDS["scenes"][language]
+    subjects, deeds, requests = (words[name][half].split("|") for name in ("subjects", "deeds", "requests"))
+    fillers = {name: values.split("|") for name, values in words["fillers"].items()}
     for number in range(count):
         match number % 4:
             case 0:
-                query = f"{chance.choice(subjects)} {chance.choice(deeds)}"
+                some = range(chance.randint(1, 3))
+                query = words["then"].join(f"{chance.choice(subjects)} {chance.choice(deeds)}" for _ in some)
             case 1:
-                fillers = {name: chance.choice(words.split()) for name, words in _FILLERS[language].items()}
-                query = chance.choice(requests).format(**fillers, n=chance.randrange(100, 9999))
+                filled = {name: chance.choice(values) for name, values in fillers.items()}
+                query = chance.choice(requests).format(**filled, n=chance.randrange(100, 9999))
             case 2:
-                query = " ".join(chance.sample(subjects, 3))
+                query = " ".join(chance.sample(subjects, chance.randint(1, 4)))
             case _:
-                query = " ".join(_letters(language, chance) for _ in range(chance.randrange(1, 5)))
+                some = range(chance.randint(1, 6))
+                query = " ".join("".join(chance.choices(words["letters"], k=chance.randrange(4, 10))) for _ in some)
         yield {"query": query, "answerable": False}
-
-
-def _letters(language: str, chance: random.Random) -> str:
-    return "".join(chance.choices(_LETTERS[language], k=chance.randrange(4, 10)))
 
 
 def _words(text: str) -> list[str]:

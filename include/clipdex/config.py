@@ -399,7 +399,7 @@ class Search(_Group):
     depth: int = Field(default=200, ge=1)
     reranker: str = ""
     rerank: int = Field(default=30, ge=1)
-    min_relevance: float = Field(default=0.15, ge=0, le=1)
+    min_relevance: float = Field(default=0.35, ge=0, le=1)
     calibration: tuple[float, float, float] | None = None
 
     @model_validator(mode="after")

@@ -266,7 +266,7 @@ def test_the_command_prints_a_table_or_json(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("backend", "by"), [("edge", signal.SIGTERM), ("server", signal.SIGINT)])
 def test_a_signal_deletes_the_temporary_collection(tmp_path, server, backend, by):
-    texts = {f"clip-{n}": f"In take {n} a person walks past the house number {n}. " * 40 for n in range(400)}
+    texts = {f"clip-{n}": f"In take {n} a person walks past the house number {n}. " * 40 for n in range(120)}
     file = write_set(tmp_path / "set.jsonl", Judgements((Judgement("house number 7", "clip-7"),), texts))
     (tmp_path / "tmp").mkdir()
     environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "CLIPDEX_HOME": str(tmp_path / "home")}

@@ -90,13 +90,18 @@ def differences(default: Sequence[Answer], variant: Sequence[Answer]) -> dict[st
 
 
 def calibration(answers: Sequence[Answer]) -> Calibration | None:
-    """Return the relevance fitted to these answers: of right clips, and of the nearest hit of unanswerable queries.
+    """Return the relevance fitted to these answers: of right clips, and of the hits of unanswerable queries.
 
     None without both kinds, or if meaning does not count.
     """
-    matches = [one.evidence[one.rank - 1] for one in answers if one.evidence and one.rank]
-    others = [max(one.evidence, key=lambda hit: hit.cosine) for one in answers if one.evidence and not one.clip_id]
-    return fit(matches, others) if matches and others else None
+    right, wrong = evidence(answers)
+    return fit([(right, wrong)]) if right and wrong else None
+
+
+def evidence(answers: Sequence[Answer]) -> tuple[list[Evidence], list[tuple[Evidence, ...]]]:
+    """Return the evidence of the right clips, and of the hits of each query that no clip answers."""
+    right = [one.evidence[one.rank - 1] for one in answers if one.evidence and one.rank]
+    return right, [one.evidence for one in answers if one.evidence and not one.clip_id]
 
 
 def _scores(answer: Answer) -> list[tuple[float, float]]:

@@ -20,6 +20,7 @@ class Result:
     p50_ms, p95_ms: latency of one query, embedding included [ms]
     calibration: the relevance fitted to these queries; None without unanswerable ones
     against_default: differences from the default, of a variant
+    answers: to the queries, in the order of the file
     """
 
     queries: int
@@ -31,6 +32,7 @@ class Result:
     p95_ms: float
     calibration: Calibration | None = None
     against_default: Mapping[str, Difference | None] = field(default_factory=dict)
+    answers: tuple[Answer, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(
@@ -55,6 +57,7 @@ class Result:
             p95_ms=float(p95_ms),
             calibration=calibration(answers),
             against_default=compared,
+            answers=tuple(answers),
         )
 
     def to_json(self) -> dict[str, Any]:

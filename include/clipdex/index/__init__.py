@@ -94,7 +94,8 @@ class Index(Protocol):
     def scroll(self, filters: Filters | None = None) -> Iterator[Hit]:
         """Yield every matching point in order of id, with score 0."""
 
-    def count(self, filters: Filters | None = None) -> int: ...
+    def count(self, filters: Filters | None = None, *, exact: bool = True) -> int:
+        """Return the number of matching points; not exact: an estimate, at once for any number."""
 
     def optimize(self) -> None:
         """Update the search structures if enough has changed."""

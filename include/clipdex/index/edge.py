@@ -140,8 +140,8 @@ class EdgeIndex:
         for record in self._records(filters, with_payload=True):
             yield Hit(str(record.id), 0.0, record.payload or {})
 
-    def count(self, filters: Filters | None = None) -> int:
-        return self._shard.count(qdrant.CountRequest(filter=_filter(filters)))
+    def count(self, filters: Filters | None = None, *, exact: bool = True) -> int:
+        return self._shard.count(qdrant.CountRequest(filter=_filter(filters), exact=exact))
 
     def optimize(self) -> None:
         info = self._shard.info()

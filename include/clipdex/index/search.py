@@ -170,7 +170,8 @@ def _find(
         depth *= 4
     if how.reranker:
         clips = reranked(how.reranker, query.text, clips, max(limit, how.rerank))
-    judge = Judge(query.dense, query.embedder, words, index.collection.language, how)
+    chunks = len(found.dense) if len(found.dense) < depth else index.count(kept, exact=False)
+    judge = Judge(query.dense, query.embedder, words, index.collection.language, chunks, how)
     times = partial(moment, words=words, language=index.collection.language)
     hits = [_judged(clip_hit(group, times), judge, judge.evidence(group), how) for group in clips[:limit]]
     return [hit for hit in hits if weak or not hit.weak]

@@ -174,9 +174,9 @@ class ServerIndex:
         for record in self._records(filters, with_payload=True):
             yield Hit(str(record.id), 0.0, record.payload or {})
 
-    def count(self, filters: Filters | None = None) -> int:
+    def count(self, filters: Filters | None = None, *, exact: bool = True) -> int:
         with _errors(self.collection.name):
-            return self._client.count(self.collection.name, count_filter=_filter(filters), exact=True).count
+            return self._client.count(self.collection.name, count_filter=_filter(filters), exact=exact).count
 
     def optimize(self) -> None:
         """Do nothing: the server optimizes by itself."""
