@@ -5,7 +5,7 @@
     python -m benchmarks.relevance_sets plain.jsonl --half 0
     clipdex eval calibrate.jsonl --json
 
-The descriptions have lines {clip_id, text, query}. Their texts are in both halves; every second query is in one half,
+The descriptions are a file for `clipdex eval`. Their texts are in both halves; every second query is in one half,
 as it is and as two or three of its words. Plain captions name objects as clipdex's detectors do, and queries of a few
 words look for them. The unanswerable queries are of four kinds, short and long: scenes that home and sports videos do
 not have, questions of another domain, rare nouns side by side, and letters at random. relevance_words.toml has the
@@ -21,6 +21,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from clipdex.evaluation import read_judgements
+
 _WORDS = tomllib.loads(Path(__file__).with_name("relevance_words.toml").read_text())
 LANGUAGES = sorted(_WORDS["scenes"])
 _COMMON = 200  # the most frequent words of the texts are no keywords
@@ -31,7 +33,7 @@ Line = dict[str, object]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--descriptions", type=Path, help="lines {clip_id, text, query}; without it, plain captions")
+    parser.add_argument("--descriptions", type=Path, help="a file for clipdex eval; without it, plain captions")
     parser.add_argument("--half", type=int, choices=(0, 1), required=True)
     parser.add_argument("--clips", type=int, help="so many of the descriptions at random")
     parser.add_argument("--unanswerable", type=int, default=800)
@@ -49,12 +51,13 @@ def write(path: Path, lines: Iterable[Line]) -> None:
 
 
 def descriptions(path: Path, half: int, clips: int | None, count: int, language: str) -> list[Line]:
-    """Return the lines of a file, or of some of its clips, half of their queries, and unanswerable ones."""
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    chance = random.Random(half)
+    """Return the texts of a file, or of some of its clips, half of their queries, and unanswerable ones."""
+    chance, judgements = random.Random(half), read_judgements(path)
+    texts = list(judgements.texts.items())
     if clips:
-        records = chance.sample(records, clips)
-    return [*answerable(records, half, chance), *unanswerable(count, half, language, chance)]
+        texts = chance.sample(texts, clips)
+    queries = {one.clip_id: one.query for one in judgements.queries}
+    return [*answerable(texts, queries, half, chance), *unanswerable(count, half, language, chance)]
 
 
 def plain(half: int) -> list[Line]:
@@ -70,18 +73,20 @@ def plain(half: int) -> list[Line]:
     return [*lines, *unanswerable(3 * len(words["captions"][half]), half, "en", chance)]
 
 
-def answerable(records: list[dict[str, str]], half: int, chance: random.Random) -> Iterator[Line]:
-    frequency = Counter(word for record in records for word in set(_words(record["text"])))
+def answerable(
+    texts: list[tuple[str, str]], queries: dict[str, str], half: int, chance: random.Random
+) -> Iterator[Line]:
+    frequency = Counter(word for _, text in texts for word in set(_words(text)))
     common = {word for word, _ in frequency.most_common(_COMMON)}
-    for number, record in enumerate(records):
-        clip = {"clip_id": record["clip_id"], "text": record["text"]}
-        if number % 2 != half:
-            yield clip
+    for number, (clip_id, text) in enumerate(texts):
+        yield {"clip_id": clip_id, "text": text}
+        if number % 2 != half or clip_id not in queries:
             continue
-        yield {**clip, "query": record["query"]}
-        rare = list(dict.fromkeys(word for word in _words(record["query"]) if word not in common))
+        query = queries[clip_id]
+        yield {"clip_id": clip_id, "query": query}
+        rare = list(dict.fromkeys(word for word in _words(query) if word not in common))
         if len(rare) > 1:
-            yield {"clip_id": record["clip_id"], "query": " ".join(chance.sample(rare, min(len(rare), 3)))}
+            yield {"clip_id": clip_id, "query": " ".join(chance.sample(rare, min(len(rare), 3)))}
 
 
 def unanswerable(count: int, half: int, language: str, chance: random.Random) -> Iterator[Line]:
