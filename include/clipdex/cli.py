@@ -4,7 +4,6 @@ import argparse
 import io
 import json
 import logging
-import math
 import os
 import signal
 import sys
@@ -14,27 +13,25 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clipdex.arguments import parser
 from clipdex.captions.captioner import CaptionDraft, Flaw
-from clipdex.config import Settings, source_timezone
-from clipdex.days import parse_day
+from clipdex.config import Settings
 from clipdex.errors import (
     BatchRejected,
     ClipdexError,
     ClipRejected,
     ConfigurationError,
-    Reason,
     RunIncomplete,
     Unavailable,
     describe_os_error,
 )
 from clipdex.pipeline import Ingested, Pipeline, resolved
-from clipdex.presets import PROFILES
 from clipdex.sanitize import escape_line, escape_text
 from clipdex.storage.filesystem import require_writable
 from clipdex.storage.listing import describe
@@ -53,14 +50,14 @@ def main(argv: list[str] | None = None) -> int:
     0: done; 1: clips are unfinished, or a variant failed; 2: an argument, a setting or the environment is wrong; 130:
     interrupted. One line on stderr has the reason.
     """
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # captions have letters that a terminal may not
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs one line per request
     logging.getLogger("clipdex.index.where").setLevel(logging.WARNING)  # clips that a filter cannot find
     try:
-        result: int = args.run(args)
+        result = _COMMANDS[args.command](args)
         sys.stdout.flush()
     except RunIncomplete as error:
         return _fail(args, str(error), 1)
@@ -112,15 +109,16 @@ def search(args: argparse.Namespace) -> int:
         text = escape_text(f"   [{hit.start_s:.1f}-{hit.end_s:.1f} s] {hit.text}")
         console.print(text, markup=False, soft_wrap=True)
     if not hits:
-        filtered = args.where or args.day or args.first or args.last
-        console.print(
-            "no clip matches well; try other words" + (", or fewer filters" if filtered else "") + _NEAREST,
-            soft_wrap=True,
-        )
+        console.print(_nothing_found(args), soft_wrap=True)
     return 0
 
 
-_NEAREST = "; --weak shows the nearest clips"
+def _nothing_found(args: argparse.Namespace) -> str:
+    filtered = args.where or args.day or args.first or args.last
+    if args.like is not None or args.weak:
+        return "no clip is found" + ("; try fewer filters" if filtered else "")
+    fewer = ", or fewer filters" if filtered else ""
+    return f"no clip matches well; try other words{fewer}; --weak shows the nearest clips"
 
 
 def _match(hit: "ClipHit") -> str:
@@ -480,142 +478,17 @@ def _nothing_in(folder: str, settings: Settings) -> str:
     return f"no clip in {folder}: looked for {' '.join(settings.source.extensions)}"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Report a wrong argument in one line; --help has the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, escape_line(f"{self.prog}: {message}; see {self.prog} --help") + "\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("clipdex", description="From video clips to a search index.")
-    parser.add_argument("-v", "--verbose", action="store_true", help="log as a task does")
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    one = commands.add_parser("search", help="search the index")
-    one.add_argument("query", nargs="?")
-    one.add_argument("--like", metavar="CLIP_ID", help="clips similar to this one, instead of a query")
-    one.add_argument("--limit", type=_positive, default=5)
-    one.add_argument("--weak", action="store_true", help="include clips that are probably no match")
-    one.add_argument("--diverse", action="store_true", help="clips that differ from each other")
-    one.add_argument("--diversity", type=_share, metavar="0..1", help="how much they differ; --diverse is 0.5")
-    _add_filters(one)
-    one.set_defaults(run=search, error=one.error)
-
-    one = commands.add_parser("facets", help="count the clips by the values of their fields")
-    one.add_argument("fields", nargs="*", metavar="FIELD", help="such as camera; without one, all that can be counted")
-    one.add_argument("--limit", type=_positive, default=10, help="values per field")
-    _add_filters(one)
-    one.set_defaults(run=facets)
-
-    one = commands.add_parser("caption", help="describe one file; nothing is stored")
-    one.add_argument("file", type=Path)
-    one.set_defaults(run=caption)
-
-    one = commands.add_parser("compare", help="the same clips through several engines or strategies, side by side")
-    one.add_argument("files", nargs="+", type=Path, metavar="CLIP")
-    one.add_argument(
-        "--with", dest="variants", action="append", required=True, metavar="NAME:KEY=VALUE,...",
-        help="a variant and what it changes, such as frames:engine=vllm,strategy=frames-concat; once for each",
-    )  # fmt: skip
-    one.add_argument("--out", type=Path, help="the page to write; compare.html unless --json is given")
-    one.set_defaults(run=compare)
-
-    one = commands.add_parser("eval", help="measure how well search answers queries whose clips are known")
-    one.add_argument(
-        "file", type=Path, help='JSON lines such as {"clip_id": "a", "text": "a caption", "query": "words"}'
-    )
-    one.add_argument(
-        "--variant", dest="variants", action="append", default=[], metavar="NAME:SETTING=VALUE,...",
-        help="settings to compare with the default, such as dense:search.mode=dense; once for each",
-    )  # fmt: skip
-    one.set_defaults(run=evaluate)
-
-    one = commands.add_parser("ingest", help="caption and index one folder, without Airflow")
-    one.add_argument("folder", help="a folder or an fsspec URL")
-    one.add_argument("--recaption", action="store_true", help="caption again what has a caption")
-    one.add_argument(
-        "--recaption-for", nargs="+", default=[], metavar="FLAW", choices=list(map(str, Flaw)),
-        help=f"replace captions with these flaws of earlier releases: {', '.join(Flaw)}",
-    )  # fmt: skip
-    one.add_argument(
-        "--retry-quarantined", nargs="+", default=[], metavar="REASON", choices=["all", *map(str, Reason)],
-        help='reasons to try again, such as engine_failed, or "all"',
-    )  # fmt: skip
-    one.add_argument("--day", type=_day_text, help="only this day, listed as a run of the DAG does")
-    one.set_defaults(run=ingest)
-
-    one = commands.add_parser("plan", help="print what would be captioned, and how long it would take")
-    one.add_argument("source", nargs="?", help="a folder or an fsspec URL")
-    one.add_argument("--day", type=_day, metavar="DAY", help="2026-11-03, today or yesterday")
-    one.add_argument("--from", dest="first", type=_day, metavar="DAY")
-    one.add_argument("--to", dest="last", type=_day, metavar="DAY")
-    one.add_argument("--clips", type=_positive, help="so many clips, instead of a folder")
-    one.add_argument("--gpus", type=_positive, help="GPUs of the nodes together; 1 if a rate or a profile is given")
-    one.add_argument("--profile", choices=PROFILES, help="of the GPU nodes (docs/gpu.md): plan with its measured rate")
-    one.add_argument("--clips-per-second-per-gpu", type=_rate, metavar="RATE", help="instead of a measured rate")
-    one.set_defaults(run=plan)
-
-    one = commands.add_parser("captions", help="count the captions of each day, by what they were made with")
-    one.set_defaults(run=captions)
-
-    one = commands.add_parser("reindex", help="make the index again, for another embedding model or chunking")
-    one.set_defaults(run=reindex)
-
-    for command in commands.choices.values():
-        command.add_argument("--json", action="store_true", help="one JSON document instead of text")
-    return parser
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return share
-
-
-def _add_filters(one: argparse.ArgumentParser) -> None:
-    one.add_argument(
-        "--where", action="append", default=[], metavar="FIELD=VALUE,...",
-        help="only clips with one of these values, such as camera=cam-7, duration=..30, time=22:00..04:00 or "
-        "source=s3://bucket/folder; again for another field (docs/search.md)",
-    )  # fmt: skip
-    one.add_argument("--day", type=_day_text, help="only clips of this day: 2026-11-03, today or yesterday")
-    one.add_argument("--from", dest="first", type=_day_text, metavar="DAY", help="only clips of this day or later")
-    one.add_argument("--to", dest="last", type=_day_text, metavar="DAY", help="only clips of this day or earlier")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return rate
-
-
-def _day(text: str) -> date:
-    """Read a day; today and yesterday are those of the source's time zone."""
-    try:
-        return parse_day(text, source_timezone())
-    except ConfigurationError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-03, today or yesterday") from None
-
-
-def _day_text(text: str) -> str:
-    return _day(text).isoformat()
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "search": search,
+    "facets": facets,
+    "caption": caption,
+    "compare": compare,
+    "eval": evaluate,
+    "ingest": ingest,
+    "plan": plan,
+    "captions": captions,
+    "reindex": reindex,
+}
 
 
 if __name__ == "__main__":

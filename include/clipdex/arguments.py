@@ -1,0 +1,145 @@
+"""The arguments of the command clipdex, checked one by one."""
+
+import argparse
+import math
+from datetime import date
+from pathlib import Path
+from typing import NoReturn
+
+from clipdex.captions.captioner import Flaw
+from clipdex.config import source_timezone
+from clipdex.days import parse_day
+from clipdex.errors import ConfigurationError, Reason
+from clipdex.presets import PROFILES
+from clipdex.sanitize import escape_line
+
+
+class _Parser(argparse.ArgumentParser):
+    """Report a wrong argument in one line; --help has the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, escape_line(f"{self.prog}: {message}; see {self.prog} --help") + "\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command; `command` of its result is the name of the subcommand."""
+    all_commands = _Parser("clipdex", description="From video clips to a search index.")
+    all_commands.add_argument("-v", "--verbose", action="store_true", help="log as a task does")
+    commands = all_commands.add_subparsers(dest="command", required=True)
+
+    one = commands.add_parser("search", help="search the index")
+    one.add_argument("query", nargs="?")
+    one.add_argument("--like", metavar="CLIP_ID", help="clips similar to this one, instead of a query")
+    one.add_argument("--limit", type=_positive, default=5)
+    one.add_argument("--weak", action="store_true", help="include clips that are probably no match")
+    one.add_argument("--diverse", action="store_true", help="clips that differ from each other")
+    one.add_argument("--diversity", type=_share, metavar="0..1", help="how much they differ; --diverse is 0.5")
+    _add_filters(one)
+    one.set_defaults(error=one.error)
+
+    one = commands.add_parser("facets", help="count the clips by the values of their fields")
+    one.add_argument("fields", nargs="*", metavar="FIELD", help="such as camera; without one, all that can be counted")
+    one.add_argument("--limit", type=_positive, default=10, help="values per field")
+    _add_filters(one)
+
+    one = commands.add_parser("caption", help="describe one file; nothing is stored")
+    one.add_argument("file", type=Path)
+
+    one = commands.add_parser("compare", help="the same clips through several engines or strategies, side by side")
+    one.add_argument("files", nargs="+", type=Path, metavar="CLIP")
+    one.add_argument(
+        "--with", dest="variants", action="append", required=True, metavar="NAME:KEY=VALUE,...",
+        help="a variant and what it changes, such as frames:engine=vllm,strategy=frames-concat; once for each",
+    )  # fmt: skip
+    one.add_argument("--out", type=Path, help="the page to write; compare.html unless --json is given")
+
+    one = commands.add_parser("eval", help="measure how well search answers queries whose clips are known")
+    one.add_argument(
+        "file", type=Path, help='JSON lines such as {"clip_id": "a", "text": "a caption", "query": "words"}'
+    )
+    one.add_argument(
+        "--variant", dest="variants", action="append", default=[], metavar="NAME:SETTING=VALUE,...",
+        help="settings to compare with the default, such as dense:search.mode=dense; once for each",
+    )  # fmt: skip
+
+    one = commands.add_parser("ingest", help="caption and index one folder, without Airflow")
+    one.add_argument("folder", help="a folder or an fsspec URL")
+    one.add_argument("--recaption", action="store_true", help="caption again what has a caption")
+    one.add_argument(
+        "--recaption-for", nargs="+", default=[], metavar="FLAW", choices=list(map(str, Flaw)),
+        help=f"replace captions with these flaws of earlier releases: {', '.join(Flaw)}",
+    )  # fmt: skip
+    one.add_argument(
+        "--retry-quarantined", nargs="+", default=[], metavar="REASON", choices=["all", *map(str, Reason)],
+        help='reasons to try again, such as engine_failed, or "all"',
+    )  # fmt: skip
+    one.add_argument("--day", type=_day_text, help="only this day, listed as a run of the DAG does")
+
+    one = commands.add_parser("plan", help="print what would be captioned, and how long it would take")
+    one.add_argument("source", nargs="?", help="a folder or an fsspec URL")
+    one.add_argument("--day", type=_day, metavar="DAY", help="2026-11-03, today or yesterday")
+    one.add_argument("--from", dest="first", type=_day, metavar="DAY")
+    one.add_argument("--to", dest="last", type=_day, metavar="DAY")
+    one.add_argument("--clips", type=_positive, help="so many clips, instead of a folder")
+    one.add_argument("--gpus", type=_positive, help="GPUs of the nodes together; 1 if a rate or a profile is given")
+    one.add_argument("--profile", choices=PROFILES, help="of the GPU nodes (docs/gpu.md): plan with its measured rate")
+    one.add_argument("--clips-per-second-per-gpu", type=_rate, metavar="RATE", help="instead of a measured rate")
+
+    one = commands.add_parser("captions", help="count the captions of each day, by what they were made with")
+
+    one = commands.add_parser("reindex", help="make the index again, for another embedding model or chunking")
+
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    return all_commands
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return share
+
+
+def _add_filters(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        "--where", action="append", default=[], metavar="FIELD=VALUE,...",
+        help="only clips with one of these values, such as camera=cam-7, duration=..30, time=22:00..04:00 or "
+        "source=s3://bucket/folder; again for another field (docs/search.md)",
+    )  # fmt: skip
+    one.add_argument("--day", type=_day_text, help="only clips of this day: 2026-11-03, today or yesterday")
+    one.add_argument("--from", dest="first", type=_day_text, metavar="DAY", help="only clips of this day or later")
+    one.add_argument("--to", dest="last", type=_day_text, metavar="DAY", help="only clips of this day or earlier")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return rate
+
+
+def _day(text: str) -> date:
+    """Read a day; today and yesterday are those of the source's time zone."""
+    try:
+        return parse_day(text, source_timezone())
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2026-11-03, today or yesterday") from None
+
+
+def _day_text(text: str) -> str:
+    return _day(text).isoformat()
