@@ -126,6 +126,20 @@ def test_concurrent_threads_load_the_model_once(caplog):
     assert len([record for record in caplog.records if record.name == "clipdex.index.embeddings"]) == 1
 
 
+def test_a_query_is_computed_with_one_thread_and_documents_with_all():
+    torch = pytest.importorskip("torch")
+    embedder, threads = fresh(), []
+    embedder._load().model.register_forward_pre_hook(lambda *_: threads.append(torch.get_num_threads()))
+    every = torch.get_num_threads()
+    embedder.embed_query("a car")
+    embedder.embed_queries(["a car", "a cat. It sleeps."])
+    embedder.embed_documents(["a car"])
+    assert threads == [1, 1, every]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(embedder.embed_query, ["a car"] * 16))
+    assert set(threads[3:]) == {1} and torch.get_num_threads() == every
+
+
 def test_concurrent_threads_open_one_embedder():
     """Open 400 embedders, each from 8 threads that switch as often as possible."""
     interval = sys.getswitchinterval()
