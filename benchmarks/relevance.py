@@ -1,10 +1,10 @@
 """Fit relevance on one half of several sets, and report what is kept and left out on both halves.
 
-    python -m benchmarks.relevance descriptions.jsonl
-    CLIPDEX_ENGINE__LANGUAGE=ru python -m benchmarks.relevance russian.jsonl
+    python -m benchmarks.relevance en=descriptions.jsonl
+    CLIPDEX_ENGINE__LANGUAGE=ru python -m benchmarks.relevance ru=russian.jsonl en=descriptions.jsonl
 
-The sets are those of benchmarks/relevance_sets.py: plain captions (in English), and 60, 300 and all of the descriptions
-(relevance depends on the number of chunks). Prints JSON:
+The model is that of the settings. The sets are those of benchmarks/relevance_sets.py: of each file 60, 300 and all of
+the descriptions (relevance depends on the number of chunks), and plain captions with a file in English. Prints JSON:
 
     fitted: coefficients for CLIPDEX_SEARCH__CALIBRATION, from half 0; shipped: those of the embedding model, or null
     sets: per half and set, kept and empty with either [%], and the numbers of queries
@@ -14,6 +14,7 @@ import argparse
 import json
 import tempfile
 from dataclasses import astuple
+from itertools import product
 from pathlib import Path
 
 from benchmarks.relevance_sets import LANGUAGES, Line, descriptions, plain, write
@@ -23,27 +24,27 @@ from clipdex.evaluation.metrics import evidence
 from clipdex.index.embeddings import open_embedder
 from clipdex.index.relevance import CALIBRATIONS, Answers, Calibration, fit
 
-SIZES = 60, 300, None
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("descriptions", type=Path)
+    parser.add_argument("files", nargs="+", metavar="LANGUAGE=FILE")
+    parser.add_argument("--largest", type=int, help="so many descriptions instead of all")
     parser.add_argument("--unanswerable", type=int, default=800)
     args = parser.parse_args()
     settings = Settings.load()
-    language = settings.engine.language
-    if language not in LANGUAGES:
-        parser.error(f"CLIPDEX_ENGINE__LANGUAGE is {language}: relevance_words.toml has {', '.join(LANGUAGES)}")
+    files = dict(file.split("=", 1) for file in args.files)
+    if unknown := set(files) - set(LANGUAGES):
+        parser.error(f"relevance_words.toml has {' and '.join(LANGUAGES)}, not {', '.join(unknown)}")
     found: dict[tuple[int, str], Answers] = {}
-    for half in (0, 1):
-        for size in SIZES:
-            lines = descriptions(args.descriptions, half, size, args.unanswerable, language)
-            found[half, f"{size or 'all'} descriptions"] = answers(settings, lines)
+    for half, (language, file) in product((0, 1), files.items()):
+        for size in (60, 300, args.largest):
+            lines = descriptions(Path(file), half, size, args.unanswerable, language)
+            found[half, f"{size or 'all'} descriptions, {language}"] = answers(settings, lines)
         if language == "en":
-            found[half, "plain captions"] = answers(settings, plain(half))
+            found[half, "plain captions, en"] = answers(settings, plain(half))
     fitted = fit([one for (half, _), one in found.items() if half == 0])
-    shipped = CALIBRATIONS.get(open_embedder(settings.embedding, language).identity)
+    embedder = open_embedder(settings.embedding, settings.engine.language).identity
+    shipped = CALIBRATIONS.get(embedder)
     limit = settings.search.min_relevance
     sets = {
         f"half {half}, {name}": {
@@ -55,7 +56,7 @@ def main() -> None:
         for (half, name), one in found.items()
     }
     record = {
-        "language": language,
+        "embedder": embedder,
         "min_relevance": limit,
         "fitted": astuple(fitted),
         "shipped": shipped and astuple(shipped),

@@ -44,6 +44,7 @@ class Calibration:
 
 CALIBRATIONS = {
     "all-MiniLM-L6-v2@53aa51172d142c89": Calibration(14.19, 6.54, -3.12),
+    "multilingual-e5-small-q4@1571fc9827503943": Calibration(31.41, 9.8, -25.7),
 }
 """Fitted coefficients by the identity of the embedding model; docs/search.md has the method."""
 
