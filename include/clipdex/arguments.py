@@ -24,16 +24,16 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command; `command` of its result is the name of the subcommand."""
     all_commands = _Parser("clipdex", description="From video clips to a search index.")
-    all_commands.add_argument("-v", "--verbose", action="store_true", help="log as a task does")
+    all_commands.add_argument("-v", "--verbose", action="store_true", help="write log messages to stderr")
     commands = all_commands.add_subparsers(dest="command", required=True)
 
     one = commands.add_parser("search", help="search the index")
-    one.add_argument("query", nargs="?")
+    one.add_argument("query", nargs="?", help="words to search for")
     one.add_argument("--like", metavar="CLIP_ID", help="clips similar to this one, instead of a query")
-    one.add_argument("--limit", type=_positive, default=5)
-    one.add_argument("--weak", action="store_true", help="include clips that are probably no match")
-    one.add_argument("--diverse", action="store_true", help="clips that differ from each other")
-    one.add_argument("--diversity", type=_share, metavar="0..1", help="how much they differ; --diverse is 0.5")
+    one.add_argument("--limit", type=_positive, default=5, help="most clips (default 5)")
+    one.add_argument("--weak", action="store_true", help="include clips that are probably no match; not with --like")
+    one.add_argument("--diverse", action="store_true", help="choose clips that differ from each other")
+    one.add_argument("--diversity", type=_share, metavar="0..1", help="how much they differ: 0, by relevance alone; --diverse is 0.5")
     _add_filters(one)
     one.set_defaults(error=one.error)
 
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("files", nargs="+", type=Path, metavar="CLIP")
     one.add_argument(
         "--with", dest="variants", action="append", required=True, metavar="NAME:KEY=VALUE,...",
-        help="a variant and what it changes, such as frames:engine=vllm,strategy=frames-concat; once for each",
+        help="a variant and what it changes, such as frames:engine=vllm,strategy=frames-concat; repeat for each variant",
     )  # fmt: skip
     one.add_argument("--out", type=Path, help="the page to write; compare.html unless --json is given")
 
@@ -59,12 +59,12 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument(
         "--variant", dest="variants", action="append", default=[], metavar="NAME:SETTING=VALUE,...",
-        help="settings to compare with the default, such as dense:search.mode=dense; once for each",
+        help="settings to compare with the default, such as dense:search.mode=dense; repeat for each variant",
     )  # fmt: skip
 
     one = commands.add_parser("ingest", help="caption and index one folder, without Airflow")
     one.add_argument("folder", help="a folder or an fsspec URL")
-    one.add_argument("--recaption", action="store_true", help="caption again what has a caption")
+    one.add_argument("--recaption", action="store_true", help="caption clips again that have a caption")
     one.add_argument(
         "--recaption-for", nargs="+", default=[], metavar="FLAW", choices=list(map(str, Flaw)),
         help=f"replace captions with these flaws of earlier releases: {', '.join(Flaw)}",
@@ -73,21 +73,21 @@ def parser() -> argparse.ArgumentParser:
         "--retry-quarantined", nargs="+", default=[], metavar="REASON", choices=["all", *map(str, Reason)],
         help='reasons to try again, such as engine_failed, or "all"',
     )  # fmt: skip
-    one.add_argument("--day", type=_day_text, help="only this day, listed as a run of the DAG does")
+    one.add_argument("--day", type=_day_text, help="only this day, listed as the DAG lists it")
 
     one = commands.add_parser("plan", help="print what would be captioned, and how long it would take")
     one.add_argument("source", nargs="?", help="a folder or an fsspec URL")
     one.add_argument("--day", type=_day, metavar="DAY", help="2026-11-03, today or yesterday")
-    one.add_argument("--from", dest="first", type=_day, metavar="DAY")
-    one.add_argument("--to", dest="last", type=_day, metavar="DAY")
-    one.add_argument("--clips", type=_positive, help="so many clips, instead of a folder")
+    one.add_argument("--from", dest="first", type=_day, metavar="DAY", help="first day")
+    one.add_argument("--to", dest="last", type=_day, metavar="DAY", help="last day")
+    one.add_argument("--clips", type=_positive, help="a number of clips, instead of a folder")
     one.add_argument("--gpus", type=_positive, help="GPUs of the nodes together; 1 if a rate or a profile is given")
     one.add_argument("--profile", choices=PROFILES, help="of the GPU nodes (docs/gpu.md): plan with its measured rate")
     one.add_argument("--clips-per-second-per-gpu", type=_rate, metavar="RATE", help="instead of a measured rate")
 
-    one = commands.add_parser("captions", help="count the captions of each day, by what they were made with")
+    one = commands.add_parser("captions", help="count the captions of each day, by engine, model and settings")
 
-    one = commands.add_parser("reindex", help="make the index again, for another embedding model or chunking")
+    one = commands.add_parser("reindex", help="rebuild the index, for another embedding model, chunking or language")
 
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="one JSON document instead of text")
@@ -117,7 +117,7 @@ def _add_filters(one: argparse.ArgumentParser) -> None:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
 
 

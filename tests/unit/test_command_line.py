@@ -50,7 +50,7 @@ def fail(capsys):
         ([], "clipdex: the following arguments are required: command; see clipdex --help"),
         (["serch"], "clipdex: argument command: invalid choice: 'serch'"),
         (["search"], "clipdex search: the following arguments are required: query; see clipdex search --help"),
-        (["search", "x", "--limit", "0"], "clipdex search: argument --limit: '0' is not a number of 1 or more"),
+        (["search", "x", "--limit", "0"], "clipdex search: argument --limit: '0' is not a whole number of 1 or more"),
         (["search", "x", "--day", "3.11.2026"], "clipdex search: argument --day: '3.11.2026' is not a date"),
         (["search", " "], "clipdex search: the query is empty; enter words"),
         (["ingest", ".", "--recaption-for", "x"], "clipdex ingest: argument --recaption-for: invalid choice: 'x'"),
