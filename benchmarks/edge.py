@@ -161,7 +161,7 @@ def measure_search(folder: Path) -> dict[str, Any]:
         result = {
             "open_s": round(opened, 3),
             "search_ms": times(lambda query: search(index, embedder, query)),
-            "search_day_ms": times(lambda query: search(index, embedder, query, day=day_of(0))),
+            "search_day_ms": times(lambda query: search(index, embedder, query, filters={"day": day_of(0)})),
             "clips_found": statistics.mean(found),
             "search": memory(),
         }

@@ -33,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--limit", type=_positive, default=5, help="most clips (default 5)")
     one.add_argument("--weak", action="store_true", help="include clips that are probably no match; not with --like")
     one.add_argument("--diverse", action="store_true", help="choose clips that differ from each other")
-    one.add_argument("--diversity", type=_share, metavar="0..1", help="how much they differ: 0, by relevance alone; --diverse is 0.5")
+    one.add_argument(
+        "--diversity", type=_share, metavar="0..1", help="how much they differ: 0, by relevance alone; --diverse is 0.5"
+    )
     _add_filters(one)
     one.set_defaults(error=one.error)
 
@@ -49,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("files", nargs="+", type=Path, metavar="CLIP")
     one.add_argument(
         "--with", dest="variants", action="append", required=True, metavar="NAME:KEY=VALUE,...",
-        help="a variant and what it changes, such as frames:engine=vllm,strategy=frames-concat; repeat for each variant",
+        help="a variant and what it changes, such as frames:engine=vllm,strategy=frames-concat; repeat for others",
     )  # fmt: skip
     one.add_argument("--out", type=Path, help="the page to write; compare.html unless --json is given")
 

@@ -95,12 +95,14 @@ def test_same_query_gets_the_same_hits(index, model):
 def test_day_and_filters_restrict_the_hits(index, model):
     fill(index, model, SCENES, day="2026-11-01")
     fill(index, model, {f"later-{name}": text for name, text in SCENES.items()}, day="2026-11-02")
-    assert {hit.day for hit in search(index, model, "a red car", day="2026-11-02", weak=True)} == {"2026-11-02"}
+    assert {hit.day for hit in search(index, model, "a red car", filters={"day": "2026-11-02"}, weak=True)} == {
+        "2026-11-02"
+    }
     assert ids(
-        search(index, model, "a cat", filters={"clip_id": ["car", "later-sea"]}, day="2026-11-01", weak=True)
+        search(index, model, "a cat", filters={"clip_id": ["car", "later-sea"], "day": "2026-11-01"}, weak=True)
     ) == ["car"]
     assert search(index, model, "a cat", filters={"duration_s": Range(low=11)}, weak=True) == []
-    assert search(index, model, "a cat", day="2030-01-01", weak=True) == []
+    assert search(index, model, "a cat", filters={"day": "2030-01-01"}, weak=True) == []
 
 
 @pytest.mark.parametrize("query", ["", "  \n"])
@@ -167,7 +169,7 @@ def test_search_needs_only_settings_and_a_query(tmp_path, model):
     with edge_opener(tmp_path)(Collection.of(settings, model)) as index:
         index.ensure()
         fill(index, model, SCENES)
-    assert ids(search_once(settings, model, "a red car", limit=1, day="2026-11-03")) == ["car"]
+    assert ids(search_once(settings, model, "a red car", limit=1, filters={"day": "2026-11-03"})) == ["car"]
 
 
 class LockWatcher:

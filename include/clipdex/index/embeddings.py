@@ -131,12 +131,20 @@ def _one_thread() -> Iterator[None]:
     """
     import torch
 
-    threads = torch.get_num_threads()
+    every = _threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(every)  # not what is set now: another query may have set 1
+
+
+@functools.cache
+def _threads() -> int:
+    """Return how many threads compute documents."""
+    import torch
+
+    return min(torch.get_num_threads(), _MAX_THREADS)
 
 
 def _trim_memory() -> None:
@@ -170,7 +178,7 @@ def _load(name: str, path: Path, device: str) -> "SentenceTransformer":
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    torch.set_num_threads(min(torch.get_num_threads(), _MAX_THREADS))
+    torch.set_num_threads(_threads())
     if path.is_file():
         from clipdex.index import quantized_e5
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from clipdex.errors import IndexUnavailable
 from clipdex.index.edge import EdgeIndex, is_wanted, locked
 
-_POLL_S, _IDLE_S = 0.02, 60.0
+_POLL_S, _IDLE_S, _FORK_WAIT_S = 0.02, 60.0, 1.0
 
 
 @contextmanager
@@ -31,6 +31,8 @@ def kept_open(folder: Path, alias: str, open_index: Callable[[], EdgeIndex], wai
         except BaseException:  # an error may leave the index unusable
             owner.close()
             raise
+        if is_wanted(folder):  # here, because the next search may begin before the watching thread looks
+            owner.close()
 
 
 def release(folder: Path, wait_s: float) -> None:
@@ -102,19 +104,27 @@ def _watch() -> None:
 
 
 def _before_fork() -> None:
-    """Close what is open: a child would inherit the lock."""
+    """Close what is open, because a child would inherit the lock, and let nobody open it before the fork."""
+    _forking.turns = ExitStack()
     for owner in list(_owners.values()):
-        with suppress(IndexUnavailable), owner.turn(1.0):
+        with suppress(IndexUnavailable):
+            _forking.turns.enter_context(owner.turn(_FORK_WAIT_S))
             owner.close()
 
 
-def _after_fork() -> None:
+def _after_fork_in_parent() -> None:
+    _forking.turns.close()
+
+
+def _after_fork_in_child() -> None:
     """Forget the owners in the child, without closing what is still in use in the parent."""
     global _changing
     _changing = threading.Lock()
+    _forking.turns.close()
     _inherited.extend(_owners.values())
     _owners.clear()
 
 
+_forking = threading.local()  # per thread: the turns that it holds during a fork
 _inherited: list[_Owner] = []
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 ENGLISH = "en"
 
+_Terms = tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
@@ -72,6 +74,13 @@ def sparse_query(text: str, language: str = ENGLISH) -> Sparse:
     return Sparse(tuple(weights), tuple(weights.values()))
 
 
+def query_words(text: str, language: str = ENGLISH) -> tuple[_Terms, ...]:
+    """Return the terms of each word of a query, its spellings; a text that has one of them has the word."""
+    if _qdrant_alone(text, language):
+        return tuple((index,) for index in sparse_query(text).indices)
+    return tuple(dict.fromkeys(_words(text, language.lower())))
+
+
 _K, _B, _AVERAGE = 1.2, 0.75, 256.0  # of Qdrant/bm25
 
 # ISO 639-1 code → name in Qdrant; it has a stemmer for the first, and stop words alone for the others.
@@ -103,8 +112,6 @@ _WORD = regex.compile(r"[\p{Alphabetic}\p{N}\p{M}]+")
 # Parts of a word where the script changes: 药店PHARMACY has two.
 _RUN = regex.compile(rf"[{_UNSPACED}][{_UNSPACED}\p{{M}}]*|[^{_UNSPACED}]+")
 _GRAPHEME = regex.compile(r"\X")
-
-_Terms = tuple[int, ...]
 
 
 def _qdrant_alone(text: str, language: str) -> bool:

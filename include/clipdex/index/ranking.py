@@ -35,8 +35,7 @@ def rank(candidates: Candidates, query: Sequence[float], how: Search) -> list[Hi
         scores = _by_rank(candidates, how)
     else:
         scores = _by_score(list(hits.values()), candidates, query, how)
-    # Equal scores differ in the last bit on another backend: round them to keep the order deterministic.
-    order = sorted(hits, key=lambda id: (-round(scores[id], 5), id))
+    order = sorted(hits, key=lambda id: (-scores[id], id))
     return [replace(hits[id], score=scores[id]) for id in order]
 
 
@@ -60,14 +59,15 @@ def _by_score(hits: Sequence[Hit], candidates: Candidates, query: Sequence[float
             nearness = nearness - how.density_weight * _density(hits, vectors, candidates.dense, pool)
         deviation = max(float(np.std([hit.score for hit in candidates.dense])), _LOWEST_DEVIATION)
         scores = scores + dense / deviation * nearness
-    return dict(zip((hit.id for hit in hits), scores.tolist(), strict=True))
+    # Equal scores differ in the last bit on another backend: round them to keep the order deterministic.
+    return dict(zip((hit.id for hit in hits), scores.round(5).tolist(), strict=True))
 
 
 def _density(hits: Sequence[Hit], vectors: np.ndarray, pool: Sequence[Hit], pool_vectors: np.ndarray) -> np.ndarray:
     """Return the mean cosine of each hit with the nearest chunks of other clips in the pool; 0 if there is none."""
     near = vectors @ pool_vectors.T
     near[_clips(hits)[:, None] == _clips(pool)[None, :]] = -np.inf
-    nearest = -np.sort(-near, axis=1)[:, :_NEIGHBOURS]
+    nearest = -np.partition(-near, min(_NEIGHBOURS, near.shape[1]) - 1, axis=1)[:, :_NEIGHBOURS]
     others = nearest > -np.inf
     density: np.ndarray = np.where(others, nearest, 0.0).sum(axis=1) / np.maximum(others.sum(axis=1), 1)
     return density

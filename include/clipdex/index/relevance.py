@@ -69,12 +69,18 @@ class Evidence:
 class Judge:
     """Judge the hits of one query.
 
-    query: its dense vector; embedder: the identity of its model; words: its terms; language: of the captions
+    query: its dense vector; embedder: the identity of its model; words: the terms of each; language: of the captions
     chunks: number that were searched
     """
 
     def __init__(
-        self, query: Sequence[float], embedder: str, words: Sparse, language: str, chunks: int, how: Search
+        self,
+        query: Sequence[float],
+        embedder: str,
+        words: Sequence[tuple[int, ...]],
+        language: str,
+        chunks: int,
+        how: Search,
     ) -> None:
         self._calibration = Calibration(*how.calibration) if how.calibration else CALIBRATIONS.get(embedder)
         self._query, self._words, self._language = np.asarray(query, np.float32), words, language
@@ -128,7 +134,6 @@ def _regression(sets: Sequence[tuple[Sequence[Evidence], Sequence[Evidence]]]) -
     return Calibration(*(round(float(value), 2) for value in minimize(loss, np.zeros(3)).x))
 
 
-def _share(query: Sparse, document: Sparse) -> float:
+def _share(words: Sequence[tuple[int, ...]], document: Sparse) -> float:
     there = set(document.indices)
-    found = sum(value for index, value in zip(query.indices, query.values, strict=True) if index in there)
-    return found / (sum(query.values) or 1.0)
+    return sum(not there.isdisjoint(word) for word in words) / (len(words) or 1)

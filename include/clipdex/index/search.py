@@ -13,13 +13,14 @@ from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse
 from clipdex.index.chunking import split_sentences
 from clipdex.index.diversity import diversified, pool
 from clipdex.index.embeddings import Embedder
+from clipdex.index.lexical import query_words
 from clipdex.index.moments import moment
 from clipdex.index.ranking import rank
 from clipdex.index.relevance import Evidence, Judge
 from clipdex.index.reranking import reranked
 from clipdex.index.where import in_index
 
-_CHUNKS_PER_CLIP = 4
+_CHUNKS_PER_CLIP, _JUDGED = 4, 10
 _MOST_SENTENCES, _SENTENCES_WEIGHT = 16, 0.3
 
 
@@ -84,7 +85,6 @@ def search(
     query: str,
     *,
     limit: int = 10,
-    day: str | None = None,
     filters: Filters | None = None,
     how: Search | None = None,
     weak: bool = False,
@@ -92,15 +92,14 @@ def search(
 ) -> list[ClipHit]:
     """Return the best clips for a query, best first.
 
-    day: YYYY-MM-DD
     filters: by any payload field, see clipdex.index.points.Filters
     diversity: 0 to 1, see clipdex.index.diversity
     how: None for the defaults
     weak: include hits that are probably no match
     Raises EmptyQuery, ConfigurationError if the index was made by another embedding model, IndexUnavailable.
     """
-    how = how or Search()
-    clips = _find(index, _prepare(embedder, query, how), how, pool(limit, diversity), day, filters, weak)
+    how, most = how or Search(), pool(limit, diversity)
+    clips = _hits(_find(index, _prepare(embedder, query, how), how, most, filters), how, most, weak)
     return diversified(index, clips, limit, diversity)
 
 
@@ -110,18 +109,22 @@ def search_once(
     query: str,
     *,
     limit: int = 10,
-    day: str | None = None,
     filters: Filters | None = None,
     weak: bool = False,
     diversity: float = 0.0,
 ) -> list[ClipHit]:
     """Embed the query, then open the index and search once. Raises NothingIndexed if the alias is unset.
 
-    Nothing of the embedding model is loaded or computed while the embedded index is locked.
+    No model is loaded or computes while the embedded index is locked.
     """
-    prepared = _prepare(embedder, query, settings.search)
+    how, most = settings.search, pool(limit, diversity)
+    prepared = _prepare(embedder, query, how)
     with open_index(settings) as index:
-        clips = _find(index, prepared, settings.search, pool(limit, diversity), day, filters, weak)
+        found = _find(index, prepared, how, most, filters)
+    clips = _hits(found, how, most, weak)
+    if not diversity:
+        return clips[:limit]
+    with open_index(settings) as index:
         return diversified(index, clips, limit, diversity)
 
 
@@ -153,14 +156,24 @@ def _dense(embedder: Embedder, query: str) -> Sequence[float]:
     return found
 
 
-def _find(
-    index: Index, query: _Prepared, how: Search, limit: int, day: str | None, filters: Filters | None, weak: bool
-) -> list[ClipHit]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Hold the chunks that were found, by clip, best first. chunks: number that were searched"""
+
+    query: _Prepared
+    words: Sparse
+    clips: list[list[Hit]]
+    chunks: int
+    language: str
+
+
+def _find(index: Index, query: _Prepared, how: Search, limit: int, filters: Filters | None) -> _Found:
     if query.dense:
         index.collection.check(query.embedder, len(query.dense))
-    words = sparse_query(query.text, index.collection.language)
+    language = index.collection.language
+    words = sparse_query(query.text, language)
     sparse = words if how.weights[1] else Sparse((), ())
-    kept = in_index(index, {**(filters or {}), **({"day": day} if day else {})})
+    kept = in_index(index, filters or {})
     depth = max(limit * _CHUNKS_PER_CLIP, how.depth)
     while True:
         found = index.nearest(Query(query.dense, sparse, depth, kept))
@@ -168,13 +181,24 @@ def _find(
         if len(clips) >= limit or max(len(found.dense), len(found.sparse)) < depth:
             break
         depth *= 4
+    chunks = len(found.dense) if len(found.dense) < depth else index.count(kept, exact=False)
+    return _Found(query, words, clips, chunks, language)
+
+
+def _hits(found: _Found, how: Search, limit: int, weak: bool) -> list[ClipHit]:
+    """Return the best clips. At least ten are judged, so that a weak one does not hide a match below it."""
+    query, clips = found.query, found.clips
     if how.reranker:
         clips = reranked(how.reranker, query.text, clips, max(limit, how.rerank))
-    chunks = len(found.dense) if len(found.dense) < depth else index.count(kept, exact=False)
-    judge = Judge(query.dense, query.embedder, words, index.collection.language, chunks, how)
-    times = partial(moment, words=words, language=index.collection.language)
-    hits = [_judged(clip_hit(group, times), judge, judge.evidence(group), how) for group in clips[:limit]]
-    return [hit for hit in hits if weak or not hit.weak]
+    words = query_words(query.text, found.language)
+    judge = Judge(query.dense, query.embedder, words, found.language, found.chunks, how)
+    times = partial(moment, words=found.words, language=found.language)
+    hits: list[ClipHit] = []
+    for group in clips[: max(limit, _JUDGED)]:
+        hit = _judged(clip_hit(group, times), judge, judge.evidence(group), how)
+        if weak or not hit.weak:
+            hits.append(hit)
+    return hits[:limit]
 
 
 def _by_clip(hits: Sequence[Hit]) -> list[list[Hit]]:
