@@ -70,12 +70,12 @@ class Backend:
     async def store(self) -> Store:
         return await self.read(lambda: self._now().store)
 
-    async def timezone(self) -> str:
-        """Return the time zone of the days; "" if the settings are wrong, which the first search reports."""
+    async def settings(self) -> Settings | None:
+        """Return the settings; None if they are wrong, which the first search reports."""
         try:
-            return (await self.read(self._now)).settings.source.timezone
+            return (await self.read(self._now)).settings
         except ConfigurationError:
-            return ""
+            return None
 
     async def warm(self) -> None:
         """Load the embedding model before the first search."""
@@ -86,18 +86,21 @@ class Backend:
 
     def _counted(self, where: Where, limit: int) -> list[Facet]:
         key, now = repr(sorted(where.items())), time.monotonic()
-        self._facets = {one: kept for one, kept in self._facets.items() if kept[0] > now}
-        if key not in self._facets:
-            pipeline = self._now()
-            try:
-                with pipeline.open_index() as index:
-                    few = index.count() <= _FEW_CHUNKS
-                found = pipeline.facets(where=where, limit=limit) if few else []
-            except Unavailable as error:  # the hits are there
-                log.warning("no facets: %s", error)
-                return []
+        with self._lock:
+            self._facets = {one: kept for one, kept in self._facets.items() if kept[0] > now}
+            if key in self._facets:
+                return self._facets[key][1]
+        pipeline = self._now()
+        try:
+            with pipeline.open_index() as index:
+                few = index.count() <= _FEW_CHUNKS
+            found = pipeline.facets(where=where, limit=limit) if few else []
+        except Unavailable as error:  # the hits are there
+            log.warning("no facets: %s", error)
+            return []
+        with self._lock:
             self._facets[key] = now + _COUNTS_FRESH_S, found
-        return self._facets[key][1]
+        return found
 
     def _warm(self) -> None:
         try:

@@ -5,28 +5,34 @@ from urllib.parse import urlencode
 
 from fastapi import Request
 
-from clipdex.index.where import from_words, to_word
+from clipdex.config import Settings
+from clipdex.errors import InvalidFilter
+from clipdex.index.where import from_words, parse, to_word
 from clipdex.web.rendering import url
 
 
 class Narrowing:
-    """Make the links of one page. question: the SearchQuery"""
+    """Make the links of one page.
 
-    def __init__(self, request: Request, question: Any) -> None:
-        self._home, self._question = url(request, "search"), question
+    question: the SearchQuery
+    settings: for fields with two names, such as source and source_folder; None if they are wrong
+    """
+
+    def __init__(self, request: Request, question: Any, settings: Settings | None) -> None:
+        self._home, self._question, self._settings = url(request, "search"), question, settings
         self._where = from_words(word for word in question.where if word.strip())
 
     def add(self, field: str, value: str) -> str:
         """Return the link with this value of a field alone."""
+        rest = self._rest(field, [value])
         if field == "day":
-            return self._link(day=value, first="", last="")
-        return self._link(where={**self._where, field: [value]})
+            return self._link(day=value, first="", last="", where=rest)
+        return self._link(where={**rest, field: [value]})
 
     def without(self, field: str) -> str:
         """Return the link without the filter of this field."""
-        if field == "day":
-            return self._link(day="", first="", last="", where={k: v for k, v in self._where.items() if k != "day"})
-        return self._link(where={name: values for name, values in self._where.items() if name != field})
+        rest = self._rest(field, self._where.get(field, []))
+        return self._link(day="", first="", last="", where=rest) if field == "day" else self._link(where=rest)
 
     def clear(self) -> str:
         """Return the link without any filter."""
@@ -55,7 +61,21 @@ class Narrowing:
     @property
     def words(self) -> list[str]:
         """Return the filters as FIELD=VALUE texts, for the fields of the form."""
-        return [to_word(name, *values) for name, values in self._where.items()]
+        return _words(self._where)
+
+    def _rest(self, field: str, values: list[str]) -> dict[str, list[str]]:
+        """Return where without the filters of this field, under any of its names."""
+        left_out = self._payload_field(field, values)
+        return {name: given for name, given in self._where.items() if self._payload_field(name, given) != left_out}
+
+    def _payload_field(self, name: str, values: list[str]) -> str:
+        """Return the field of a payload that a filter reads, or its name if the filter is invalid."""
+        if self._settings is None:
+            return name
+        try:
+            return next(iter(parse({name: values}, self._settings)))
+        except InvalidFilter:
+            return name
 
     def _link(self, **changes: Any) -> str:
         one = self._question
@@ -65,8 +85,8 @@ class Narrowing:
         names = {"first": "from", "last": "to"}
         default = {"limit": type(one).model_fields["limit"].default}
         pairs = [(names.get(name, name), value) for name, value in now.items() if value not in ("", default.get(name))]
-        return f"{self._home}?{urlencode([*pairs, *(('where', to_word(*one)) for one in _words(where))])}"
+        return f"{self._home}?{urlencode([*pairs, *(('where', word) for word in _words(where))])}"
 
 
-def _words(where: dict[str, list[str]]) -> list[list[str]]:
-    return [[name, *values] for name, values in where.items()]
+def _words(where: dict[str, list[str]]) -> list[str]:
+    return [to_word(name, *values) for name, values in where.items()]

@@ -24,11 +24,13 @@ _POSTER = re.compile(r"posters/[0-9a-f]{2}/([0-9a-f]{64})\.jpg")
 
 
 def _parse_day(given: str) -> str:
-    """Return the day as YYYY-MM-DD, or "" for an empty form field."""
+    """Return the day as YYYY-MM-DD, "today" or "yesterday", or "" for an empty form field."""
+    if given in ("", "today", "yesterday"):  # parse() reads the words in the time zone of the source
+        return given
     try:
-        return date.fromisoformat(given).isoformat() if given else ""
+        return date.fromisoformat(given).isoformat()
     except ValueError:
-        raise ValueError(f"{given!r} is not a date such as 2026-11-03") from None
+        raise ValueError(f"{given!r} is not a date such as 2026-11-03, today or yesterday") from None
 
 
 def _parse_diverse(given: Any) -> Any:
@@ -42,7 +44,7 @@ Word = Annotated[str, Field(max_length=1200)]
 
 
 class FilterQuery(BaseModel):
-    """Hold filters: where, such as camera=cam-7; day, or first and last: YYYY-MM-DD or ""."""
+    """Hold filters: where, such as camera=cam-7; day, or first and last: YYYY-MM-DD, today, yesterday or ""."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -87,8 +89,9 @@ class FacetQuery(FilterQuery):
 async def search_page(
     request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()], later: BackgroundTasks
 ) -> Response:
-    where, timezone = question.filters, await backend.timezone()
-    narrowing = Narrowing(request, question)
+    where, settings = question.filters, await backend.settings()
+    timezone = settings.source.timezone if settings else ""
+    narrowing = Narrowing(request, question, settings)
     if not question.q.strip() and not question.like:
         response = page(
             request, "search.html", question=question, clips=None, timezone=timezone, narrowing=narrowing, facets=[]
