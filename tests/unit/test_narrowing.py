@@ -12,7 +12,7 @@ from clipdex.errors import ConfigurationError, InvalidFilter, UnknownClip
 from clipdex.index import open_index, payload_indexes
 from clipdex.index.derived import folders_of, local_minute
 from clipdex.index.diversity import diversity_of
-from clipdex.index.facets import default_fields, facets
+from clipdex.index.facets import default_fields, facets, facets_once
 from clipdex.index.search import search
 from clipdex.index.server import ServerIndex
 from clipdex.index.similar import similar
@@ -117,13 +117,55 @@ def test_folders_are_counted_step_by_step(index):
     assert counts(index, "source", {"source": "s3://bucket/clips/south"}) == {"s3://bucket/clips/south/old": 2}
 
 
+def test_folders_of_several_roots_are_counted(index):
+    folders = ["data/one"] * 3 + ["data/one/deep"] * 2 + ["srv"] * 3
+    put(index, *(points(f"c{number}", uri=f"file:///{folder}/c{number}.mp4") for number, folder in enumerate(folders)))
+    assert counts(index, "source") == {"file:///data": 5, "file:///srv": 3}
+    assert counts(index, "source", {"source": "file:///data"}) == {"file:///data/one/deep": 2}
+    assert counts(index, "source", {"source": "file:///srv"}) == {"file:///srv": 3}
+    assert counts(index, "source", {"source": ["/srv", "/data/one/deep"]}) == {"file:///data": 2, "file:///srv": 3}
+
+
+def test_clips_without_folders_change_no_count_of_folders(index):
+    put(index, points("old", uri_folders=[]), points("a"), points("b"))
+    [facet] = facets(index, SETTINGS, ["source"])
+    assert [astuple(one) for one in facet.values] == [("s3://bucket/clips", 2)]
+    assert (facet.clips, facet.without) == (3, 1)
+
+
+def test_unicode_forms_of_one_folder_are_one_value(index):
+    for number, folder in enumerate(["caf\u00e9/x", "cafe\u0301", "cafe\u0301", "other"]):
+        put(index, points(f"c{number}", uri=f"s3://bucket/{folder}/c{number}.mp4"))
+    assert counts(index, "source") == {"s3://bucket/cafe\u0301": 3, "s3://bucket/other": 1}
+
+
+def test_a_number_that_some_clips_lack_is_counted_without_them(index):
+    put(index, points("a", speed=5.0), points("b", speed=5.0), points("c"))
+    [facet] = facets(index, SETTINGS, ["speed"])
+    assert [astuple(one) for one in facet.values] == [("5", 2)]
+    assert (facet.clips, facet.without) == (3, 1)
+
+
 def test_numbers_are_counted_in_ranges_that_share_no_value(index):
     fill(index)
     assert counts(index, "speed") == {"0..<5": 1, "10..<15": 1, "20..<25": 1, "30..<35": 1, "40..<45": 1}
     assert counts(index, "speed", {"camera": "cam-1", "speed": "..20"}) == {"10": 1}
 
 
-@pytest.mark.parametrize("values", [(-1e308, 1e308), (5e-324, 1e-323), (1e15, 1e15 + 1), (0.0, 0.0), (-0.1, 0.2)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        (-1e308, 1e308),
+        (5e-324, 1e-323),
+        (1e15, 1e15 + 1),
+        (0.0, 0.0),
+        (-0.1, 0.2),
+        (1e-13, 9e-13),
+        (0.0, 1e-300),
+        (1.7e12, 1.7e12 + 100),
+        (4e213, 4.0005e213),
+    ],
+)
 def test_numbers_of_any_size_are_counted(index, values):
     put(index, *(points(f"c{number}", speed=value) for number, value in enumerate(values)))
     [facet] = facets(index, SETTINGS, ["speed"])
@@ -188,6 +230,11 @@ def test_a_field_that_cannot_be_counted_is_refused(index, field):
         facets(index, SETTINGS, [field])
 
 
+def test_a_field_that_cannot_be_counted_is_refused_before_the_index_is_opened(tmp_path):
+    with pytest.raises(InvalidFilter, match="'colour' is not a field; values are counted of day, source"):
+        facets_once(SETTINGS.model_copy(update={"home": tmp_path}), ["colour"])
+
+
 # More like this
 
 
@@ -227,6 +274,29 @@ def test_copies_and_parts_of_the_same_file_are_left_out_unless_wanted(index):
     assert set(ids(similar(index, "p1"))) == {"a", "copy", "recaptioned", "other"}
     assert {"p0", "p2"} <= set(ids(similar(index, "p1", related=True)))
     assert not {"p0", "p1", "p2"} & set(ids(similar(index, "film", related=True)))
+
+
+def parts(file: str, **more: Any) -> list[Any]:
+    return [
+        points(
+            f"{file}{no}", around(0.2 * no), part_of=file, part_no=no,
+            **{name: value.format(no) for name, value in more.items()},
+        )
+        for no in range(3)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shared", [{"caption_key": "key-{}"}, {"poster": "posters/aa/{}.jpg"}])
+def test_all_parts_of_a_copy_of_a_file_are_left_out(index, shared):
+    put(index, *parts("f", **shared), *parts("g", **shared), points("other", around(0.3)))
+    assert ids(similar(index, "f")) == ["other"]
+    assert set(ids(similar(index, "f", related=True))) == {"g0", "g1", "g2", "other"}
+
+
+def test_clips_without_a_poster_are_no_copies(index):
+    put(index, *parts("f"), *parts("g"))
+    assert set(ids(similar(index, "f"))) == {"g0", "g1", "g2"}
+    assert set(ids(similar(index, "f1"))) == {"g0", "g1", "g2"}
 
 
 def test_enough_clips_are_found_behind_many_copies(index):

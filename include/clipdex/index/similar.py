@@ -1,6 +1,6 @@
 """More like this clip: the clips whose captions mean the same, from the stored vectors, without an embedding model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clipdex.config import Settings
 from clipdex.errors import UnknownClip
@@ -32,11 +32,12 @@ def similar(
     target = mean_vector([vector for of_clip in vectors.values() for vector in of_clip]).tolist()
     kept, wanted_clips = in_index(index, filters), pool(limit, diversity)
     wanted = wanted_clips * _CHUNKS_PER_CLIP + len(own)
+    is_left_out = _left_out(own, clip_id, related)
     while True:
         hits = index.nearest(Query(target, Sparse((), ()), wanted, kept)).dense
         groups: dict[str, list[Hit]] = {}
         for hit in sorted(hits, key=lambda hit: (-round(hit.score, 6), hit.id)):
-            if not _is_left_out(hit, own, clip_id, related):
+            if not is_left_out(hit):
                 groups.setdefault(hit.payload["clip_id"], []).append(hit)
         if len(groups) >= wanted_clips or len(hits) < wanted:
             clips = [clip_hit(group) for group in groups.values()]
@@ -68,16 +69,25 @@ def _points_of(index: Index, clip_id: str) -> list[Hit]:
     )
 
 
-def _is_left_out(hit: Hit, own: Sequence[Hit], clip_id: str, related: bool) -> bool:
-    """Return whether a point is of the clip itself, or related to it and to be left out.
+def _left_out(own: Sequence[Hit], clip_id: str, related: bool) -> Callable[[Hit], bool]:
+    """Return a function: whether a point is of the clip itself, or related to it and to be left out.
 
-    Copies share their caption, or, captioned under other settings, their poster, which is named for the content.
+    own: the points of the clip, or of all parts of the file. Copies share their caption, or, captioned under other
+    settings, their poster, which is named for the content.
     """
-    first, payload = own[0].payload, hit.payload
-    file = first.get("part_of", "")
-    if payload["clip_id"] == first["clip_id"] or clip_id in (payload["clip_id"], payload.get("part_of")):
-        return True
-    if related:
-        return False
-    copies = any(first.get(name) and payload.get(name) == first[name] for name in ("caption_key", "poster"))
-    return copies or bool(file and file in (payload.get("part_of"), payload["clip_id"]))
+    clips = {clip_id, *(hit.payload["clip_id"] for hit in own)}
+    files, keys, posters = (
+        {value for hit in own if (value := hit.payload.get(name))} for name in ("part_of", "caption_key", "poster")
+    )
+
+    def is_left_out(hit: Hit) -> bool:
+        payload = hit.payload
+        clip, file = payload["clip_id"], payload.get("part_of")
+        if clip in clips or file == clip_id:
+            return True
+        if related:
+            return False
+        copied = payload.get("caption_key") in keys or payload.get("poster") in posters
+        return copied or file in files or clip in files
+
+    return is_left_out
