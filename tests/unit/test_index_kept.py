@@ -17,7 +17,7 @@ import sys
 from clipdex.config import Settings
 from clipdex.index import open_index
 from tests.support.indexes import SMALL, point
-with open_index(Settings.load(home=sys.argv[1]), SMALL) as index:
+with open_index(Settings.load(home=sys.argv[1], index={"lock_wait_s": 60.0}), SMALL) as index:
     index.ensure()
     index.upsert([point(sys.argv[2], "a clip")])
 """
@@ -29,6 +29,31 @@ from clipdex.index import open_index
 for line in sys.stdin:
     with open_index(Settings.load(home=sys.argv[1])) as index:
         print(index.count(), flush=True)
+"""
+
+SEARCH_IN_A_FORK = """
+import os, sys, threading
+from clipdex.config import Settings
+from clipdex.errors import IndexUnavailable
+from clipdex.index import open_index
+settings = Settings.load(home=sys.argv[1], index={"lock_wait_s": 0.1})
+def search():
+    try:
+        with open_index(settings) as index:
+            print(index.count(), flush=True)
+    except IndexUnavailable:
+        print("unavailable", flush=True)
+def search_in_a_thread():
+    thread = threading.Thread(target=search)
+    thread.start()
+    thread.join()
+os.register_at_fork(before=search_in_a_thread)  # the last one before the fork, because the first registered
+search()
+child = os.fork()
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+search()
 """
 
 
@@ -68,6 +93,29 @@ def test_a_writer_in_this_process_gets_the_index(settings):
     assert count(settings) == 0
     with open_index(settings, SMALL) as index:
         index.upsert([point("a", "a clip")])
+    assert count(settings) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_writer_in_another_process_gets_the_index_while_threads_search_without_a_pause(settings, threads):
+    done, found = threading.Event(), []
+
+    def search():
+        while not done.is_set():
+            with open_index(settings) as index:
+                found.append(index.count())
+                done.wait(0.02)  # a longer search
+
+    searching = [threading.Thread(target=search) for _ in range(threads)]
+    for thread in searching:
+        thread.start()
+    try:
+        write_elsewhere(settings, "a")
+    finally:
+        done.set()
+        for thread in searching:
+            thread.join()
+    assert found[0] == 0
     assert count(settings) == 1
 
 
@@ -143,3 +191,37 @@ def test_a_forked_child_searches_and_holds_no_lock(settings):
     os.waitpid(child, 0)
     write_elsewhere(settings, "a")
     assert count(settings) == 1
+
+
+def test_a_child_forked_during_a_long_search_holds_no_lock(settings):
+    searching, done = threading.Event(), threading.Event()
+
+    def search():
+        with open_index(settings) as index:
+            index.count()
+            searching.set()
+            done.wait()
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    searching.wait()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)  # until the parent closes the pipe
+        os._exit(0)
+    try:
+        done.set()
+        thread.join()
+        write_elsewhere(settings, "a")
+        assert count(settings) == 1
+    finally:
+        os.close(write)
+        os.waitpid(child, 0)
+        os.close(read)
+
+
+def test_no_thread_opens_the_index_while_another_one_forks(settings):
+    command = [sys.executable, "-c", SEARCH_IN_A_FORK, str(settings.home)]
+    assert subprocess.check_output(command, text=True).split() == ["0", "unavailable", "0"]

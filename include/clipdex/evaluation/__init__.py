@@ -165,7 +165,7 @@ def _answers(trial: _Trial, queries: Sequence[Judgement], on_progress: Progress)
             trial.embedder.embed_queries([one.query for one in some])
     answers = []
     for some in _parts(queries, _AT_ONCE, f"{trial.name}: search", on_progress):
-        with open_index(trial.settings) as index:  # closed between parts, because others may wait for a served one
+        with open_index(trial.settings) as index:  # per part: after each, a process that waits gets the index
             for one in some:
                 hits = search(index, trial.embedder, one.query, limit=CUT, how=how, weak=True)
                 shown = tuple(hit.clip_id for hit in hits if not hit.weak)

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import qdrant_edge as qdrant
 
 from clipdex.config import MetadataType
@@ -298,9 +299,9 @@ def _locks(file: IO[str]) -> bool:
 
 @contextmanager
 def _unlocked_after(file: IO[str]) -> Iterator[None]:
-    """Empty and unlock a file at the end of the block, for the copies that forked children have, too.
+    """Empty and unlock a file at the end of the block.
 
-    Closing the file is not enough, because a child's copy keeps the lock. A child that leaves the block changes nothing.
+    Closing is not enough: the copy in a forked child keeps the lock. A child that leaves the block changes nothing.
     """
     process = os.getpid()
     try:
@@ -373,7 +374,9 @@ def _request(
 
 def _hit(point: qdrant.ScoredPoint) -> Hit:
     vectors: Any = point.vector
-    return Hit(str(point.id), point.score, point.payload or {}, vectors[DENSE] if vectors else None)
+    return Hit(
+        str(point.id), point.score, point.payload or {}, np.array(vectors[DENSE], np.float32) if vectors else None
+    )
 
 
 def _edge_sparse(sparse: Sparse) -> qdrant.SparseVector:

@@ -1,7 +1,8 @@
 """Kept open: the embedded index stays open in a process between its searches, until another one needs it.
 
-Opening takes longer than a search. A process that waits for the index holds a shared lock on FOLDER/waiting; the owner
-looks for it 50 times per second, between two searches, and closes the index. A minute without a search closes it, too.
+Opening takes longer than a search. A process that waits for the index holds a shared lock on FOLDER/waiting. The owner
+looks for it after each search, and 50 times per second while no search runs, and closes the index. A minute without a
+search closes it, too. A forked child inherits nothing: neither the open index nor its locks.
 """
 
 import os
@@ -37,6 +38,7 @@ def kept_open(folder: Path, alias: str, open_index: Callable[[], EdgeIndex], wai
 
 def release(folder: Path, wait_s: float) -> None:
     """Close the index of this folder if this process keeps it open, so that it can write."""
+    _folders.add(folder)
     if owner := _owners.get(folder):
         with owner.turn(wait_s):
             owner.close()
@@ -86,6 +88,7 @@ class _Owner:
 
 
 _owners: dict[Path, _Owner] = {}
+_folders: set[Path] = set()  # all that this process has searched or written
 _changing = threading.Lock()
 
 
@@ -93,6 +96,7 @@ def _owner(folder: Path) -> _Owner:
     with _changing:
         if not _owners:  # no thread in this process yet: an owner is never removed, but a forked child has none
             threading.Thread(target=_watch, name="clipdex-kept-index", daemon=True).start()
+        _folders.add(folder)
         return _owners.setdefault(folder, _Owner(folder))
 
 
@@ -104,10 +108,10 @@ def _watch() -> None:
 
 
 def _before_fork() -> None:
-    """Close what is open, because a child would inherit the lock, and let nobody open it before the fork."""
+    """Close what is open, and hold the turns until the fork is done, so that the child inherits no lock."""
     _forking.turns = ExitStack()
     for owner in list(_owners.values()):
-        with suppress(IndexUnavailable):
+        with suppress(IndexUnavailable):  # a longer search goes on in the parent
             _forking.turns.enter_context(owner.turn(_FORK_WAIT_S))
             owner.close()
 
@@ -123,8 +127,24 @@ def _after_fork_in_child() -> None:
     _forking.turns.close()
     _inherited.extend(_owners.values())
     _owners.clear()
+    _drop_locks()
 
 
-_forking = threading.local()  # per thread: the turns that it holds during a fork
+def _drop_locks() -> None:
+    """Replace inherited files of an index by /dev/null: a lock stays until the last copy of its file is closed.
+
+    Qdrant locks files of its own. They are not closed, because Qdrant would later close others of the same number.
+    """
+    folders = [folder.resolve() for folder in _folders]
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for link in list(Path("/dev/fd").iterdir()) if folders else []:
+        with suppress(OSError):  # the file of iterdir itself is closed by now
+            path = link.readlink()
+            if any(path.is_relative_to(folder) for folder in folders):
+                os.dup2(null, int(link.name), inheritable=False)
+    os.close(null)
+
+
+_forking = threading.local()  # turns: held by this thread during a fork
 _inherited: list[_Owner] = []
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
