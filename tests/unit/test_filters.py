@@ -10,7 +10,7 @@ from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, InvalidFilter
 from clipdex.index import Moments, Query, Range, Sparse
 from clipdex.index.derived import DEEPEST, folders_of, local_minute
-from clipdex.index.where import fields_of, from_words, in_index, parse, to_word, with_days
+from clipdex.index.where import Days, fields_of, from_words, in_index, parse, to_word, with_days
 from tests.support.indexes import SMALL, edge_opener, point, server_opener
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
@@ -134,6 +134,10 @@ def test_a_filter_keeps_the_clips_that_match(index, where, clips):
     assert found(index, where) == clips
 
 
+def test_days_without_bounds_are_all_days(index):
+    assert in_index(index, {"day": [Days()]}) == {"day": [f"2026-11-0{number}" for number in range(1, 6)]}
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [
@@ -145,6 +149,15 @@ def test_a_filter_keeps_the_clips_that_match(index, where, clips):
         ({"camera": None}, "camera: None is not text"),
         ({"camera": "x" * 5000}, "camera: 5000 characters; a value has at most 1,000"),
         ({"camera": []}, "camera: an empty list; give a value, or leave the filter out"),
+        ({"camera": ["cam-1", ""]}, "camera: a value is empty; give one, or leave the filter out"),
+        ({"speed": ""}, "speed: a value is empty"),
+        ({"day": ""}, "day: a value is empty"),
+        ({"day": ["2026-11-03", ""]}, "day: a value is empty"),
+        ({"recorded_at": ""}, "recorded_at: a value is empty"),
+        ({"taken": ("",)}, "taken: a value is empty"),
+        ({"time": ""}, "time: a value is empty"),
+        ({"source": ""}, "source: a value is empty"),
+        ({"source": " "}, "source: ' ' is not a folder"),
         ({"camera": ["x"] * 1001}, "camera: 1001 values; give at most 1,000"),
         ({"speed": "fast"}, "speed: fast is not a number or a range, such as 30, 10..20 or ..30"),
         ({"speed": True}, "speed: True is not a number"),
@@ -217,7 +230,7 @@ def test_words_of_a_command_line_are_filters(words, where):
 )
 def test_a_wrong_word_names_what_is_expected(word, message):
     with pytest.raises(InvalidFilter) as raised:
-        from_words([word])
+        parse(from_words([word]), settings())
     assert message in str(raised.value) and len(str(raised.value)) < 300
 
 

@@ -113,6 +113,31 @@ def test_times_before_a_paragraph_are_read_and_leave_its_text(written, text):
 
 
 @pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("[0:03-0:07] **A man walks.** He stops.", "**A man walks.** He stops."),
+        ("[0:03-0:07]**A man walks.** He stops.", "**A man walks.** He stops."),
+        ("0:03-0:07: **Opening:** A car.", "**Opening:** A car."),
+        ("0:03-0:07 —**Opening:** A car.", "**Opening:** A car."),
+        ("0:03-0:07 _Later_ it stops.", "_Later_ it stops."),
+        ("0:03-0:07 `STOP` is on a sign.", "`STOP` is on a sign."),
+        ("**0:03-0:07** **A man** walks.", "**A man** walks."),
+        ("| **0:03-0:07** | *A man* walks.", "*A man* walks."),
+        ("**[0:03-0:07]:** text", "text"),
+        ("**0:03-0:07:** text", "text"),
+        ("**[0:03-0:07] —** A man runs.", "A man runs."),
+        ("**[0:03-0:07] ** A man runs.", "A man runs."),
+        ("**0:03-0:07**男が走る。", "男が走る。"),
+        ("**[0:03-0:07]：**男が走る。", "男が走る。"),
+        ("[0:03-0:07] **男が走る。**", "**男が走る。**"),
+    ],
+)
+def test_emphasis_around_a_mark_is_removed_and_that_of_the_text_is_kept(written, text):
+    read = read_times(written, 0.0, 10.0)
+    assert (spans(read.segments), read.text) == ([(3, 7)], text)
+
+
+@pytest.mark.parametrize(
     ("written", "expected"),
     [
         ("[0:00-0:04] A man walks.\n\n[0:04-0:10] A dog runs.", [(0, 4), (4, 10)]),
@@ -145,6 +170,7 @@ def test_each_paragraph_gets_its_own_times(written, expected):
         "At 10:30, the bell rings.",
         "[10:30] is what the sign reads.",
         "9:00-17:00 is written on the door.",
+        "9:00-17:00 **is** written on the door.",
         "From 9:00 to 17:00 the shop is open, a sign says.",
         'A timer runs "0:03-0:07" beside a man.',
         "The shop is closed. (9:00-17:00) is on its door.",
@@ -268,6 +294,7 @@ def _hostile() -> dict[str, str]:
         "words": "from " * (million // 5),
         "half": ". [0:03 - 0:0" * (million // 13),
         "decorations": (". [ * _ " * 60 + "1\n") * (million // 482),
+        "emphasis": ("**`0:03-0:07" + "*_`" * 37 + "\n") * (million // 124),
         "invisible": ("\u200f" * 40 + "1\n") * (million // 42),
         "unequal": "[0:03-0:07] " * (million // 12),
         "paragraphs": "[0:03-0:07] A man.\n\n" * (million // 20),

@@ -119,6 +119,7 @@ WRONG = [
     ("colour=red", "there is no field colour; the fields are day, source"),
     ("duration=long", "duration: long is not a number or a range"),
     ("duration=20..10", "duration: '20' is after '10'; give the lower end first"),
+    ("camera=", "camera: a value is empty; give one, or leave the filter out"),
     ("time=25:00..", "time: '25:00..' is not a range of the day"),
     ("camera=" + "x" * 1100, "camera: 1100 characters; a value has at most 1,000"),
     ("\x1b[2J=x", "there is no field '\\x1b[2J'"),

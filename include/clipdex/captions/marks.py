@@ -58,7 +58,7 @@ def _mark(line: str, begin: int, offset: int) -> Mark | None:
     is_enclosed = bool(found["open"] and found["close"])
     is_delimited = any(char in _COLONS for char in found["tail"]) or found.end() == len(line)
     is_apart = is_enclosed or is_delimited or found["word"] or set(found["tail"]) & set(_COMMAS + _DASHES)
-    if not is_apart and line[found.end() : found.end() + 1].islower():
+    if not is_apart and line[found.end() : found.end() + 4].lstrip("*_`")[:1].islower():
         return None  # "0:03-0:07 A man" begins with a mark; "3-7 s pass" and "9:00-17:00 is on the door" do not
     if second is None:
         is_named = is_enclosed or found["word"] or any(char in _COLONS + _DASHES for char in found["tail"])
@@ -135,8 +135,12 @@ _TO = (
 _DECORATION = rf"(?:{_S}|[>#*_•·|`‣●–—-]){{0,12}}+(?:\d{{1,3}}[.)]{_GAP})?[*_`]{{0,3}}+"
 _OPEN, _CLOSE = "[\\[(<{（【［〔〈《「]", "[\\])>}）】］〕〉》」]"
 _COLONS, _DASHES, _COMMAS = ":：|", "-–—", ",，、،.。;"
+_SEPARATOR = rf"{_S}|[{_COLONS}{_COMMAS}–—-]"
+# Emphasis behind a mark ends there if it began directly before the mark, or if no word follows. Else the text begins.
+_EMPHASIS_BEGAN = "(?P<emphasis>(?<=[*_`]))?+"
+_EMPHASIS_ENDS = rf"[*_`]{{1,3}}+(?={_S}|$)|(?<!\s)[*_`]{{1,3}}+(?:(?={_SEPARATOR})|(?(emphasis)|(?!)))"
 _MARK = re.compile(
-    rf"{_DECORATION}"
+    rf"{_DECORATION}{_EMPHASIS_BEGAN}"
     rf"(?:(?:(?:{_NUMBERED}){_GAP}\d{{1,3}}(?![:：.,]?\d)|(?P<label>{_LABEL})){_SPACE}[:：,–—-]?{_SPACE}[*_]{{0,3}}+{_SPACE})?"
     rf"(?P<open>{_OPEN}{{1,2}}+)?{_SPACE}"
     rf"(?:(?:{_LABEL}){_SPACE}[:：]{_SPACE})?"
@@ -146,7 +150,7 @@ _MARK = re.compile(
     r"(?![A-Za-z0-9%°]|[:：.,][0-9])"
     rf"(?:{_SPACE}(?:まで|까지|तक|之间|之間|の間))?"
     rf"{_SPACE}(?P<close>{_CLOSE}{{0,2}}+)"
-    rf"(?P<tail>(?:{_S}|[*_`:：,，、،.。;|–—-]){{0,8}}+)",
+    rf"(?P<tail>(?:{_SEPARATOR}|{_EMPHASIS_ENDS}){{0,8}}+)",
     re.IGNORECASE,
 )
 _DIGIT = re.compile(r"\d")

@@ -59,12 +59,31 @@ def facets(
     index: Index, settings: Settings, fields: Sequence[str] = (), where: Where | None = None, limit: int = 10
 ) -> list[Facet]:
     """Return the values of each field. fields: empty for the default ones. Raises InvalidFilter, IndexUnavailable."""
+    return _facets(index, settings, fields, _filters(settings, fields, where), limit)
+
+
+def facets_once(
+    settings: Settings, fields: Sequence[str] = (), where: Where | None = None, limit: int = 10
+) -> list[Facet]:
+    """Open the index and count the values of each field. Raises NothingIndexed if the alias is unset."""
+    filters = _filters(settings, fields, where)
+    with open_index(settings) as index:
+        return _facets(index, settings, fields, filters, limit)
+
+
+def _filters(settings: Settings, fields: Sequence[str], where: Where | None) -> Filters:
+    """Return the filters. Raises InvalidFilter, also if a field cannot be counted."""
     known = fields_of(settings)
     for name in fields:
         if name not in (countable := _countable(known)):
             what = "only for filters" if name in known else "not a field"
             raise InvalidFilter(f"{name[:64]!r} is {what}; values are counted of {', '.join(countable)}")
-    kept = {**in_index(index, parse(where, settings)), **_FIRST_CHUNK}
+    return parse(where, settings)
+
+
+def _facets(index: Index, settings: Settings, fields: Sequence[str], filters: Filters, limit: int) -> list[Facet]:
+    known = fields_of(settings)
+    kept = {**in_index(index, filters), **_FIRST_CHUNK}
     clips = index.count(kept)
     if fields:
         return [_facet(index, name, known[name], kept, clips, limit) for name in fields]
@@ -77,15 +96,6 @@ def facets(
     return found
 
 
-def facets_once(
-    settings: Settings, fields: Sequence[str] = (), where: Where | None = None, limit: int = 10
-) -> list[Facet]:
-    """Open the index and count the values of each field. Raises NothingIndexed if the alias is unset."""
-    parse(where, settings)
-    with open_index(settings) as index:
-        return facets(index, settings, fields, where, limit)
-
-
 def _countable(known: Mapping[str, Field]) -> list[str]:
     return [name for name, field in known.items() if field.kind is not Kind.TIME and name not in _NOT_COUNTED]
 
@@ -93,16 +103,18 @@ def _countable(known: Mapping[str, Field]) -> list[str]:
 def _facet(index: Index, name: str, field: Field, kept: Filters, clips: int, limit: int) -> Facet:
     if not clips:
         return Facet(name, (), 0, 0, False)
-    counted, more = _COUNT[field.kind](index, field, kept, limit)
     without = index.count({**kept, field.payload: Missing()}) if field.payload not in kept else 0
+    counted, more = _COUNT[field.kind](index, field, kept, limit, clips - without)
     return Facet(name, tuple(FacetValue(value, count) for value, count in counted if count), clips, without, more)
 
 
 Counted = tuple[list[tuple[str, int]], bool]
 """Values with their counts, and whether there are more."""
 
+# In each function below, clips is the number of clips that match the filters and have a value.
 
-def _values(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
+
+def _values(index: Index, field: Field, kept: Filters, limit: int, clips: int) -> Counted:
     found = index.facet(field.payload, kept, limit=max(2 * limit, _SPARE) + 1)
     ordered = sorted(_merged(found).items(), key=lambda one: (-one[1], one[0]))
     return ordered[:limit], len(ordered) > limit
@@ -116,42 +128,50 @@ def _merged(found: Mapping[str, int]) -> dict[str, int]:
     return {values[0]: sum(found[value] for value in values) for values in forms.values()}
 
 
-def _days(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
+def _days(index: Index, field: Field, kept: Filters, limit: int, clips: int) -> Counted:
     """Count the clips of the last days."""
     found = sorted(index.facet(field.payload, kept, limit=_MOST).items(), reverse=True)
     return found[:limit], len(found) > limit
 
 
-def _folders(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
-    """Count the folders below the innermost folder that all these clips are in."""
+def _folders(index: Index, field: Field, kept: Filters, limit: int, clips: int) -> Counted:
+    """Count the outermost folders that not all clips share, or else the innermost folder."""
     found = _merged(index.facet(field.payload, kept, limit=_MOST))
-    most = max(found.values(), default=0)
-    inside = max((folder for folder, count in found.items() if count == most), key=len, default="")
-    below = {folder: count for folder, count in found.items() if folder.rpartition("/")[0] == inside}
-    ordered = sorted((below or {inside: most} if found else {}).items())
+    partial = {folder: count for folder, count in found.items() if count < clips}
+    if found and not partial:
+        innermost = max(found, key=len)
+        return [(innermost, found[innermost])], len(found) == _MOST
+    names = {unicodedata.normalize("NFC", folder) for folder in partial}
+    outermost = {
+        folder: count
+        for folder, count in partial.items()
+        if unicodedata.normalize("NFC", folder.rpartition("/")[0]) not in names
+    }
+    ordered = sorted(outermost.items())
     return ordered[:limit], len(ordered) > limit or len(found) == _MOST
 
 
-def _ranges(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
+def _ranges(index: Index, field: Field, kept: Filters, limit: int, clips: int) -> Counted:
     """Count the numbers in ranges that share no value. limit: not used, because there are few."""
     ends = index.extremes(field.payload, kept)
     if ends is None:
         return [], False
     if ends[0] == ends[1] and field.payload != "duration_s":
-        return [(_digits(ends[0]), index.count(kept))], False
+        return [(_digits(ends[0]), clips)], False
     bounds = [*_SECONDS, math.inf] if field.payload == "duration_s" else _bounds(*ends)
     parts = [Range(low, below=high) for low, high in pairwise(bounds) if high > ends[0] and low <= ends[1]]
     return [(_written(part), _count_within(index, field, kept, part)) for part in parts], False
 
 
 def _bounds(low: float, high: float) -> list[float]:
-    """Return some round numbers that cover low to high; the last one is beyond it."""
+    """Return some round numbers from below low to beyond high, with one more at each end in case of rounding."""
     width = (high - low) / _PARTS
     if not math.isfinite(width) or width <= _PARTS * math.ulp(max(abs(low), abs(high))):
         return [low, math.inf]
-    unit = 10.0 ** math.floor(math.log10(width))
+    exponent = math.floor(math.log10(width))
+    unit = 10.0**exponent
     step = next(unit * factor for factor in (1, 2, 5, 10, 20) if unit * factor >= width)
-    return [round(step * n, 12) for n in range(math.floor(low / step), math.floor(high / step) + 2)]
+    return [round(step * n, max(0, -exponent)) for n in range(math.floor(low / step) - 1, math.floor(high / step) + 3)]
 
 
 def _written(part: Range) -> str:
@@ -163,7 +183,7 @@ def _digits(number: float) -> str:
     return repr(float(number)).removesuffix(".0")
 
 
-def _hours(index: Index, field: Field, kept: Filters, limit: int) -> Counted:
+def _hours(index: Index, field: Field, kept: Filters, limit: int, clips: int) -> Counted:
     """Count the clips of each hour of the day. limit: not used, because there are 24."""
     hours = [
         (f"{hour:02d}:00..{hour:02d}:59", _count_within(index, field, kept, Range(60 * hour, 60 * hour + 59)))
@@ -189,7 +209,7 @@ def _overlap(first: Range, second: Range) -> Range | None:
     return Range(highest(first.low, second.low), lowest(first.high, second.high), lowest(first.below, second.below))
 
 
-_COUNT: Mapping[Kind, Callable[[Index, Field, Filters, int], Counted]] = {
+_COUNT: Mapping[Kind, Callable[[Index, Field, Filters, int, int], Counted]] = {
     Kind.TEXT: _values,
     Kind.DAY: _days,
     Kind.FOLDER: _folders,

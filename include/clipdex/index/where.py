@@ -128,7 +128,7 @@ def in_index(index: "Index", filters: Filters | None) -> Filters:
     if not any(isinstance(one, Days) for one in ranges):
         return filters
     ranges = [one if isinstance(one, Days) else Days(one, one) for one in ranges]
-    if all(one.first == one.last for one in ranges):
+    if all(one.first and one.first == one.last for one in ranges):
         return {**filters, "day": [str(one.first) for one in ranges]}
     days = sorted(index.facet("day", limit=_MOST_DAYS, exact=False))
     kept = [day for day in days if any((one.first or day) <= day <= (one.last or day) for one in ranges)]
@@ -173,8 +173,6 @@ def _split(name: str, text: str) -> list[str]:
             )
         values.append(plain if quoted is None else quoted.replace('""', '"'))
         start = found.end() + 1
-    if "" in values:
-        raise InvalidFilter(f"{_shown(name)}: a value is empty; give one, or leave the filter out")
     return values
 
 
@@ -212,6 +210,8 @@ def _several(name: str, given: Any) -> list[Any]:
     values = list(given) if isinstance(given, Iterable) and not isinstance(given, str | Mapping | bytes) else [given]
     if not values:
         raise InvalidFilter(f"{_shown(name)}: an empty list; give a value, or leave the filter out")
+    if any(isinstance(value, str) and not value for value in values):
+        raise InvalidFilter(f"{_shown(name)}: a value is empty; give one, or leave the filter out")
     if len(values) > _MOST_VALUES:
         raise InvalidFilter(f"{_shown(name)}: {len(values)} values; give at most {_MOST_VALUES:,}, or a range")
     return values
@@ -380,7 +380,8 @@ def _folder(given: _Reading) -> list[Wanted]:
     expected = "a folder, such as s3://bucket/clips, /mnt/clips or, below the archive, 2026/11"
     if not isinstance(given.value, str) or "\0" in given.value:
         raise given.wrong(expected)
-    text = given.value.strip()
+    if not (text := given.value.strip()):
+        raise given.wrong(expected)
     if "://" not in text and not text.startswith("/"):
         text = f"{given.settings.source_url.rstrip('/')}/{text}"
     if "://" not in text:
