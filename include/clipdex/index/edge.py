@@ -27,6 +27,7 @@ from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index.lexical import Sparse
 from clipdex.index.points import (
     DENSE,
+    NO_VECTOR,
     PAYLOAD_INDEXES,
     SPARSE,
     Candidates,
@@ -374,9 +375,8 @@ def _request(
 
 def _hit(point: qdrant.ScoredPoint) -> Hit:
     vectors: Any = point.vector
-    return Hit(
-        str(point.id), point.score, point.payload or {}, np.array(vectors[DENSE], np.float32) if vectors else None
-    )
+    vector = np.array(vectors[DENSE], np.float32) if vectors else NO_VECTOR
+    return Hit(str(point.id), point.score, point.payload or {}, vector)
 
 
 def _edge_sparse(sparse: Sparse) -> qdrant.SparseVector:

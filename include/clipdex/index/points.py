@@ -6,7 +6,7 @@ A point's id is derived from its content, so writes are idempotent.
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ PAYLOAD_INDEXES = {
 }
 """Type of each indexed field of a payload. The metadata of clips is indexed, too."""
 
+NO_VECTOR = np.zeros(0, np.float32)
 _NAMESPACE = uuid.UUID("6f1d0d5e-0f3c-5b44-9f0e-2c1b7d0c1e5a")
 
 
@@ -143,13 +144,13 @@ class Hit:
     """Hold a point that matched.
 
     score: cosine or BM25, or a combination of both
-    vector: dense, of length 1; None if the query had none
+    vector: dense, float32, of length 1; empty if the query had none
     """
 
     id: str
     score: float
     payload: dict[str, Any]
-    vector: Sequence[float] | None = None
+    vector: np.ndarray = field(default_factory=lambda: NO_VECTOR, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

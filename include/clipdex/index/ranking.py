@@ -14,7 +14,6 @@ Reciprocal rank fusion (Cormack et al. 2009): the sum of weight / (rrf_k + rank)
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -36,7 +35,7 @@ def rank(candidates: Candidates, query: Sequence[float], how: Search) -> list[Hi
     else:
         scores = _by_score(list(hits.values()), candidates, query, how)
     order = sorted(hits, key=lambda id: (-scores[id], id))
-    return [replace(hits[id], score=scores[id]) for id in order]
+    return [Hit(id, scores[id], hits[id].payload, hits[id].vector) for id in order]
 
 
 def _by_rank(candidates: Candidates, how: Search) -> dict[str, float]:
@@ -53,7 +52,8 @@ def _by_score(hits: Sequence[Hit], candidates: Candidates, query: Sequence[float
     best = max(words.values(), default=0.0) or 1.0
     scores = sparse / best * np.array([words.get(hit.id, 0.0) for hit in hits])
     if len(query) and candidates.dense:
-        vectors, pool = vectors_of(hits), vectors_of(candidates.dense)
+        vectors, row = vectors_of(hits), {hit.id: number for number, hit in enumerate(hits)}
+        pool = vectors[[row[hit.id] for hit in candidates.dense]]
         nearness = vectors @ np.asarray(query, np.float32)
         if how.density_weight:
             nearness = nearness - how.density_weight * _density(hits, vectors, candidates.dense, pool)
@@ -75,7 +75,7 @@ def _density(hits: Sequence[Hit], vectors: np.ndarray, pool: Sequence[Hit], pool
 
 def vectors_of(hits: Sequence[Hit]) -> np.ndarray:
     """Return one row per hit, float32."""
-    return np.array([hit.vector for hit in hits], np.float32)
+    return np.stack([hit.vector for hit in hits])
 
 
 def _clips(hits: Sequence[Hit]) -> np.ndarray:

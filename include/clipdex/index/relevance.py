@@ -99,7 +99,7 @@ class Judge:
 
     def _of(self, hit: Hit) -> Evidence:
         document = sparse_document(hit.payload["text"], self._language)
-        cosine = float(np.asarray(hit.vector, np.float32) @ self._query)
+        cosine = float(hit.vector @ self._query)
         return Evidence(cosine, _share(self._words, document), self._chunks)
 
 

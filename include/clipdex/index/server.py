@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -17,6 +18,7 @@ from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index.lexical import ENGLISH, Sparse
 from clipdex.index.points import (
     DENSE,
+    NO_VECTOR,
     PAYLOAD_INDEXES,
     SPARSE,
     Candidates,
@@ -330,7 +332,8 @@ def _server_point(point: Point) -> models.PointStruct:
 
 def _hit(point: models.ScoredPoint) -> Hit:
     vectors: Any = point.vector
-    return Hit(str(point.id), point.score, point.payload or {}, vectors[DENSE] if vectors else None)
+    vector = np.array(vectors[DENSE], np.float32) if vectors else NO_VECTOR
+    return Hit(str(point.id), point.score, point.payload or {}, vector)
 
 
 def _server_sparse(sparse: Sparse) -> models.SparseVector:
