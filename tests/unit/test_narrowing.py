@@ -1,6 +1,6 @@
 """Test facets, similar clips and diverse hits, over both backends."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, InvalidFilter, UnknownClip
 from clipdex.index import open_index, payload_indexes
 from clipdex.index.derived import folders_of, local_minute
-from clipdex.index.diversity import diversified, diversity_of
+from clipdex.index.diversity import diversity_of
 from clipdex.index.facets import default_fields, facets, facets_once
 from clipdex.index.search import search
 from clipdex.index.server import ServerIndex
@@ -369,21 +369,6 @@ def test_diverse_hits_are_the_same_each_time(neighbours):
 
 def test_diverse_hits_of_none_are_none(index):
     assert search(index, Fixed(), "a car", diversity=0.5) == []
-
-
-@dataclass(frozen=True)
-class Ranked:
-    clip_id: str
-    score: float
-    relevance: float | None
-
-
-@pytest.mark.parametrize("scores", [(0.9, 0.6, 0.3), (3.0, -1.0, -4.0), (-1.0, -2.0, -3.0)])
-def test_a_small_diversity_keeps_the_order_of_a_reranker(index, scores):
-    hits = [Ranked(f"c{no}", score, (no + 1) / 10) for no, score in enumerate(scores)]
-    put(index, *(points(hit.clip_id, np.eye(8)[no]) for no, hit in enumerate(hits)))
-    for diversity in (0.0, 0.01, 0.5):
-        assert ids(diversified(index, hits, 3, diversity)) == ["c0", "c1", "c2"]
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), "much", None])

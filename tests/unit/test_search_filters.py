@@ -265,8 +265,7 @@ def test_diverse_hits(run, client, settings):
 
     assert sorted(first_two()) == ["a1", "a2"]
     assert sorted(first_two("--diversity", "0")) == ["a1", "a2"]
-    assert first_two("--diverse") == first_two("--diversity", "0.5")
-    assert set(first_two("--diversity", "0.6")) & {"b1", "c1"} and first_two("--diversity", "0.6")[0] in ("a1", "a2")
+    assert set(first_two("--diverse")) & {"b1", "c1"} and first_two("--diverse")[0] in ("a1", "a2")
     answer = client.get(
         "/api/search", params={"q": "a red car turns left", "limit": 2, "diverse": 0.5, "weak": True}
     ).json()

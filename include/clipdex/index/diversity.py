@@ -1,8 +1,8 @@
 """Diversity: hits that differ, chosen by maximal marginal relevance (MMR), because neighbouring clips look alike.
 
-Among more hits than are wanted, the next one is always the best by (1 - d) * score - d * similarity: its score
-divided by the best score, and its cosine to the most similar clip that was chosen. d is the diversity, 0 to 1; 0 keeps
-the order of the search, also that of a reranker.
+Among more hits than are wanted, the next one is always the best by (1 - d) * relevance - d * similarity: its relevance,
+or its score in relation to the best score where there is none, and its cosine to the most similar clip that was chosen.
+d is the diversity, 0 to 1.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,8 @@ class Ranked(Protocol):
     def clip_id(self) -> str: ...
     @property
     def score(self) -> float: ...
+    @property
+    def relevance(self) -> float | None: ...
 
 
 R = TypeVar("R", bound=Ranked)
@@ -32,7 +34,7 @@ def diversity_of(diverse: bool | float) -> float:
     if isinstance(diverse, bool):
         return DEFAULT if diverse else 0.0
     if not isinstance(diverse, int | float) or not 0 <= diverse <= 1:
-        raise ConfigurationError(f"diverse: {diverse!r} is not a number from 0 (by score) to 1 (by difference)")
+        raise ConfigurationError(f"diverse: {diverse!r} is not a number from 0 (by relevance) to 1 (by difference)")
     return float(diverse)
 
 
@@ -48,7 +50,7 @@ def diversified(index: Index, hits: Sequence[R], limit: int, diversity: float) -
     centres = mean_vectors(index, [hit.clip_id for hit in hits])
     missing = np.zeros_like(next(iter(centres.values()), np.zeros(1)))
     vectors = np.array([centres.get(hit.clip_id, missing) for hit in hits])
-    return [hits[row] for row in _chosen(_scaled_scores(hits), vectors, limit, diversity)]
+    return [hits[row] for row in _chosen(_relevance(hits), vectors, limit, diversity)]
 
 
 def mean_vectors(index: Index, clip_ids: Sequence[str]) -> dict[str, np.ndarray]:
@@ -63,23 +65,22 @@ def mean_vector(vectors: Sequence[Sequence[float]]) -> np.ndarray:
     return mean / length if length > 1e-9 else np.asarray(vectors[0], dtype=float)
 
 
-def _scaled_scores(hits: Sequence[Ranked]) -> np.ndarray:
-    """Return the score of each hit, divided by the best score: 0 to 1.
-
-    If a score is negative, the lowest one is subtracted from all first. Rounded, so that the order decides between
-    equals.
-    """
+def _relevance(hits: Sequence[Ranked]) -> np.ndarray:
+    """Return 0 to 1 for each hit, rounded, so that the order decides between equals."""
+    known = [hit.relevance for hit in hits if hit.relevance is not None]
+    if len(known) == len(hits):
+        return np.round(known, 2)
     scores = np.array([hit.score for hit in hits])
     lowest = min(0.0, float(scores.min()))
     return np.round((scores - lowest) / max(float(scores.max()) - lowest, 1e-12), 6)
 
 
-def _chosen(scores: np.ndarray, vectors: np.ndarray, limit: int, diversity: float) -> list[int]:
-    """Return the rows of the hits to show. scores: (n,), of the best hit first; vectors: (n, dimension)"""
-    nearest = np.zeros(len(scores))  # cosine to the most similar clip that was chosen
-    left, chosen = list(range(len(scores))), list[int]()
+def _chosen(relevance: np.ndarray, vectors: np.ndarray, limit: int, diversity: float) -> list[int]:
+    """Return the rows of the hits to show. relevance: (n,), of the best hit first; vectors: (n, dimension)"""
+    nearest = np.zeros(len(relevance))  # cosine to the most similar clip that was chosen
+    left, chosen = list(range(len(relevance))), list[int]()
     while left and len(chosen) < limit:
-        gains = (1 - diversity) * scores[left] - diversity * nearest[left]
+        gains = (1 - diversity) * relevance[left] - diversity * nearest[left]
         row = left.pop(int(np.argmax(gains)))
         similar = vectors @ vectors[row]
         nearest = np.maximum(nearest, similar) if chosen else similar
