@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--weak", action="store_true", help="include clips that are probably no match; not with --like")
     one.add_argument("--diverse", action="store_true", help="choose clips that differ from each other")
     one.add_argument(
-        "--diversity", type=_share, metavar="0..1", help="how much they differ: 0, by relevance alone; --diverse is 0.5"
+        "--diversity", type=_share, metavar="0..1", help="how much they differ: 0, as ranked; --diverse is 0.5"
     )
     _add_filters(one)
     one.set_defaults(error=one.error)

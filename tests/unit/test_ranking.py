@@ -92,3 +92,8 @@ def test_ranks_are_fused_with_weights(dense, sparse, first):
     near, worded = unit(1, 0, 0, 0), unit(0, 1, 0, 0)
     found = Candidates([hit("near", near), hit("worded", worded)], [hit("worded", worded, words=9.0)])
     assert order(found, fusion="rrf", rrf_k=1, dense_weight=dense, sparse_weight=sparse)[0] == first
+
+
+def test_ranks_count_however_large_the_constant_is():
+    found = Candidates((), [Hit(f"c{n}", 10.0 - n, {"clip_id": f"c{n}"}) for n in reversed(range(10))][::-1])
+    assert order(found, query=(), mode="sparse", fusion="rrf", rrf_k=100_000) == [f"c{n}" for n in range(10)]

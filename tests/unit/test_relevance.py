@@ -63,6 +63,19 @@ def test_a_model_without_calibration_leaves_nothing_out(index, model, monkeypatc
     assert {(hit.relevance, hit.weak) for hit in hits} == {(None, False)}
 
 
+def test_a_weak_first_clip_hides_no_match_below_it(tmp_path, model):
+    """The order is that of scores; the most relevant clip may be second."""
+    texts = {"words": "zebra", **{f"ride-{n}": f"A cyclist rides a bicycle past a shop, take {n}." for n in range(10)}}
+    how = Search(mode="dense", density_weight=0, calibration=(0.0, 20.0, -6.0))
+    with edge_opener(tmp_path)(Collection.of(Settings.load(home=tmp_path), model)) as index:
+        index.ensure()
+        fill(index, model, texts)
+        first, second, *_ = search(index, model, "zebra, or a cyclist on a bicycle", how=how, weak=True)
+        assert (first.clip_id, first.weak, second.weak) == ("words", True, False)
+        (hit,) = search(index, model, "zebra, or a cyclist on a bicycle", how=how, limit=1)
+    assert hit.clip_id == second.clip_id
+
+
 def test_a_calibration_of_ones_own_counts(index, model):
     how = Search(calibration=(0.0, 0.0, 3.0))
     odds = math.exp(3) / math.sqrt(16)

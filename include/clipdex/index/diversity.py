@@ -34,7 +34,7 @@ def diversity_of(diverse: bool | float) -> float:
     if isinstance(diverse, bool):
         return DEFAULT if diverse else 0.0
     if not isinstance(diverse, int | float) or not 0 <= diverse <= 1:
-        raise ConfigurationError(f"diverse: {diverse!r} is not a number from 0 (by relevance) to 1 (by difference)")
+        raise ConfigurationError(f"diverse: {diverse!r} is not a number from 0 (as ranked) to 1 (by difference)")
     return float(diverse)
 
 
