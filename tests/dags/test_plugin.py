@@ -1,5 +1,6 @@
 """The plugin in Airflow's own API server, over a real index and store: who may see what, and what a person sees."""
 
+import html
 import json
 import re
 import shutil
@@ -238,6 +239,14 @@ def test_clips_are_found_with_poster_and_text(viewer):
     assert page.index("street.mp4") < page.index("shape.mp4")
     assert "Two people ride bicycles along a street." in page
     assert f'<img src="/clipdex/posters/{CONTENT}.jpg"' in page
+
+
+def test_weak_matches_are_one_click_away(viewer):
+    good = viewer.get("/clipdex/?q=people+on+bicycles").text
+    assert "street.mp4" in good and "shape.mp4" not in good
+    (link,) = re.findall(r'href="([^"]+)">Include weak matches', good)
+    every = viewer.get(html.unescape(link)).text
+    assert "shape.mp4" in every and "weak match" in every and "Include weak matches" not in every
 
 
 def test_the_same_as_json(viewer):
