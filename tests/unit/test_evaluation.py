@@ -113,9 +113,9 @@ def test_the_default_and_its_variants_are_measured(settings, request):
 def test_every_ranking_is_that_of_the_product(settings):
     """Judge the texts of a file, the same texts as served captions, and searches by hand: all figures are the same."""
     serve(settings, TEXTS)
-    given = variants("dense:search.mode=dense", "w:search.dense_weight=3,search.rrf_k=5")
+    given = variants("w:search.dense_weight=3,search.density_weight=0")
     of_texts, of_served = evaluate(settings, SET, given), evaluate(settings, Judgements(SET.queries), given)
-    for name in ("default", "dense", "w"):
+    for name in ("default", "w"):
         one, other = (found.to_json() for found in (of_texts, of_served))
         one, other = (
             {key: value for key, value in (found["default"] if name == "default" else found["variants"][name]).items()

@@ -75,10 +75,13 @@ def sparse_query(text: str, language: str = ENGLISH) -> Sparse:
 
 
 def query_words(text: str, language: str = ENGLISH) -> tuple[_Terms, ...]:
-    """Return the terms of each word of a query, its spellings; a text that has one of them has the word."""
+    """Return the terms of each word of a query, its spellings; a text that has one of them has the word.
+
+    Of scripts without spaces, only pairs of graphemes are words: a text has most letters of Thai by chance.
+    """
     if _qdrant_alone(text, language):
         return tuple((index,) for index in sparse_query(text).indices)
-    return tuple(dict.fromkeys(_words(text, language.lower())))
+    return tuple(dict.fromkeys(_words(text, language.lower(), pairs_alone=True)))
 
 
 _K, _B, _AVERAGE = 1.2, 0.75, 256.0  # of Qdrant/bm25
@@ -119,14 +122,14 @@ def _qdrant_alone(text: str, language: str) -> bool:
     return language.lower() == ENGLISH and (text.isascii() or _HAS_UNSPACED.search(text) is not None)
 
 
-def _words(text: str, language: str) -> list[_Terms]:
-    """Return the terms of each word of a text, without stop words."""
+def _words(text: str, language: str, *, pairs_alone: bool = False) -> list[_Terms]:
+    """Return the terms of each word of a text, without stop words. pairs_alone: leave out single graphemes of _parts"""
     terms = _analyzer(language)
-    found = (terms(part) for word in _WORD.findall(normalized(text, language)) for part in _parts(word))
+    found = (terms(part) for word in _WORD.findall(normalized(text, language)) for part in _parts(word, pairs_alone))
     return [one for one in found if one]
 
 
-def _parts(word: str) -> Iterator[str]:
+def _parts(word: str, pairs_alone: bool) -> Iterator[str]:
     """Yield the word; of a script without spaces, the graphemes and the pairs of neighbours."""
     if not _HAS_UNSPACED.search(word):
         yield word
@@ -134,7 +137,8 @@ def _parts(word: str) -> Iterator[str]:
     for run in _RUN.findall(word):
         if _HAS_UNSPACED.match(run):
             graphemes = _GRAPHEME.findall(run)
-            yield from graphemes
+            if not pairs_alone or len(graphemes) == 1:
+                yield from graphemes
             yield from map("".join, pairwise(graphemes))
         else:
             yield run
