@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from clipdex.index.derived import FOLDERS
 from clipdex.runs.outcomes import Outcome, ledger
 from clipdex.storage.artifacts import Store
 from clipdex.video import prepare
@@ -72,6 +73,8 @@ class NotInjected(AssertionError):
 def state_of(pipeline: Pipeline, archive: Path, day: str, contents: Iterable[str] | None = None) -> State:
     """Read the state of one day. archive: folder of its clips; contents: sha256 of clips to include, None for all."""
     points = {key: _untimed(point) for key, point in pipeline.points().items() if point["day"] == day}
+    for point in points.values():  # the folders around the archive are others for each archive
+        point[FOLDERS] = [folder for folder in point[FOLDERS] if str(archive) in folder]
     only = None if contents is None else set(contents)
     captions = {}
     for key in pipeline.store.list("captions"):
