@@ -2,13 +2,7 @@
 
 import hashlib
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +18,7 @@ from clipdex.index.search import search_once
 from clipdex.pipeline import Pipeline
 from clipdex.stages.index import CaptionedClip, points_of
 from tests.support.indexes import caption
+from tests.support.judgements import write_set
 from tests.support.qdrant import QdrantServer
 
 PEOPLE = {"a woman in a red coat": "lady wearing a scarlet jacket", "an old man": "elderly gentleman",
@@ -110,6 +105,7 @@ def test_the_default_and_its_variants_are_measured(settings, request):
     assert left(settings, request) == []
 
 
+@pytest.mark.parametrize("settings", ["edge"], indirect=True)  # the server costs three times the time
 def test_every_ranking_is_that_of_the_product(settings):
     """Judge the texts of a file, the same texts as served captions, and searches by hand: all figures are the same."""
     serve(settings, TEXTS)
@@ -236,17 +232,6 @@ def test_a_wrong_variant_is_one_line_before_anything_is_embedded(tmp_path, monke
     assert re.search(message, line)
 
 
-def write_set(path: Path, judgements: Judgements) -> Path:
-    """Write judgements as a file."""
-    texts = [{"clip_id": clip_id, "text": text} for clip_id, text in judgements.texts.items()]
-    queries = [
-        {"query": one.query, **({"clip_id": one.clip_id} if one.clip_id else {"answerable": False})}
-        for one in judgements.queries
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in texts + queries))
-    return path
-
-
 def test_the_command_prints_a_table_or_json(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CLIPDEX_HOME", str(tmp_path / "home"))
     file = write_set(tmp_path / "set.jsonl", Judgements((*SET.queries[:4], NO_CLIP), dict(list(TEXTS.items())[:8])))
@@ -262,30 +247,3 @@ def test_the_command_prints_a_table_or_json(tmp_path, monkeypatch, capsys):
     assert result["default"]["queries"] == 5 and set(result["variants"]) == {"dense"}
     assert Pipeline.open().evaluate(str(file)).default.queries == 5
     assert not (tmp_path / "home").exists()
-
-
-@pytest.mark.parametrize(("backend", "by"), [("edge", signal.SIGTERM), ("server", signal.SIGINT)])
-def test_a_signal_deletes_the_temporary_collection(tmp_path, server, backend, by):
-    texts = {f"clip-{n}": f"In take {n} a person walks past the house number {n}. " * 40 for n in range(120)}
-    file = write_set(tmp_path / "set.jsonl", Judgements((Judgement("house number 7", "clip-7"),), texts))
-    (tmp_path / "tmp").mkdir()
-    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "CLIPDEX_HOME": str(tmp_path / "home")}
-    if backend == "server":
-        environment["CLIPDEX_INDEX__URL"] = server.url
-    process = subprocess.Popen(
-        [sys.executable, "-m", "clipdex.cli", "eval", str(file)], env=environment, stderr=subprocess.PIPE, text=True
-    )
-
-    def present():
-        if backend == "server":
-            return [one.name for one in server.client.get_collections().collections]
-        return [str(path) for path in (tmp_path / "tmp").glob("*/.clipdex/index/clips-eval-*")]
-
-    deadline = time.monotonic() + 300
-    while not present() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert present()
-    process.send_signal(by)
-    _, error = process.communicate(timeout=300)
-    assert (process.returncode, present(), list((tmp_path / "tmp").iterdir())) == (130, [], []), error
-    assert error == "clipdex eval: interrupted; nothing is kept: run the same command again\n"
