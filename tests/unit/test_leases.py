@@ -1,10 +1,12 @@
 """Test leases: one run works on a day at a time."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from clipdex.config import Settings
 from clipdex.errors import LeaseHeld, LeaseLost
@@ -101,7 +103,27 @@ def test_a_lease_is_renewed_by_time_while_its_run_works(store):
 
         wait_until(renewed_thrice)
         lease.check()
-        assert len(store.list("leases")) <= 2  # earlier epochs are deleted
+        assert len(store.list("leases")) <= 3  # earlier epochs are deleted
+
+
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
+def test_a_day_that_is_renewed_while_it_is_listed_is_still_held(store, tmp_path):
+    class RenewedBeforeItsFilesAreExamined(LocalFileSystem):
+        """Renew the lease between the two steps of the first listing, as another task of the run may."""
+
+        renewals = 1
+
+        def info(self, path, **options):
+            if isinstance(path, os.DirEntry) and self.renewals:
+                self.renewals -= 1
+                assert leases._create(store, DAY, 3, "run-a", 60, "")
+            return super().info(path, **options)
+
+    assert leases._create(store, DAY, 1, "run-a", 60, "")
+    assert leases._create(store, DAY, 2, "run-a", 60, "")
+    listed = Store(RenewedBeforeItsFilesAreExamined(skip_instance_cache=True), store._root)
+    epoch, holder = leases._current(listed, DAY)
+    assert epoch == 2 and holder.owner == "run-a"
 
 
 def test_a_delayed_run_stops_where_another_took_the_day(store):

@@ -2,7 +2,8 @@
 
 leases/day=DAY/EPOCH.json holds the owner and the expiry; the highest epoch counts. Only one run can create an epoch: a
 run takes a free, released or expired day by creating the next one, and renews its lease in the same way. So a renewal
-and a takeover at the same moment cannot both succeed.
+and a takeover at the same moment cannot both succeed. The epoch before the current one stays: a folder is listed and
+then its files are examined, so a listing during a renewal may find neither the new epoch nor one that is deleted.
 
     with Lease(store, "ingest-1", seconds=900) as lease:  # renews every 300 s until the end of the block
         lease.take("2026-11-03")
@@ -213,12 +214,12 @@ def _after_a_conflict(store: Store, day: str, owner: str, seconds: float, error:
 
 
 def _create(store: Store, day: str, epoch: int, owner: str, seconds: float, job: str) -> bool:
-    """Create an epoch and delete the earlier ones; return False if it, or a later one, exists."""
+    """Create an epoch and delete those before the last one; return False if it, or a later one, exists."""
     if not store.create(_key(day, epoch), json.dumps(_record(owner, seconds, job).to_json()).encode()):
         return False
     if _current(store, day)[0] != epoch:  # deleted after it was followed by others
         return False
-    store.delete(key for key in store.list(_folder(day)) if key < _key(day, epoch))
+    store.delete(key for key in store.list(_folder(day)) if key < _key(day, epoch - 1))
     return True
 
 

@@ -58,7 +58,7 @@ def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pru
     half_written = store.sweep(now - _WRITING)  # first, so that folders can become empty
     old = _old_runs(store, before)
     pending = {run: _not_in_the_ledger(keys) for run, keys in old.items()}
-    leased = {_day(key) for key, moment in store.written("leases").items() if _old([moment], before)}
+    leased = _old_leases(store, before)
     with Lease(store, OWNER, _LEASE_S) as lease:
         busy = {day for day in sorted(leased.union(*pending.values())) if not _is_free(lease, day)}
         gone = {run: keys for run, keys in old.items() if not pending[run] & busy}
@@ -91,6 +91,14 @@ def _old_runs(store: Store, before: datetime) -> dict[str, list[str]]:
             if found := _RUN.search(key):
                 runs.setdefault(found["alone"] or found["folder"], {})[key] = moment
     return {run: sorted(keys) for run, keys in runs.items() if _old(keys.values(), before)}
+
+
+def _old_leases(store: Store, before: datetime) -> set[str]:
+    """Return the days whose leases were not written since `before`."""
+    days: dict[str, list[datetime]] = {}
+    for key, moment in store.written("leases").items():
+        days.setdefault(_day(key), []).append(moment)
+    return {day for day, written in days.items() if _old(written, before)}
 
 
 def _old(written: Collection[datetime], before: datetime) -> bool:
