@@ -330,12 +330,21 @@ class Chunking(_Group):
         return self
 
 
+class Precision(StrEnum):
+    """Name the numbers that an embedding model computes with."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class Embedding(_Group):
     """Configure the embedding model.
 
     model: a sentence-transformers name or folder; "" for the one of the captions' language, from a package of the
         extra embedded: all-MiniLM-L6-v2 for English, else multilingual-e5-small-q4
     query_prompt, document_prompt: what the model gets before each query and text; None for the model's own
+    precision: auto for bfloat16 where this machine computes it faster, and its vectors are those of float32 within 0.99
     """
 
     model: str = ""
@@ -343,6 +352,7 @@ class Embedding(_Group):
     document_prompt: Annotated[str | None, _or_none] = None
     batch_size: int = Field(default=32, ge=1)
     device: str = "cpu"
+    precision: Precision = Precision.AUTO
 
 
 class Index(_Group):

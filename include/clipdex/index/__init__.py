@@ -80,6 +80,9 @@ class Index(Protocol):
     def nearest(self, query: Query) -> Candidates:
         """Return the nearest points by meaning and by words, in one request."""
 
+    def payloads(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the payloads of these points, by id. A point that does not exist is left out."""
+
     def vectors(self, clip_ids: Sequence[str]) -> dict[str, list[list[float]]]:
         """Return the dense vectors of all points of these clips, by clip_id."""
 

@@ -120,6 +120,10 @@ class EdgeIndex:
         }
         return Candidates(found.get(DENSE, ()), found.get(SPARSE, ()))
 
+    def payloads(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        records = self._shard.retrieve(list(ids), True, False) if ids else ()
+        return {str(record.id): record.payload or {} for record in records}
+
     def vectors(self, clip_ids: Sequence[str]) -> dict[str, list[list[float]]]:
         found: dict[str, list[list[float]]] = {}
         wanted: Filters = {"clip_id": list(clip_ids)}
@@ -367,7 +371,7 @@ def _request(
         query=qdrant.Query.Nearest(by, using=name),
         filter=kept,
         limit=query.depth,
-        with_payload=True,
+        with_payload=query.with_payload,
         with_vector=[DENSE] if len(query.dense) else False,
         params=_COMPARED_EXACTLY if name == DENSE else None,
     )

@@ -17,6 +17,7 @@ from clipdex import config
 from clipdex.errors import ConfigurationError
 from clipdex.index import weights
 from clipdex.index.lexical import ENGLISH
+from clipdex.index.precision import in_precision
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -158,7 +159,7 @@ class _Loaded:
 
     def __init__(self, settings: config.Embedding, name: str) -> None:
         path, device = weights.locate(name), settings.device
-        self.model = _load(name, path, device)
+        self.model = in_precision(_load(name, path, device), settings.precision, name)
         self.model.prompts.update(weights.prompts(settings, name))
         self.dimension = _dimension(self.model, name)
         # A copy for counting: encode() sets truncation on the model's own tokenizer, from any thread.

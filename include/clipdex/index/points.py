@@ -121,12 +121,18 @@ class Query:
 
     dense, sparse: empty to leave that search out
     depth: most chunks that each of the two returns
+    fields: of the payload that the hits have; () for all
     """
 
     dense: Sequence[float]
     sparse: Sparse
     depth: int
     filters: Filters | None = None
+    fields: Sequence[str] = ()
+
+    @property
+    def with_payload(self) -> bool | list[str]:
+        return list(self.fields) or True
 
     @property
     def vectors(self) -> dict[str, Sequence[float] | Sparse]:

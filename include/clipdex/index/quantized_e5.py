@@ -121,13 +121,15 @@ class _WordTable(torch.nn.Module):
         super().__init__()
         self._columns = columns
         self.register_buffer("blocks", blocks.reshape(-1, columns // _BLOCK, blocks.shape[-1]), persistent=False)
+        self.register_buffer("kind", torch.zeros(0), persistent=False)  # follows the model from float32 to bfloat16
 
     @property
     def weight(self) -> torch.Tensor:  # transformers reads its device
         return self.get_buffer("blocks")
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return _dequantized(self.get_buffer("blocks")[ids]).reshape(*ids.shape, self._columns)
+        rows = _dequantized(self.get_buffer("blocks")[ids]).reshape(*ids.shape, self._columns)
+        return rows.to(self.get_buffer("kind").dtype)
 
 
 class _Encoder(InputModule):

@@ -13,9 +13,11 @@ density: mean cosine of a chunk with the twenty nearest chunks of other clips am
 Reciprocal rank fusion (Cormack et al. 2009): the sum of weight / (rrf_k + rank), rank from 1.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from clipdex.config import Fusion, Search
 from clipdex.index.points import Candidates, Hit
@@ -54,9 +56,10 @@ def _by_score(hits: Sequence[Hit], candidates: Candidates, query: Sequence[float
     if len(query) and candidates.dense:
         vectors, row = vectors_of(hits), {hit.id: number for number, hit in enumerate(hits)}
         pool = vectors[[row[hit.id] for hit in candidates.dense]]
-        nearness = vectors @ np.asarray(query, np.float32)
-        if how.density_weight:
-            nearness = nearness - how.density_weight * _density(hits, vectors, candidates.dense, pool)
+        with _blas().limit(limits=1):  # after a product, further threads spin on the cores that the next search needs
+            nearness = vectors @ np.asarray(query, np.float32)
+            if how.density_weight:
+                nearness = nearness - how.density_weight * _density(hits, vectors, candidates.dense, pool)
         deviation = max(float(np.std([hit.score for hit in candidates.dense])), _LOWEST_DEVIATION)
         scores = scores + dense / deviation * nearness
     # Equal scores differ in the last bit on another backend: round them to keep the order deterministic.
@@ -65,8 +68,10 @@ def _by_score(hits: Sequence[Hit], candidates: Candidates, query: Sequence[float
 
 def _density(hits: Sequence[Hit], vectors: np.ndarray, pool: Sequence[Hit], pool_vectors: np.ndarray) -> np.ndarray:
     """Return the mean cosine of each hit with the nearest chunks of other clips in the pool; 0 if there is none."""
+    numbers: dict[str, int] = {}
+    of_hits, of_pool = ([numbers.setdefault(hit.payload["clip_id"], len(numbers)) for hit in one] for one in (hits, pool))
     near = vectors @ pool_vectors.T
-    near[_clips(hits)[:, None] == _clips(pool)[None, :]] = -np.inf
+    near[np.equal.outer(of_hits, of_pool)] = -np.inf
     nearest = -np.partition(-near, min(_NEIGHBOURS, near.shape[1]) - 1, axis=1)[:, :_NEIGHBOURS]
     others = nearest > -np.inf
     density: np.ndarray = np.where(others, nearest, 0.0).sum(axis=1) / np.maximum(others.sum(axis=1), 1)
@@ -78,5 +83,7 @@ def vectors_of(hits: Sequence[Hit]) -> np.ndarray:
     return np.stack([hit.vector for hit in hits])
 
 
-def _clips(hits: Sequence[Hit]) -> np.ndarray:
-    return np.array([hit.payload["clip_id"] for hit in hits])
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """Return a control of the threads of numpy's products."""
+    return ThreadpoolController().select(user_api="blas")

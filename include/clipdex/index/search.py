@@ -158,7 +158,7 @@ def _dense(embedder: Embedder, query: str) -> Sequence[float]:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Hold the chunks that were found, by clip, best first. chunks: number that were searched"""
+    """Hold the chunks of the best clips, best first. chunks: number that were searched"""
 
     query: _Prepared
     words: Sparse
@@ -176,13 +176,14 @@ def _find(index: Index, query: _Prepared, how: Search, limit: int, filters: Filt
     kept = in_index(index, filters or {})
     depth = max(limit * _CHUNKS_PER_CLIP, how.depth)
     while True:
-        found = index.nearest(Query(query.dense, sparse, depth, kept))
+        found = index.nearest(Query(query.dense, sparse, depth, kept, ("clip_id",)))
         clips = _by_clip(rank(found, query.dense, how))
         if len(clips) >= limit or max(len(found.dense), len(found.sparse)) < depth:
             break
         depth *= 4
     chunks = len(found.dense) if len(found.dense) < depth else index.count(kept, exact=False)
-    return _Found(query, words, clips, chunks, language)
+    wanted = max(limit, _JUDGED, how.rerank if how.reranker else 0)
+    return _Found(query, words, _with_payloads(index, clips[:wanted]), chunks, language)
 
 
 def _hits(found: _Found, how: Search, limit: int, weak: bool) -> list[ClipHit]:
@@ -207,6 +208,13 @@ def _by_clip(hits: Sequence[Hit]) -> list[list[Hit]]:
     for hit in hits:
         groups.setdefault(hit.payload["clip_id"], []).append(hit)
     return list(groups.values())
+
+
+def _with_payloads(index: Index, clips: Sequence[Sequence[Hit]]) -> list[list[Hit]]:
+    """Return the hits with their whole payloads, without those whose points are gone since they were found."""
+    payloads = index.payloads([hit.id for group in clips for hit in group])
+    found = [[replace(hit, payload=payloads[hit.id]) for hit in group if hit.id in payloads] for group in clips]
+    return [group for group in found if group]
 
 
 def _judged(clip: ClipHit, judge: Judge, evidence: Evidence | None, how: Search) -> ClipHit:

@@ -140,7 +140,7 @@ class ServerIndex:
                 using=name,
                 filter=kept,
                 limit=query.depth,
-                with_payload=True,
+                with_payload=query.with_payload,
                 with_vector=[DENSE] if len(query.dense) else False,
             )
             for name, vector in query.vectors.items()
@@ -149,6 +149,13 @@ class ServerIndex:
             answers = self._client.query_batch_points(self.collection.name, requests)
         found = {name: [_hit(point) for point in one.points] for name, one in zip(query.vectors, answers, strict=True)}
         return Candidates(found.get(DENSE, ()), found.get(SPARSE, ()))
+
+    def payloads(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        if not ids:
+            return {}
+        with _errors(self.collection.name):
+            records = self._client.retrieve(self.collection.name, list(ids), with_payload=True)
+        return {str(record.id): record.payload or {} for record in records}
 
     def vectors(self, clip_ids: Sequence[str]) -> dict[str, list[list[float]]]:
         found: dict[str, list[list[float]]] = {}
