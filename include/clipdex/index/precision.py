@@ -1,7 +1,7 @@
 """Precision: bfloat16 where this machine computes it faster than float32, and the vectors are almost the same.
 
 Processors with AVX512-BF16 or AMX embed about three times as many texts per second in bfloat16; others emulate it, and
-are slower. So both are timed when the model is loaded, for about 0.1 s. Sums over tokens stay in float32.
+are slower. So both are timed when the model is loaded, for about 0.1 s. Sums over the tokens stay in float32.
 """
 
 import copy
@@ -27,7 +27,7 @@ _TEXTS = [
     "0:04 The camera pans over a kitchen table. A woman in a blue apron cuts bread, then she lifts a cup and smiles.",
     "Night, a parking lot from above. Headlights cross the picture from right to left, and a dog runs after a cyclist.",
     "A close-up of a hand that writes numbers on a whiteboard: 17, 42, 5. Somebody off screen laughs.",
-] * 2
+]
 
 
 def in_precision(model: "SentenceTransformer", wanted: Precision, name: str) -> "SentenceTransformer":
