@@ -2,7 +2,8 @@
 
 The folder CLIPDEX_CHECK_SOURCES holds descriptions, which are not part of this repository:
 
-    qdrant/openapi.json     docs/redoc/master/openapi.json of https://github.com/qdrant/qdrant
+    qdrant/openapi.json             docs/redoc/master/openapi.json of https://github.com/qdrant/qdrant
+    qdrant/v1.16.x/openapi.json     docs/redoc/v1.16.x/openapi.json, and those of 1.15, 1.17, 1.18 and 1.19
 
 An object may have only the properties that are described, although OpenAPI allows others: a server ignores a field
 that it does not know, so a misspelled one would do nothing.
@@ -95,12 +96,16 @@ class Description:
 
 
 @functools.cache
-def qdrant() -> Description | None:
-    """Return Qdrant's description, None if the variable is unset. Fails if the folder does not have it."""
+def qdrant(version: str = "") -> Description | None:
+    """Return Qdrant's newest description, or that of a version; None if the variable is unset.
+
+    Fails if the folder does not have it.
+    """
     folder = os.environ.get(VARIABLE)
     if not folder:
         return None
-    return Description(json.loads((Path(folder) / "qdrant" / "openapi.json").read_text()))
+    path = Path(folder, "qdrant", f"v{version}.x" if version else "", "openapi.json")
+    return Description(json.loads(path.read_text()))
 
 
 def _readings(text: str) -> list[Any]:

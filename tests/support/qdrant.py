@@ -110,6 +110,8 @@ class QdrantServer:
                 return 200, self._answer(f"{method} {path}", body)
             except _Unknown as unknown:
                 return 404, str(unknown)
+            except _Refused as refused:
+                return 400, str(refused)
             except ValueError as refused:
                 return (404 if "not found" in str(refused) else 400), str(refused)
 
@@ -195,17 +197,21 @@ class QdrantServer:
         return {**found, "payload_schema": {key: {"data_type": kind, "points": 0} for key, kind in kinds}}
 
     def _require_indexes(self, name: str, body: dict[str, Any]) -> None:
-        """Raise ValueError as Qdrant refuses what reads a field without an index of a fitting type."""
+        """Raise _Refused as Qdrant refuses what reads a field without an index of a fitting type."""
         strict = (self.collections.get(name, {}).get("strict_mode_config") or {}).get("enabled")
         needed = list(_filtered([body, *body.get("searches", ())])) if strict else []
         needed += [(body["key"], {"keyword"})] if "key" in body else []
         needed += [(body["order_by"]["key"], {"integer", "float", "datetime"})] if body.get("order_by") else []
         for field, kinds in needed:
             if self._indexes.get(name, {}).get(field) not in kinds:
-                raise ValueError(
+                raise _Refused(
                     f'Bad request: Index required but not found for "{field}" of one of the following types: '
                     f"[{', '.join(sorted(kinds))}]"
                 )
+
+
+class _Refused(Exception):
+    """A request that reads a field without an index."""
 
 
 class _Unknown(Exception):
@@ -235,7 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         document = {"time": 0.0, "status": "ok", "result": result} if status == 200 else _error(result)
         if path == "/" and status == 200:
             document = result
-        self.qdrant.record(Exchange(self.command, path, query, body, status, document))
+        if trouble not in _STATUS:
+            self.qdrant.record(Exchange(self.command, path, query, body, status, document))
         kind = "application/json"
         payload = json.dumps(document).encode()
         if trouble == "page":

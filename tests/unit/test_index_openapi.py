@@ -8,11 +8,13 @@ tests/support/openapi.py has the contents of the folder. With that variable, eac
 
 import copy
 import dataclasses
+import re
 from collections import Counter
 
 import pytest
 
 from clipdex.config import Settings
+from clipdex.errors import ConfigurationError
 from clipdex.index import Index, Missing, Moments, Query, Range, Sparse, open_index, overwrite, replace
 from clipdex.index.facets import facets
 from tests.support import openapi
@@ -95,12 +97,13 @@ def recorded(called):
 
 @pytest.fixture
 def description(recorded):
-    found = openapi.qdrant()
-    if found is None:
-        counted = Counter(operation(one) for one in recorded)
-        listed = ", ".join(f"{name} ×{count}" for name, count in sorted(counted.items()))
-        pytest.skip(f"not checked against Qdrant's description, because {openapi.VARIABLE} is unset: {listed}")
-    return found
+    return openapi.qdrant() or skip(recorded)
+
+
+def skip(recorded):
+    counted = Counter(operation(one) for one in recorded)
+    listed = ", ".join(f"{name} ×{count}" for name, count in sorted(counted.items()))
+    pytest.skip(f"not checked against Qdrant's description, because {openapi.VARIABLE} is unset: {listed}")
 
 
 def operation(exchange):
@@ -118,6 +121,39 @@ def test_the_recorded_requests_are_all_that_an_index_sends(recorded, called):
 
 def test_every_request_and_answer_is_one_that_qdrant_describes(recorded, description):
     assert [problem for one in recorded for problem in description.problems(one)] == []
+
+
+@pytest.mark.parametrize(
+    ("index", "first"),
+    [
+        ({}, "1.16"),
+        ({"quantization": "int8", "shard_number": 2, "replication_factor": 2, "oversampling": 2.0}, "1.16"),
+        ({"quantization": "turbo"}, "1.18"),
+        ({"vectors_on_disk": True}, "1.19"),
+        ({"payload_on_disk": False}, "1.19"),
+    ],
+    ids=["defaults", "int8", "turbo", "vectors", "payload"],
+)
+def test_a_server_needs_the_first_version_that_describes_the_settings(index, first):
+    with QdrantServer(recorded=True) as server, open_index(settings(server, **index), SMALL) as opened:
+        opened.ensure()
+        opened.nearest(Query([1.0] * SMALL.dimension, Sparse((1,), (1.0,)), depth=5))
+    versions = ["1.15", "1.16", "1.17", "1.18", "1.19"]
+    described = [openapi.qdrant(one) or skip(server.exchanges) for one in versions]
+    requests = [dataclasses.replace(one, answer=None) for one in server.exchanges]
+    fitting = [
+        version
+        for version, description in zip(versions, described, strict=True)
+        if not [one for request in requests for one in description.problems(request) if ": answer " not in one]
+    ]
+    assert fitting == versions[versions.index(first) :]
+    message = rf"has version 1.1\d, .*{re.escape(first)} for "
+    with (
+        QdrantServer(versions[versions.index(first) - 1] + ".9") as old,
+        pytest.raises(ConfigurationError, match=message),
+        open_index(settings(old, **index), SMALL),
+    ):
+        pass
 
 
 def changed(exchange, path, value):

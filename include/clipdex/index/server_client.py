@@ -1,8 +1,9 @@
 """A client of a Qdrant server: its address, its proxy, and its errors as those of clipdex."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,10 +14,15 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 
 from clipdex import config, proxies, tls
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
+from clipdex.sanitize import escape_line
 
 _CA_FILE = "CLIPDEX_INDEX__CA_FILE"
 _PORTS = {"http": 6333, "https": 443}
 _BUSY = (408, 425, 429)
+_NOT_QDRANT = (
+    "Qdrant sent an answer that is not one of its API; if it stays so, check what listens at CLIPDEX_INDEX__URL, and "
+    "the proxies in between"
+)
 _NO_INDEX = "Index required but not found"  # of strict mode
 
 
@@ -72,6 +78,8 @@ def server_errors(collection: str = "") -> Iterator[None]:
         raise IndexUnavailable(f"Qdrant is rate limiting: {error}", float(error.retry_after_s)) from error
     except QdrantException as error:  # of the client: Retry-After is no number
         raise IndexUnavailable(f"Qdrant is rate limiting: {error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise IndexUnavailable(_NOT_QDRANT) from error
     except ResponseHandlingException as error:
         if why := tls.certificate_error(error):
             raise ConfigurationError(
@@ -81,10 +89,7 @@ def server_errors(collection: str = "") -> Iterator[None]:
         if isinstance(error.source, httpx.ProxyError) and str(error.source).startswith("407"):
             raise _proxy_refused(error.source.request, str(error.source)) from None
         if isinstance(error.source, ValidationError):
-            raise IndexUnavailable(
-                "Qdrant sent an answer that is not one of its API; if it stays so, check what listens at "
-                "CLIPDEX_INDEX__URL, and the proxies in between"
-            ) from error
+            raise IndexUnavailable(_NOT_QDRANT) from error
         where = _address(error.source.request) if isinstance(error.source, httpx.RequestError) else ""
         raise IndexUnavailable(f"Qdrant does not answer{where}: {error.source}") from error
     except UnexpectedResponse as error:
@@ -94,7 +99,7 @@ def server_errors(collection: str = "") -> Iterator[None]:
                 f"Qdrant refused the key ({status} {error.reason_phrase}): check CLIPDEX_INDEX__API_KEY or the "
                 "password of the connection clipdex_index"
             ) from None
-        message = f"{status} {error.reason_phrase}: {error.content.decode(errors='replace')[:300]}"
+        message = f"{status} {error.reason_phrase}: {_reason(error.content)}"
         if is_transient(status):
             raise IndexUnavailable(f"Qdrant answered {message}") from error
         if status == 404 and collection:
@@ -102,6 +107,14 @@ def server_errors(collection: str = "") -> Iterator[None]:
         if _NO_INDEX in message:
             message += "; the next ingestion makes the payload indexes of declared fields"
         raise ConfigurationError(f"Qdrant refused the request: {message}") from error
+
+
+def _reason(body: bytes) -> str:
+    """Return what an error answer of Qdrant says, or the start of another."""
+    text = body.decode(errors="replace")
+    with suppress(ValueError, TypeError, LookupError):
+        text = str(json.loads(text)["status"]["error"])
+    return escape_line(text[:300])
 
 
 def _checked_proxy(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:

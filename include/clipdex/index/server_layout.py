@@ -13,7 +13,7 @@ from clipdex import config
 from clipdex.config import MOST_HNSW_EF, MOST_OVERSAMPLING, Quantization
 from clipdex.index.points import DENSE
 
-_MOST_POINTS_PER_WRITE, _MOST_QUERIES = 1024, 16
+_MOST_POINTS_PER_WRITE = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def search_params(settings: config.Index) -> models.SearchParams | None:
         among = models.QuantizationSearchParams(rescore=rescore, oversampling=settings.oversampling)
     if among is None and settings.hnsw_ef is None and not settings.exact:
         return None
-    return models.SearchParams(hnsw_ef=settings.hnsw_ef, exact=settings.exact, quantization=among)
+    return models.SearchParams(hnsw_ef=settings.hnsw_ef, exact=settings.exact or None, quantization=among)
 
 
 def _first(value: Any, default: Any) -> Any:
@@ -154,6 +154,5 @@ def _strict_mode(enabled: bool) -> models.StrictModeConfig:
         unindexed_filtering_update=False,
         search_max_hnsw_ef=MOST_HNSW_EF,
         search_max_oversampling=MOST_OVERSAMPLING,
-        search_max_batchsize=_MOST_QUERIES,
         upsert_max_batchsize=_MOST_POINTS_PER_WRITE,
     )

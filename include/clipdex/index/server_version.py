@@ -1,5 +1,6 @@
 """The version of a Qdrant server, and what the settings need of it."""
 
+import json
 import logging
 import re
 from contextlib import closing, suppress
@@ -70,8 +71,8 @@ def _version(client: QdrantClient, url: str) -> Version | None:
             if is_transient(error.status_code or 0):
                 raise
             answer = f"{error.status_code} {error.reason_phrase}"
-        except ResponseHandlingException as error:
-            if not isinstance(error.source, ValidationError):
+        except (ResponseHandlingException, json.JSONDecodeError, UnicodeDecodeError) as error:
+            if isinstance(error, ResponseHandlingException) and not isinstance(error.source, ValidationError):
                 raise
             answer = "an answer that is not Qdrant's"
     if found := _VERSION.match(answer):
