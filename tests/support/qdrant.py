@@ -142,7 +142,7 @@ class QdrantServer:
                 return client.delete_collection(name)
             case "PUT /collections/NAME/index":
                 index = models.CreateFieldIndex.model_validate(body)
-                self._indexes[name][index.field_name] = body["field_schema"]
+                self._indexes.setdefault(name, {})[index.field_name] = body["field_schema"]
                 return _DONE
             case indexed if indexed.startswith("DELETE /collections/NAME/index/"):
                 self._indexes[name].pop(indexed.rpartition("/")[2], None)
@@ -185,15 +185,15 @@ class QdrantServer:
 
     def _described(self, name: str) -> Any:
         found = json.loads(self.client.get_collection(name).model_dump_json(exclude_none=True))
-        given = self.collections[name]
+        given = self.collections.get(name, {})  # none if a test made it by the client
         config = found["config"]
         config["params"].update({key: given[key] for key in _PARAMS if key in given})
-        for key, value in given["vectors"].items():
+        for key, value in given.get("vectors", {}).items():
             config["params"]["vectors"][key].update(value)
         quantized = given.get("quantization_config")
         config["quantization_config"] = None if quantized == "Disabled" else quantized
         config["strict_mode_config"] = given.get("strict_mode_config")
-        kinds = self._indexes[name].items()
+        kinds = self._indexes.get(name, {}).items()
         return {**found, "payload_schema": {key: {"data_type": kind, "points": 0} for key, kind in kinds}}
 
     def _require_indexes(self, name: str, body: dict[str, Any]) -> None:

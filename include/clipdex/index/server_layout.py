@@ -36,7 +36,7 @@ class Layout:
 
 
 SIZES = (
-    (2_000_000, Layout()),
+    (5_000_000, Layout()),
     (20_000_000, Layout(Quantization.TURBO, vectors_on_disk=True, shard_number=3)),
     (math.inf, Layout(Quantization.TURBO, vectors_on_disk=True, shard_number=12)),
 )
