@@ -7,7 +7,9 @@ import pytest
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, IndexUnavailable
 from clipdex.index import open_index, replace
+from tests.support.engine import StandIn
 from tests.support.indexes import SMALL, point
+from tests.support.pipeline import Pipeline
 from tests.support.qdrant import QdrantServer
 from tests.unit.test_index_server import answering
 
@@ -165,3 +167,23 @@ def test_the_version_is_read_once_per_server(caplog):
         for _ in range(3):
             write(server, "a red car")
     assert [one.path for one in server.exchanges].count("/") == 1
+
+
+def test_an_old_server_costs_no_caption(tmp_path):
+    with QdrantServer("1.15.0") as server, StandIn(words=80) as engine:
+        pipeline = Pipeline(tmp_path, [engine.url], index={"url": server.url})
+        pipeline.put(1)
+        with pytest.raises(ConfigurationError, match=r"has version 1\.15"):
+            pipeline.ingest(pipeline.clips)
+        assert engine.requests == []
+
+
+def test_a_server_that_is_down_while_a_run_is_planned_stops_nothing(tmp_path):
+    with QdrantServer() as server, StandIn(words=80) as engine:
+        pipeline = Pipeline(tmp_path, [engine.url], index={"url": server.url})
+        pipeline.put(1)
+        server.down()
+        (batch,) = pipeline.plan().batches
+        pipeline.caption(batch)
+        server.up()
+        assert pipeline.index(batch).clips == 1
