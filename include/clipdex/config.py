@@ -84,6 +84,10 @@ RESERVED_FIELDS = frozenset({
 """Names that a clip's metadata may not have: fields of a point, and of the date in a path."""
 
 
+MOST_HNSW_EF, MOST_OVERSAMPLING = 4096, 16
+"""Limits of a search, which strict mode enforces for all clients of a collection."""
+
+
 class MetadataType(StrEnum):
     STRING = "string"
     NUMBER = "number"
@@ -355,11 +359,38 @@ class Embedding(_Group):
     precision: Precision = Precision.AUTO
 
 
+class Quantization(StrEnum):
+    """Select how a Qdrant server compresses the vectors that it searches: a byte per dimension, or four bits."""
+
+    NONE = "none"
+    INT8 = "int8"
+    TURBO = "turbo"
+
+
+_Flag = Annotated[bool | None, _or_none]
+_Factor = Annotated[Annotated[int, Field(ge=1)] | None, _or_none]
+
+
 class Index(_Group):
     """Configure the index. Times in seconds.
 
+    The fields from expected_points on are for a Qdrant server alone. None means the value for expected_points
+    (index/server_layout.py), or else the server's own.
+
     url: a Qdrant server; "" for the embedded Qdrant Edge
     ca_file: a PEM file of certificate authorities for an https:// URL; "" for the public ones
+    expected_points: number of points that the collection is laid out for; 0 leaves the layout to the server
+    quantization: of the vectors that are searched; they stay in memory
+    vectors_on_disk: read the vectors as they were embedded from disk, by rescoring alone
+    payload_on_disk: read the payloads of hits from disk
+    shard_number: shards of a new collection; cannot be changed later
+    replication_factor: copies of each shard, on as many nodes
+    write_consistency_factor: copies that apply a write before it counts
+    strict_mode: refuse filters of fields without an index, and requests beyond limits; None for new collections only
+    hnsw_ef: width of the search in the graph; wider finds more and takes longer
+    exact: compare all vectors instead of the graph
+    rescore: compute the scores of quantized hits from the vectors as they were embedded
+    oversampling: quantized hits that are rescored per hit that is wanted
     """
 
     url: str = ""
@@ -368,6 +399,28 @@ class Index(_Group):
     alias: str = "clips"
     timeout_s: float = 30.0
     lock_wait_s: float = 120.0
+    expected_points: int = Field(default=0, ge=0)
+    quantization: Annotated[Quantization | None, _or_none] = None
+    vectors_on_disk: _Flag = None
+    payload_on_disk: _Flag = None
+    shard_number: _Factor = None
+    replication_factor: _Factor = None
+    write_consistency_factor: _Factor = None
+    strict_mode: _Flag = None
+    hnsw_ef: Annotated[Annotated[int, Field(ge=1, le=MOST_HNSW_EF)] | None, _or_none] = None
+    exact: bool = False
+    rescore: _Flag = None
+    oversampling: Annotated[Annotated[float, Field(ge=1, le=MOST_OVERSAMPLING)] | None, _or_none] = None
+
+    @model_validator(mode="after")
+    def _as_many_copies_can_apply_a_write(self) -> Self:
+        written, copies = self.write_consistency_factor, self.replication_factor
+        if written and copies and written > copies:
+            raise ValueError(
+                f"write_consistency_factor {written} is above replication_factor {copies}: no write could count; "
+                "lower the former, or raise the latter"
+            )
+        return self
 
 
 class SearchMode(StrEnum):

@@ -157,9 +157,9 @@ class Pipeline:
 
             require_hashes()
         if self.settings.index.url:
-            from clipdex.index.server import connect
+            from clipdex.index.server_version import require_usable
 
-            connect(self.settings.index).close()
+            require_usable(self.settings.index)
         return plan_run(self.settings, self.store, self.source, run, found)
 
     async def acaption(self, batch: BatchRef, try_number: int = 1) -> CaptionTotals:

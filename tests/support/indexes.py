@@ -39,6 +39,16 @@ def server_opener(client: QdrantClient) -> Opener:
     return opener
 
 
+def http_opener(url: str) -> Opener:
+    """Return an opener of collections on a server. Clips have the metadata camera and speed."""
+    settings = Settings.load(index={"url": url}, source={"metadata": {"camera": "string", "speed": "number"}})
+
+    def opener(collection: Collection | None = None) -> AbstractContextManager[Index]:
+        return open_index(settings, collection)
+
+    return opener
+
+
 def point(clip_id: str, text: str, *, no: int = 0, key: str = "k", vector: Any = None, **payload: Any) -> Point:
     """Create a chunk of a clip; the default vector is a function of its text."""
     if vector is None:

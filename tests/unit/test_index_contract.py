@@ -1,30 +1,27 @@
-"""Test the contract of both index backends: Qdrant Edge, and the server's client in its in-memory mode."""
+"""Test the contract of both index backends: Qdrant Edge, and a server over HTTP, which the stand-in plays."""
 
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient
 
 from clipdex.config import Search
 from clipdex.errors import ConfigurationError, NothingIndexed
 from clipdex.index import Collection, Query, Range, Sparse, overwrite, point_id, replace, sparse_document, sparse_query
 from clipdex.index.ranking import rank
-from tests.support.indexes import OTHER, SMALL, edge_opener, point, server_opener
-
-pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+from tests.support.indexes import OTHER, SMALL, edge_opener, http_opener, point
+from tests.support.qdrant import QdrantServer
 
 
 @pytest.fixture
-def memory():
-    client = QdrantClient(":memory:")
-    yield client
-    client.close()
+def server():
+    with QdrantServer() as server:
+        yield server
 
 
 @pytest.fixture(params=["edge", "server"])
 def opener(request, tmp_path):
     if request.param == "edge":
         return edge_opener(tmp_path)
-    return server_opener(request.getfixturevalue("memory"))
+    return http_opener(request.getfixturevalue("server").url)
 
 
 @pytest.fixture
@@ -239,13 +236,13 @@ def test_another_model_fills_its_own_collection_until_it_is_switched_to(opener):
     ],
     ids=["default", "scores", "ranks", "weighted ranks", "ranks by meaning"],
 )
-def test_both_backends_rank_alike(tmp_path, memory, how):
+def test_both_backends_rank_alike(tmp_path, server, how):
     words = [f"word{n}" for n in range(18)]
     rng = np.random.default_rng(7)
     # Texts differ in length, so that no two are equally near.
     points = [point(f"c{n}", " ".join(rng.choice(words, 3 + n))) for n in range(200)]
     answers = []
-    for opener in (edge_opener(tmp_path), server_opener(memory)):
+    for opener in (edge_opener(tmp_path), http_opener(server.url)):
         with opener(SMALL) as index:
             index.ensure()
             replace(index, {each.payload["clip_id"]: [each] for each in points})

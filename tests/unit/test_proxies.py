@@ -10,7 +10,8 @@ import pytest
 from clipdex import config
 from clipdex.cli import main
 from clipdex.errors import ConfigurationError, EngineUnavailable, IndexUnavailable
-from clipdex.index.server import ServerIndex, connect
+from clipdex.index.server import ServerIndex
+from clipdex.index.server_client import connect
 from clipdex.proxies import check_proxies, through_proxy
 from tests.support.engine import StandIn
 from tests.support.pipeline import Pipeline

@@ -9,7 +9,8 @@ import pytest
 
 from clipdex import config
 from clipdex.errors import ConfigurationError, NothingIndexed
-from clipdex.index.server import ServerIndex, connect
+from clipdex.index.server import ServerIndex
+from clipdex.index.server_client import connect
 from tests.support.engine import StandIn
 from tests.support.pipeline import Pipeline
 from tests.support.tls import Authority

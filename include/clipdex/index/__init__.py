@@ -121,10 +121,13 @@ def open_index(settings: Settings, collection: Collection | None = None) -> Iter
     Raises NothingIndexed if the alias is unset, IndexUnavailable, ConfigurationError.
     """
     if settings.index.url:
-        from clipdex.index.server import ServerIndex, connect
+        from clipdex.index.server import ServerIndex
+        from clipdex.index.server_client import connect
+        from clipdex.index.server_version import check_version
 
         with closing(connect(settings.index)) as client:
-            yield ServerIndex(client, settings.index.alias, collection, payload_indexes(settings))
+            check_version(client, settings.index)
+            yield ServerIndex(client, settings.index.alias, collection, payload_indexes(settings), settings.index)
     else:
         from clipdex.index.edge import EdgeIndex, locked
         from clipdex.index.kept import kept_open, release

@@ -1,18 +1,14 @@
 """The index on a Qdrant server or cluster, 1.16 or later (collection metadata)."""
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 from qdrant_client import QdrantClient, models
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.http.exceptions import UnexpectedResponse
 
-from clipdex import config, proxies, tls
+from clipdex import config
 from clipdex.config import MetadataType
 from clipdex.errors import ConfigurationError, IndexUnavailable, NothingIndexed
 from clipdex.index.lexical import ENGLISH, Sparse
@@ -31,54 +27,19 @@ from clipdex.index.points import (
     Query,
     Range,
 )
+from clipdex.index.server_client import server_errors
+from clipdex.index.server_layout import Layout, changes, new_collection, search_params
 
-_CA_FILE = "CLIPDEX_INDEX__CA_FILE"
-_PORTS = {"http": 6333, "https": 443}
+log = logging.getLogger(__name__)
 _PAGE = 1000
+_MORE_INDEXES = {"width": MetadataType.NUMBER, "height": MetadataType.NUMBER}  # strict mode refuses filters without
+_laid_out: set[tuple[str, str, Layout]] = set()
+"""Collections that this process has brought to a layout, or whose shards it has warned of."""
 _SCHEMA = {
     MetadataType.STRING: models.PayloadSchemaType.KEYWORD,
     MetadataType.NUMBER: models.PayloadSchemaType.FLOAT,
     MetadataType.TIME: models.PayloadSchemaType.DATETIME,
 }
-_BUSY = (408, 425, 429)
-
-
-def connect(settings: config.Index) -> QdrantClient:
-    """Return a client. The first call connects. Raises ConfigurationError if the settings or a proxy are invalid."""
-    proxies.check_proxies()
-    client = QdrantClient(
-        url=address(settings.url),
-        api_key=settings.api_key.get_secret_value() or None,
-        timeout=int(max(1, settings.timeout_s)),
-        check_compatibility=False,
-        verify=tls.certificates(settings.ca_file, _CA_FILE),
-    )
-    client.http.client.add_middleware(_checked_proxy)
-    return client
-
-
-def address(url: str) -> str:
-    """Return the complete address of a server: scheme, host, port and path prefix. Raises ConfigurationError.
-
-    Without a scheme it is http, or https on port 443. Without a port, https has 443, and http has 6333, Qdrant's own.
-    """
-    text = url.strip()
-    try:
-        parts = urlsplit(text if "://" in text else f"//{text}")
-        scheme, port = parts.scheme or ("https" if parts.port == 443 else "http"), parts.port
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        standard = _PORTS[scheme]
-        whole = f"{scheme}://{host}:{standard if port is None else port}{parts.path.rstrip('/')}"
-        if host and port != 0 and httpx.URL(whole).host and not (parts.query or parts.fragment or "@" in parts.netloc):
-            return whole
-    except (KeyError, ValueError, httpx.InvalidURL):
-        pass
-    shown = proxies.without_credentials(re.split("[?#]", text)[0])
-    raise ConfigurationError(
-        f"CLIPDEX_INDEX__URL: {shown} is not the address of a Qdrant server: expected one such as "
-        "https://qdrant.example.com or http://[::1]:6333/prefix, without query, user or password; the key belongs in "
-        "CLIPDEX_INDEX__API_KEY or the password of the connection clipdex_index"
-    )
 
 
 class ServerIndex:
@@ -90,41 +51,49 @@ class ServerIndex:
         alias: str,
         collection: Collection | None = None,
         indexes: Mapping[str, MetadataType] = PAYLOAD_INDEXES,
+        settings: config.Index | None = None,
     ) -> None:
-        self._client, self._alias, self._indexes = client, alias, indexes
+        settings = settings or config.Index()
+        self._client, self._alias, self._indexes = client, alias, {**_MORE_INDEXES, **indexes}
+        self._url, self._layout, self._params = settings.url, Layout.of(settings), search_params(settings)
         self.collection = collection or self._served()
 
     def ensure(self) -> None:
-        with _errors():
+        with server_errors():
             name = self.collection.name
             if not self._client.collection_exists(name):
                 self._create()
             found = self._client.get_collection(name)
+            if found.status is models.CollectionStatus.RED:
+                raise IndexUnavailable(f"collection {_red(name, found)}")
             _collection(name, found).check(self.collection.embedder, self.collection.dimension)
             for field, kind in self._indexes.items():
                 known = found.payload_schema.get(field)
                 if known is not None and known.data_type != _SCHEMA[kind]:
-                    self._client.delete_payload_index(name, field, wait=True)
+                    _require_done(self._client.delete_payload_index(name, field, wait=True))
                 if known is None or known.data_type != _SCHEMA[kind]:
-                    self._client.create_payload_index(name, field, _SCHEMA[kind], wait=True)
+                    _require_done(self._client.create_payload_index(name, field, _SCHEMA[kind], wait=True))
+            self._lay_out(found.config)
             if self._aliased() is None:
                 self.switch()
 
     def upsert(self, points: Sequence[Point]) -> None:
-        with _errors(self.collection.name):
-            self._client.upsert(self.collection.name, [_server_point(point) for point in points], wait=True)
+        with server_errors(self.collection.name):
+            _require_done(
+                self._client.upsert(self.collection.name, [_server_point(point) for point in points], wait=True)
+            )
 
     def overwrite(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
         operations = [
             models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=dict(payload), points=[id]))
             for id, payload in payloads.items()
         ]
-        with _errors(self.collection.name):
-            self._client.batch_update_points(self.collection.name, operations, wait=True)
+        with server_errors(self.collection.name):
+            _require_done(*self._client.batch_update_points(self.collection.name, operations, wait=True))
 
     def delete(self, ids: Sequence[str]) -> None:
-        with _errors(self.collection.name):
-            self._client.delete(self.collection.name, models.PointIdsList(points=list(ids)), wait=True)
+        with server_errors(self.collection.name):
+            _require_done(self._client.delete(self.collection.name, models.PointIdsList(points=list(ids)), wait=True))
 
     def point_ids(self, clip_ids: Sequence[str]) -> set[str]:
         wanted = {"clip_id": list(clip_ids)}
@@ -139,13 +108,14 @@ class ServerIndex:
                 query=_server_sparse(vector) if isinstance(vector, Sparse) else list(vector),
                 using=name,
                 filter=kept,
+                params=self._params if name == DENSE else None,
                 limit=query.depth,
                 with_payload=query.with_payload,
                 with_vector=[DENSE] if len(query.dense) else False,
             )
             for name, vector in query.vectors.items()
         ]
-        with _errors(self.collection.name):
+        with server_errors(self.collection.name):
             answers = self._client.query_batch_points(self.collection.name, requests)
         found = {name: [_hit(point) for point in one.points] for name, one in zip(query.vectors, answers, strict=True)}
         return Candidates(found.get(DENSE, ()), found.get(SPARSE, ()))
@@ -169,7 +139,7 @@ class ServerIndex:
     def facet(
         self, field: str, filters: Filters | None = None, *, limit: int = 10, exact: bool = True
     ) -> dict[str, int]:
-        with _errors(self.collection.name):
+        with server_errors(self.collection.name):
             found = self._client.facet(
                 self.collection.name, field, facet_filter=_filter(filters), limit=limit, exact=exact
             )
@@ -184,7 +154,7 @@ class ServerIndex:
             yield Hit(str(record.id), 0.0, record.payload or {})
 
     def count(self, filters: Filters | None = None, *, exact: bool = True) -> int:
-        with _errors(self.collection.name):
+        with server_errors(self.collection.name):
             return self._client.count(self.collection.name, count_filter=_filter(filters), exact=exact).count
 
     def optimize(self) -> None:
@@ -194,7 +164,7 @@ class ServerIndex:
         serve = models.CreateAliasOperation(
             create_alias=models.CreateAlias(collection_name=self.collection.name, alias_name=self._alias)
         )
-        with _errors(self.collection.name):
+        with server_errors(self.collection.name):
             former = self._aliased()
             actions: list[Any] = [serve]
             if former is not None:
@@ -203,7 +173,7 @@ class ServerIndex:
             self._client.update_collection_aliases(actions)
 
     def drop(self) -> None:
-        with _errors():
+        with server_errors():
             if self._aliased() == self.collection.name:
                 remove = models.DeleteAlias(alias_name=self._alias)
                 self._client.update_collection_aliases([models.DeleteAliasOperation(delete_alias=remove)])
@@ -213,11 +183,14 @@ class ServerIndex:
         """Do nothing: the caller closes the client."""
 
     def _served(self) -> Collection:
-        with _errors():
+        with server_errors():
             name = self._aliased()
             if name is None:
                 raise NothingIndexed(f"nothing is indexed yet under the alias {self._alias}; run an ingestion first")
-            return _collection(name, self._client.get_collection(name))
+            found = self._client.get_collection(name)
+            if found.status is models.CollectionStatus.RED:
+                log.warning("hits may be missing: collection %s", _red(name, found))
+            return _collection(name, found)
 
     def _aliased(self) -> str | None:
         for alias in self._client.get_aliases().aliases:
@@ -229,18 +202,32 @@ class ServerIndex:
         try:
             self._client.create_collection(
                 self.collection.name,
-                vectors_config={
-                    DENSE: models.VectorParams(size=self.collection.dimension, distance=models.Distance.COSINE)
-                },
                 sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                 metadata={"embedder": self.collection.embedder, "language": self.collection.language},
+                **new_collection(self._layout, self.collection.dimension),
             )
         except UnexpectedResponse as error:
             if error.status_code != 409:  # another worker created it
                 raise
 
+    def _lay_out(self, found: models.CollectionConfig) -> None:
+        """Change what the layout wants otherwise, once per process: the server may describe it in other words."""
+        name, layout = self.collection.name, self._layout
+        if (self._url, name, layout) in _laid_out:
+            return
+        if wanted := changes(layout, found):
+            log.info("changing %s of collection %s", ", ".join(wanted), name)
+            self._client.update_collection(name, **wanted)
+        if layout.shard_number not in (None, found.params.shard_number):
+            log.warning(
+                "collection %s has %s shards instead of %s: shards are set when a collection is created; to change "
+                "them, set another CLIPDEX_INDEX__ALIAS and run clipdex reindex, or set CLIPDEX_INDEX__SHARD_NUMBER=%s",
+                name, found.params.shard_number, layout.shard_number, found.params.shard_number,
+            )  # fmt: skip
+        _laid_out.add((self._url, name, layout))
+
     def _end(self, field: str, filters: Filters | None, direction: models.Direction) -> float | None:
-        with _errors(self.collection.name):
+        with server_errors(self.collection.name):
             records, _ = self._client.scroll(
                 self.collection.name,
                 scroll_filter=_filter(filters),
@@ -255,7 +242,7 @@ class ServerIndex:
     ) -> Iterator[models.Record]:
         offset = None
         while True:
-            with _errors(self.collection.name):
+            with server_errors(self.collection.name):
                 records, offset = self._client.scroll(
                     self.collection.name,
                     scroll_filter=_filter(filters),
@@ -269,58 +256,6 @@ class ServerIndex:
                 return
 
 
-@contextmanager
-def _errors(collection: str = "") -> Iterator[None]:
-    """Convert the client's errors to clipdex errors. Messages never contain the API key."""
-    try:
-        yield
-    except ResourceExhaustedResponse as error:
-        raise IndexUnavailable(f"Qdrant is rate limiting: {error}", float(error.retry_after_s)) from error
-    except ResponseHandlingException as error:
-        if why := tls.certificate_error(error):
-            raise ConfigurationError(
-                f"Qdrant's certificate is not trusted ({why}): if a private authority signed it, set "
-                f"{_CA_FILE} to that authority's PEM file"
-            ) from None
-        if isinstance(error.source, httpx.ProxyError) and str(error.source).startswith("407"):
-            raise _proxy_refused(error.source.request, str(error.source)) from None
-        where = _address(error.source.request) if isinstance(error.source, httpx.RequestError) else ""
-        raise IndexUnavailable(f"Qdrant does not answer{where}: {error.source}") from error
-    except UnexpectedResponse as error:
-        status = error.status_code or 0
-        if status in (401, 403):  # the body may repeat the key
-            raise ConfigurationError(
-                f"Qdrant refused the key ({status} {error.reason_phrase}): check CLIPDEX_INDEX__API_KEY or the "
-                "password of the connection clipdex_index"
-            ) from None
-        message = f"{status} {error.reason_phrase}: {error.content.decode(errors='replace')[:300]}"
-        if status >= 500 or status in _BUSY:
-            raise IndexUnavailable(f"Qdrant answered {message}") from error
-        if status == 404 and collection:
-            raise NothingIndexed(f"collection {collection} does not exist; run an ingestion first") from error
-        raise ConfigurationError(f"Qdrant refused the request: {message}") from error
-
-
-def _checked_proxy(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
-    response = send(request)
-    if response.status_code == 407:
-        raise _proxy_refused(request, f"407 {response.reason_phrase}")
-    return response
-
-
-def _proxy_refused(request: httpx.Request, answer: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"Qdrant{_address(request)}: {answer}; give the proxy's user and password in its variable, or name "
-        "Qdrant's host in NO_PROXY"
-    )
-
-
-def _address(request: httpx.Request) -> str:
-    """Return " at ADDRESS", with the proxy on the way to it."""
-    url = request.url
-    return f" at {url.scheme}://{url.netloc.decode()}{proxies.through_proxy(str(url))}"
-
-
 def _collection(name: str, info: models.CollectionInfo) -> Collection:
     vectors = info.config.params.vectors
     if not isinstance(vectors, dict) or DENSE not in vectors:
@@ -330,6 +265,19 @@ def _collection(name: str, info: models.CollectionInfo) -> Collection:
     metadata = info.config.metadata or {}
     language = str(metadata.get("language", ENGLISH))
     return Collection(name, str(metadata.get("embedder", "")), vectors[DENSE].size, language)
+
+
+def _red(name: str, found: models.CollectionInfo) -> str:
+    status = found.optimizer_status
+    why = status.error if isinstance(status, models.OptimizersStatusOneOf1) else "some operations failed"
+    return f"{name} is red, {why[:200]}; repair it as Qdrant's log says, then run again"
+
+
+def _require_done(*results: models.UpdateResult) -> None:
+    """Raise IndexUnavailable if a write is only queued: what is read next would not have it."""
+    for result in results:
+        if result.status is not models.UpdateStatus.COMPLETED:
+            raise IndexUnavailable(f"Qdrant has queued a write, but not applied it ({result.status}); it is repeated")
 
 
 def _server_point(point: Point) -> models.PointStruct:
@@ -355,7 +303,7 @@ def _filter(filters: Filters | None) -> models.Filter | None:
 
 def _condition(field: str, wanted: Any) -> models.Condition:
     match wanted:
-        case float():
+        case int() | float() if not isinstance(wanted, bool):  # numbers have an index of floats
             return _condition(field, Range(wanted, wanted))
         case Range():
             bounds = models.Range(gte=wanted.low, lte=wanted.high, lt=wanted.below)
@@ -366,9 +314,9 @@ def _condition(field: str, wanted: Any) -> models.Condition:
             return models.FieldCondition(key=field, range=moments)
         case Missing():
             return models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
-        case str() | int():
+        case str() | bool():
             return models.FieldCondition(key=field, match=models.MatchValue(value=wanted))
-        case _ if all(isinstance(one, str | int) for one in wanted):
+        case _ if all(isinstance(one, str) for one in wanted):
             return models.FieldCondition(key=field, match=models.MatchAny(any=list(wanted)))
         case _:
             return models.Filter(should=[_condition(field, one) for one in wanted])
