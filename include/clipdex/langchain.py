@@ -6,8 +6,8 @@
     for document in retriever.invoke("a red car turns left"):
         print(document.metadata["uri"], document.metadata["start_s"], document.page_content)
 
-It works in a chain, in batches, with callbacks and from an event loop, as any retriever. A call may change the search for
-itself: retriever.invoke("a red car", where={"day": "2026-11-03"}, limit=3), or retriever.bind(limit=3) in a chain.
+It works in a chain, in batches, with callbacks and from an event loop, as any retriever. A call may change the search
+for itself: retriever.invoke("a red car", where={"day": "2026-11-03"}, limit=3), or retriever.bind(limit=3) in a chain.
 """
 
 from typing import Any, Self

@@ -112,7 +112,7 @@ async def on_a_busy_index(retriever: ClipRetriever, settings: Settings) -> list[
     retriever.pipeline.embedder.embed_query("a clip")
     with locked(settings.edge_path, 60):
         waiting = [asyncio.create_task(retriever.ainvoke(query)) for query in ("a cat sleeps", "waves on a beach")]
-        while not (is_wanted(settings.edge_path) or any(one.done() for one in waiting)):  # noqa: ASYNC110
+        while not (is_wanted(settings.edge_path) or any(one.done() for one in waiting)):  # noqa: ASYNC110 (threads wait)
             await asyncio.sleep(0.01)
         assert not any(one.done() for one in waiting)
     return await asyncio.gather(*waiting)
