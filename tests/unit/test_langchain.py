@@ -12,36 +12,14 @@ from langchain_core.runnables import RunnablePassthrough
 from pydantic import ValidationError
 
 from clipdex import EmptyQuery, InvalidFilter, NothingIndexed, Settings
-from clipdex.config import Chunking
-from clipdex.index import Collection, make_points, replace
-from clipdex.index.chunking import split
 from clipdex.index.edge import is_wanted, locked
-from clipdex.index.embeddings import open_embedder
 from clipdex.langchain import ClipRetriever
-from clipdex.storage.caption import Segment
-from tests.support.indexes import SCENES, caption, edge_opener, fill
-
-LONG = [f"In part {n} a red car passes the house number {n} and its garden." for n in range(12)]
+from tests.support.indexes import SCENES, small_archive
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> Settings:
-    """Five short captions of one day; and, on the next, one of several chunks with metadata."""
-    settings = Settings.load(
-        home=tmp_path_factory.mktemp("home"), source={"metadata": {"camera": "string"}}, index={"lock_wait_s": 60}
-    )
-    model = open_embedder(settings.embedding)
-    stored = caption(
-        " ".join(LONG), key="long", duration_s=12.0, segments=tuple(Segment(n, n + 1.0, s) for n, s in enumerate(LONG))
-    )
-    chunks = split(stored, model, Chunking(tokens=48, overlap=0))
-    vectors = model.embed_documents([chunk.text for chunk in chunks])
-    more = {"camera": "cam-7", "recorded_at": "2026-11-04T10:00:00Z", "recorded_from": "path"}
-    with edge_opener(settings.home)(Collection.of(settings, model)) as index:
-        index.ensure()
-        fill(index, model, SCENES)
-        replace(index, {"long": make_points("long", "long.mp4", "2026-11-04", stored, chunks, vectors, more)})
-    return settings
+    return small_archive(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
@@ -58,18 +36,18 @@ def test_a_document_is_the_best_chunk_of_a_clip_with_its_times_and_metadata(retr
     [hit] = retriever.pipeline.search("house number 7", limit=1)
     assert document.page_content == hit.text and "number 7 " in document.page_content
     assert document.metadata == {
-        "clip_id": "long", "uri": "long.mp4", "day": "2026-11-04", "start_s": hit.start_s, "end_s": hit.end_s,
+        "clip_id": "street", "uri": "street.mp4", "day": "2026-11-04", "start_s": hit.start_s, "end_s": hit.end_s,
         "duration_s": 12.0, "recorded_at": "2026-11-04T10:00:00Z", "score": hit.score, "relevance": hit.relevance,
         "weak": False, "camera": "cam-7",
     }  # fmt: skip
     with retriever.pipeline.open_index() as index:
-        [point] = [one for one in index.scroll({"clip_id": "long"}) if one.id == document.id]
+        [point] = [one for one in index.scroll({"clip_id": "street"}) if one.id == document.id]
     assert point.payload["text"] == document.page_content
 
 
 def test_several_chunks_of_a_clip_are_documents_of_their_own(retriever):
     documents = retriever.invoke("house number 7", limit=1, chunks=3)
-    assert ids(documents) == ["long"] * 3
+    assert ids(documents) == ["street"] * 3
     assert len({document.id for document in documents}) == len({one.metadata["start_s"] for one in documents}) == 3
     assert documents[0] == retriever.invoke("house number 7", limit=1)[0]
     scores = [document.metadata["score"] for document in documents]
@@ -77,13 +55,13 @@ def test_several_chunks_of_a_clip_are_documents_of_their_own(retriever):
 
 
 def test_a_call_changes_the_search_for_itself_alone(retriever):
-    assert sorted(ids(retriever.invoke("a red car"))) == ["car", "long"]
-    assert ids(retriever.invoke("a red car", where={"camera": "cam-7"})) == ["long"]
+    assert sorted(ids(retriever.invoke("a red car"))) == ["car", "street"]
+    assert ids(retriever.invoke("a red car", where={"camera": "cam-7"})) == ["street"]
     assert ids(retriever.bind(where={"day": "2026-11-03"}).invoke("a red car")) == ["car"]
     assert len(retriever.invoke("a red car", weak=True, limit=6)) == 6
     assert len(retriever.invoke("a red car", weak=True, diversity=1.0)) == 3
     narrow = ClipRetriever(pipeline=retriever.pipeline, where={"day": "2026-11-04"}, weak=True)
-    assert ids(narrow.invoke("a cat sleeps")) == ["long"]
+    assert ids(narrow.invoke("a cat sleeps")) == ["street"]
     assert ids(narrow.invoke("a cat sleeps", where=None, limit=1)) == ["cat"]
 
 

@@ -50,9 +50,10 @@ class FoundClips(BaseModel):
         most, rest = min(_MOST_PER_HIT, MOST_CHARACTERS // max(len(hits), 1)), "get_clip has the whole caption"
         clips = [
             FoundClip(
-                clip_id=hit.clip_id, uri=hit.uri, day=hit.day, text=cut(hit.text, most, rest),
-                start_s=hit.start_s, end_s=hit.end_s, duration_s=hit.duration_s, relevance=hit.relevance, weak=hit.weak,
-                score=hit.score, recorded_at=hit.recorded_at, metadata=_short(hit.metadata), part_of=hit.part_of,
+                clip_id=hit.clip_id, uri=hit.uri, day=hit.day, text=cut(hit.text, most, rest), start_s=hit.start_s,
+                end_s=hit.end_s, duration_s=hit.duration_s, relevance=_rounded(hit.relevance), weak=hit.weak,
+                score=round(hit.score, 4), recorded_at=hit.recorded_at, metadata=_short(hit.metadata),
+                part_of=hit.part_of,
             )
             for hit in hits
         ]  # fmt: skip
@@ -194,6 +195,10 @@ def _within(passages: list[Passage]) -> list[Passage]:
         kept.append(passage.model_copy(update={"text": cut(passage.text, left)}))
         left -= len(passage.text)
     return kept
+
+
+def _rounded(relevance: float | None) -> float | None:
+    return None if relevance is None else round(relevance, 3)
 
 
 def _short(metadata: Metadata) -> Metadata:

@@ -157,10 +157,8 @@ class _Tools:
             except UnknownClip as error:
                 if outcome is not None:
                     return ClipResult.not_indexed(outcome)
-                missing = (
-                    f"that day has no outcome of it ({day})" if day else "give day to see why, if you know its day"
-                )
-                raise ToolError(f"{error}; {missing}") from None
+                why = f"{day} has no outcome of it" if day else "if you know its day, give day to learn why"
+                raise UnknownClip(f"{error}; {why}") from None
 
         return await self._run(get)
 

@@ -1,6 +1,7 @@
 """Transports: stdio for a client that starts the server, and streamable HTTP on a loopback address."""
 
 import ipaddress
+import os
 import socket
 import sys
 
@@ -68,4 +69,5 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ConfigurationError(f"{host}:{port}: {error.strerror}; give another --port, or 0 for a free one") from None
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigurationError(f"{host}:{port}: {why}; give another --port, or 0 for a free one") from None
