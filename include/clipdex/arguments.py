@@ -96,8 +96,9 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("mcp", help="serve searches to agents: Model Context Protocol on stdin and stdout")
     one.add_argument("--http", action="store_true", help="streamable HTTP instead, for programs on this machine")
-    one.add_argument("--host", default="127.0.0.1", help="a loopback address (default 127.0.0.1); with --http")
-    one.add_argument("--port", type=_port, default=8765, help="0 for a free one (default 8765); with --http")
+    one.add_argument("--host", help="a loopback address (default 127.0.0.1); with --http")
+    one.add_argument("--port", type=_port, help="0 for a free one (default 8765); with --http")
+    one.set_defaults(error=one.error)
     return all_commands
 
 

@@ -442,6 +442,8 @@ def reindex(args: argparse.Namespace) -> int:
 
 def mcp(args: argparse.Namespace) -> int:
     """Serve the index to agents until the client, or a signal, ends it."""
+    if not args.http and not (args.host is None and args.port is None):
+        args.error("arguments --host and --port: only with --http")
     try:
         from clipdex.mcp.transports import serve_http, serve_stdio
     except ModuleNotFoundError as error:

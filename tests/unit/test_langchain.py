@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnablePassthrough
 from pydantic import ValidationError
 
 from clipdex import EmptyQuery, InvalidFilter, NothingIndexed, Settings
+from clipdex.config import REPOSITORY
 from clipdex.index.edge import is_wanted, locked
 from clipdex.langchain import ClipRetriever
 from tests.support.indexes import SCENES, small_archive
@@ -137,3 +138,12 @@ def test_a_wrong_call_is_an_error_that_says_what_is_wrong(retriever, tmp_path):
         retriever.invoke("a cat", limit=0)
     with pytest.raises(NothingIndexed, match="run an ingestion first"):
         ClipRetriever.from_settings(Settings.load(home=tmp_path)).invoke("a cat")
+
+
+@pytest.mark.parametrize("section", ["Python", "LangChain"])
+def test_the_examples_of_the_page_run(settings, section, monkeypatch, capsys):
+    monkeypatch.setenv("CLIPDEX_HOME", str(settings.home))
+    page = (REPOSITORY / "docs/programs.md").read_text().partition(f"\n## {section}\n")[2]
+    exec(page.partition("```python\n")[2].partition("```")[0], {})
+    shown = capsys.readouterr().out
+    assert "car.mp4" in shown and SCENES["car"] in shown

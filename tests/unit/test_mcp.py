@@ -149,20 +149,28 @@ def settings(tmp_path_factory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def address(settings, tmp_path_factory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("log") / "log", environment(settings.home)) as address:
+def log(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("log") / "log"
+
+
+@pytest.fixture(scope="module")
+def address(settings, log) -> Iterator[str]:
+    with served(log, environment(settings.home)) as address:
         yield address
 
 
 @pytest.fixture(scope="module", params=["stdio", "http"])
-def client(request, settings, tmp_path_factory) -> Iterator[Client]:
-    log = tmp_path_factory.mktemp("log") / "log"
+def client(request, settings, log) -> Iterator[Client]:
     if request.param == "stdio":
         with over_stdio(log, environment(settings.home)) as client:
             yield client
     else:
         with over_http(request.getfixturevalue("address"), log) as client:
             yield client
+
+
+def test_the_model_is_loaded_before_the_first_call_and_logs_go_to_stderr(client):
+    assert client.wait_for_log("embedding model .* on cpu").startswith("embedding model all-MiniLM-L6-v2 from ")
 
 
 def contents(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
@@ -273,17 +281,14 @@ def test_many_calls_at_once_are_all_answered_and_nothing_is_written(client, sett
     assert contents(settings) == before and len(before[0]) > 3
 
 
-def test_the_model_is_loaded_before_the_first_call_and_logs_go_to_stderr(tmp_path):
-    """Here, nothing is indexed; then, another process holds the index."""
+def test_an_index_that_is_missing_or_held_by_another_process_is_one_clear_line(tmp_path):
     settings = Settings.load(home=tmp_path / "home")
     env = environment(settings.home, CLIPDEX_INDEX__LOCK_WAIT_S="0.2", CLIPDEX_INDEX__API_KEY="a-secret")
     with over_stdio(tmp_path / "log", env) as client:
-        client.wait_for_log("embedding model all-MiniLM-L6-v2 from .* on cpu")
-        assert "nothing is indexed yet" in client.fail("search_clips", query="a cat")
         assert "nothing is indexed yet" in client.fail("list_days")
         assert "nothing is indexed yet" in client.fail("get_clip", clip_id="a")
         with locked(settings.edge_path, DEADLINE_S):
-            message = client.fail("search_clips", query="a cat")
+            message = client.fail("facets")
         assert f"is held by process {os.getpid()}" in message and "admits one process at a time" in message
     assert "a-secret" not in (tmp_path / "log").read_text()
 

@@ -27,11 +27,12 @@ def serve_stdio(pipeline: Pipeline) -> None:
     create_server(pipeline).run("stdio")
 
 
-def serve_http(pipeline: Pipeline, host: str, port: int) -> None:
+def serve_http(pipeline: Pipeline, host: str | None = None, port: int | None = None) -> None:
     """Serve clients on this machine, until a signal. port: 0 for a free one; the address is printed to stderr.
 
     Raises ConfigurationError for an address that other machines reach, OSError if it is in use.
     """
+    host, port = "127.0.0.1" if host is None else host, 8765 if port is None else port
     require_loopback(host)
     listening = _listen(host, port)
     port = listening.getsockname()[1]
