@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import httpx
+import mcp
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import ClientSession, StdioServerParameters, stdio_client
@@ -291,6 +292,15 @@ def test_an_index_that_is_missing_or_held_by_another_process_is_one_clear_line(t
             message = client.fail("facets")
         assert f"is held by process {os.getpid()}" in message and "admits one process at a time" in message
     assert "a-secret" not in (tmp_path / "log").read_text()
+
+
+def test_a_client_of_the_newer_protocol_is_served(address):
+    async def days() -> tuple[str, Any]:
+        async with mcp.Client(address) as client:
+            return client.protocol_version, (await client.call_tool("list_days", {"limit": 1})).structured_content
+
+    version, found = anyio.run(days)
+    assert version >= "2026" and found["days"] == [{"day": "2026-11-04", "clips": 1}]
 
 
 @pytest.mark.parametrize(
