@@ -62,7 +62,7 @@ audit: ## known weaknesses of what constraints.txt pins (needs the internet: PyP
 
 constraints: ## pin what a fresh environment resolves to (constraints.txt)
 	$(PYTHON) -m venv /tmp/clipdex-constraints
-	/tmp/clipdex-constraints/bin/pip install --upgrade '.[airflow,embedded,s3,near-duplicates,samples,celery-demo,test,lint,browser,bench,transformers]'
+	/tmp/clipdex-constraints/bin/pip install --upgrade '.[airflow,embedded,s3,near-duplicates,samples,langchain,mcp,celery-demo,test,lint,browser,bench,transformers]'
 	/tmp/clipdex-constraints/bin/pip freeze --exclude clipdex | sed -E 's/\+cpu//' > constraints.txt
 	rm -rf /tmp/clipdex-constraints
 
@@ -74,7 +74,7 @@ constraints: ## pin what a fresh environment resolves to (constraints.txt)
 
 # An environment is a stamp: made again when what it was made from changes.
 .venv/demo: extras = airflow,embedded,s3,samples
-.venv/test: extras = airflow,embedded,s3,near-duplicates,samples,test,lint
+.venv/test: extras = airflow,embedded,s3,near-duplicates,samples,langchain,mcp,test,lint
 .venv/browser: extras = airflow,embedded,s3,samples,test,browser
 .venv/celery: extras = airflow,embedded,s3,samples,celery-demo,test
 .venv/demo .venv/test .venv/browser .venv/celery: pyproject.toml constraints.txt

@@ -93,6 +93,12 @@ def parser() -> argparse.ArgumentParser:
 
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="one JSON document instead of text")
+
+    one = commands.add_parser("mcp", help="serve searches to agents: Model Context Protocol on stdin and stdout")
+    one.add_argument("--http", action="store_true", help="streamable HTTP instead, for programs on this machine")
+    one.add_argument("--host", help="a loopback address (default 127.0.0.1); with --http")
+    one.add_argument("--port", type=_port, help="0 for a free one (default 8765); with --http")
+    one.set_defaults(error=one.error)
     return all_commands
 
 
@@ -120,6 +126,12 @@ def _add_filters(one: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
 
 

@@ -440,6 +440,25 @@ def reindex(args: argparse.Namespace) -> int:
     return 0
 
 
+def mcp(args: argparse.Namespace) -> int:
+    """Serve the index to agents until the client, or a signal, ends it."""
+    if not args.http and not (args.host is None and args.port is None):
+        args.error("arguments --host and --port: only with --http")
+    try:
+        from clipdex.mcp.transports import serve_http, serve_stdio
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"the package {error.name} is not installed: pip install 'clipdex[mcp]'") from None
+    pipeline = Pipeline.open()
+    try:
+        if args.http:
+            serve_http(pipeline, args.host, args.port)
+        else:
+            serve_stdio(pipeline)
+    except KeyboardInterrupt:
+        return 130  # the usual end of a server: nothing to run again
+    return 0
+
+
 def _require_file(path: Path) -> None:
     """Raise ConfigurationError or OSError if this is no file that can be read."""
     if path.is_dir():
@@ -488,6 +507,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan,
     "captions": captions,
     "reindex": reindex,
+    "mcp": mcp,
 }
 
 

@@ -11,8 +11,10 @@ from qdrant_client import QdrantClient
 from clipdex.config import Chunking, Settings
 from clipdex.index import Collection, Index, Point, make_points, open_index, point_id, replace, sparse_document
 from clipdex.index.chunking import split
-from clipdex.index.embeddings import Embedder
+from clipdex.index.embeddings import Embedder, open_embedder
 from clipdex.index.server import ServerIndex
+from clipdex.runs.outcomes import ClipOutcome, Outcome, add_to_ledger
+from clipdex.storage.artifacts import Store
 from clipdex.storage.caption import Caption, Segment
 
 SMALL = Collection("clips-small", "small@1/8", 8)
@@ -85,3 +87,32 @@ def fill(index: Index, model: Embedder, texts: Mapping[str, str], day: str = "20
     for clip_id, text in texts.items():
         clips[clip_id] = clip_points(model, clip_id, text, split(caption(text), model, Chunking()), day)
     replace(index, clips)
+
+
+STREET = [f"In part {n} a red car passes the house number {n} and its garden." for n in range(12)]
+"""The caption of the clip "street" in small_archive(), one sentence per second."""
+
+
+def small_archive(home: Path) -> Settings:
+    """Index SCENES as clips of 2026-11-03, and "street", of several chunks and with a camera, as one of 2026-11-04.
+
+    The store has the caption of "street" alone. "broken", of 2026-11-04, is in quarantine.
+    """
+    settings = Settings.load(home=home, source={"metadata": {"camera": "string"}}, index={"lock_wait_s": 60})
+    model, store, day = open_embedder(settings.embedding), Store.open(settings), "2026-11-04"
+    segments = tuple(Segment(n, n + 1.0, text) for n, text in enumerate(STREET))
+    stored = caption(" ".join(STREET), key="a" * 32, duration_s=12.0, segments=segments)
+    chunks = split(stored, model, Chunking(tokens=48, overlap=0))
+    vectors = model.embed_documents([chunk.text for chunk in chunks])
+    more = {"camera": "cam-7", "recorded_at": "2026-11-04T10:00:00Z", "recorded_from": "path"}
+    with open_index(settings, Collection.of(settings, model)) as index:
+        index.ensure()
+        fill(index, model, SCENES)
+        replace(index, {"street": make_points("street", "street.mp4", day, stored, chunks, vectors, more)})
+    store.write_caption(stored)
+    broken = ClipOutcome(
+        "broken", "broken.mp4", day, "v1", Outcome.QUARANTINED, "b1", "not_a_video", "it is a web page",
+        at="2026-11-04T12:00:00.000+00:00",
+    )  # fmt: skip
+    add_to_ledger(store, day, [broken])
+    return settings

@@ -61,6 +61,8 @@ def fail(capsys):
         (["plan"], "clipdex plan: nothing to plan: give a folder"),
         (["captions", "\x1b[2J"], r"clipdex: unrecognized arguments: \u001b[2J; see clipdex --help"),
         (["eval"], "clipdex eval: the following arguments are required: file; see clipdex eval --help"),
+        (["mcp", "--http", "--port", "70000"], "clipdex mcp: argument --port: '70000' is not a port from 0 to 65535"),
+        (["mcp", "--port", "80"], "clipdex mcp: arguments --host and --port: only with --http; see clipdex mcp --help"),
         (["compare", "x.mp4"], "clipdex compare: the following arguments are required: --with"),
     ],
 )

@@ -30,12 +30,14 @@ class ChunkHit:
 
     start_s, end_s: time range of it that answers the query [s on a player's clock of the file]
     score: see ClipHit
+    id: of its point in Qdrant; another caption of the clip has chunks of other ids
     """
 
     text: str
     start_s: float
     end_s: float
     score: float
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,7 @@ def clip_hit(group: Sequence[Hit], times: Callable[[Mapping[str, Any]], tuple[fl
     group: its chunks that matched, best first; times: return the time range of a payload that answers the query
     """
     best = group[0].payload
-    chunks = tuple(ChunkHit(hit.payload["text"], *times(hit.payload), hit.score) for hit in group)
+    chunks = tuple(ChunkHit(hit.payload["text"], *times(hit.payload), hit.score, hit.id) for hit in group)
     return ClipHit(
         clip_id=best["clip_id"],
         uri=best["uri"],
