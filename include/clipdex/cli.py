@@ -440,6 +440,20 @@ def reindex(args: argparse.Namespace) -> int:
     return 0
 
 
+def serve(args: argparse.Namespace) -> int:
+    """Serve the search page and its JSON API."""
+    from clipdex.serve import commands
+
+    return commands.serve(args)
+
+
+def token(args: argparse.Namespace) -> int:
+    """Make, list or revoke tokens."""
+    from clipdex.serve import commands
+
+    return commands.token(args)
+
+
 def _require_file(path: Path) -> None:
     """Raise ConfigurationError or OSError if this is no file that can be read."""
     if path.is_dir():
@@ -488,6 +502,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan,
     "captions": captions,
     "reindex": reindex,
+    "serve": serve,
+    "token": token,
 }
 
 

@@ -81,6 +81,10 @@ class Backend:
         """Load the embedding model before the first search."""
         await to_thread.run_sync(self._warm, limiter=self._searches)
 
+    def load(self) -> None:
+        """Load the embedding model, in this thread. Raises ConfigurationError, Unavailable."""
+        self._now().embedder.embed_query("a clip")
+
     async def _run(self, function: Callable[[], T]) -> T:
         return await to_thread.run_sync(function, limiter=self._searches)
 
@@ -104,7 +108,7 @@ class Backend:
 
     def _warm(self) -> None:
         try:
-            self._now().embedder.embed_query("a clip")
+            self.load()
         except ConfigurationError as error:  # the first search reports it to the user
             log.warning("no embedding model: %s", error)
 

@@ -1,8 +1,8 @@
-"""Search and facets as a page and as JSON, and the posters of the clips."""
+"""Search as a page, the parameters of its queries, and the posters of the clips."""
 
 import re
 import time
-from dataclasses import asdict
+from dataclasses import dataclass, fields
 from datetime import date
 from typing import Annotated, Any, Self
 
@@ -41,6 +41,7 @@ def _parse_diverse(given: Any) -> Any:
 
 
 Word = Annotated[str, Field(max_length=1200)]
+Diverse = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_parse_diverse)]
 
 
 class FilterQuery(BaseModel):
@@ -68,7 +69,7 @@ class SearchQuery(FilterQuery):
     q: Annotated[str, Field(max_length=500)] = ""
     like: Annotated[str, Field(max_length=64)] = ""
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 12
-    diverse: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_parse_diverse)] = 0.0
+    diverse: Diverse = 0.0
     weak: bool = False
 
     @model_validator(mode="after")
@@ -85,7 +86,17 @@ class FacetQuery(FilterQuery):
     limit: Annotated[int, Field(ge=1, le=1000)] = 10
 
 
-@router.get("/", name="search")
+@dataclass(frozen=True, slots=True)
+class FoundClip(ClipHit):
+    """Hold a clip that matched. poster_url: path on this server, or "".
+
+    The other fields are those of clipdex.ClipHit.
+    """
+
+    poster_url: str = ""
+
+
+@router.get("/", name="search", include_in_schema=False)
 async def search_page(
     request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()], later: BackgroundTasks
 ) -> Response:
@@ -100,13 +111,13 @@ async def search_page(
         later.add_task(backend.warm)
         return response
     started = time.perf_counter()
-    found = await _search(backend, question)
+    found = await find(backend, question)
     seconds = time.perf_counter() - started
     return page(
         request,
         "search.html",
         question=question,
-        clips=[_clip_json(request, clip) for clip in found],
+        clips=[shown(request, clip) for clip in found],
         timezone=timezone,
         more=min(2 * question.limit, MAX_LIMIT) if len(found) == question.limit < MAX_LIMIT else None,
         seconds=seconds,
@@ -115,28 +126,21 @@ async def search_page(
     )
 
 
-@router.get("/api/search")
-async def search_json(
-    request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()]
-) -> dict[str, Any]:
-    found = await _search(backend, question)
-    return {**question.model_dump(by_alias=True), "clips": [_clip_json(request, clip) for clip in found]}
-
-
-@router.get("/api/facets")
-async def facets_json(backend: TheBackend, question: Annotated[FacetQuery, Query()]) -> dict[str, Any]:
-    found = await backend.facets(question.filters, question.field, question.limit)
-    return {**question.model_dump(by_alias=True), "facets": [asdict(facet) for facet in found]}
-
-
-async def _search(backend: Backend, question: SearchQuery) -> list[ClipHit]:
+async def find(backend: Backend, question: SearchQuery) -> list[ClipHit]:
+    """Return the clips of a query, best first."""
     how = {"limit": question.limit, "where": question.filters, "diverse": question.diverse}
     if question.like:
         return await backend.similar(question.like, **how)
     return await backend.search(question.q, weak=question.weak, **how)
 
 
-@router.get("/posters/{content}.jpg", name="poster")
+@router.get(
+    "/posters/{content}.jpg",
+    name="poster",
+    operation_id="get_poster",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}, "description": "A picture of the clip"}},
+)
 async def poster(backend: TheBackend, content: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Response:
     """Return a poster by its content digest. No other store object is reachable through this route."""
     store = await backend.store()
@@ -153,5 +157,7 @@ def poster_url(request: Request, key: str) -> str:
     return url(request, "poster", content=known[1]) if known else ""
 
 
-def _clip_json(request: Request, clip: ClipHit) -> dict[str, Any]:
-    return {**asdict(clip), "poster_url": poster_url(request, clip.poster)}
+def shown(request: Request, clip: ClipHit) -> FoundClip:
+    """Return a clip with the URL of its poster."""
+    values = {one.name: getattr(clip, one.name) for one in fields(clip)}
+    return FoundClip(**values, poster_url=poster_url(request, clip.poster))

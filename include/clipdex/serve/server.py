@@ -1,0 +1,131 @@
+"""The server: the web app with its gate, in a process that ends on SIGTERM and SIGINT."""
+
+import logging
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from clipdex.config import Settings
+from clipdex.errors import ConfigurationError, Unavailable
+from clipdex.serve import peer, routes
+from clipdex.serve.gate import Gate, passed
+from clipdex.serve.tokens import Tokens, token_file
+from clipdex.web.app import create_app
+from clipdex.web.backend import Backend
+from clipdex.web.rendering import url
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 15.0
+_MOST_CONNECTIONS, _MOST_HEADER_BYTES = 512, 32_768
+_FINISH_S = 20  # that open requests have at the end
+
+
+def create(
+    settings: Settings,
+    host: str = "127.0.0.1",
+    clock: Callable[[], float] = time.time,
+    tick: Callable[[], float] = time.monotonic,
+) -> FastAPI:
+    """Return the app of `clipdex serve`.
+
+    host: that it listens on; clock: of tokens and sessions; tick: of the rate limits
+    """
+    tokens = Tokens(token_file(settings), clock)
+    app = create_app(lambda: settings, passed, lambda request: url(request, "login"))
+    app.include_router(routes.router)
+    app.state.tokens, app.state.ready = tokens, threading.Event()
+    names = (*peer.LOOPBACK_NAMES, host, *settings.serve.hosts)
+    app.add_middleware(Gate, settings=settings.serve, tokens=tokens, names=names, clock=tick)
+    return app
+
+
+def run(settings: Settings, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the open requests.
+
+    port: 0 for a free one. announce: called with the URL as soon as connections are accepted. Raises ConfigurationError
+    without a valid token, or if the address cannot be used.
+    """
+    app = create(settings, host)
+    tokens: Tokens = app.state.tokens
+    if not tokens.valid():
+        raise ConfigurationError(
+            f"{tokens.path} has no valid token, so nobody could use the server: clipdex token create NAME makes one"
+        )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="h11",  # bounds the headers
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,  # it would have the queries; the gate writes one without
+            proxy_headers=False,  # uvicorn trusts each process of this machine; the gate only configured addresses
+            server_header=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
+            timeout_graceful_shutdown=_FINISH_S,
+        )
+    )
+    with _listening(host, port) as listener, _signals(server):
+        ended = threading.Event()
+        loading = threading.Thread(target=_load, args=(app.state.backend, app.state.ready, ended), name="clipdex-load")
+        loading.start()
+        announce(_url(listener))
+        try:
+            server.run(sockets=[listener])
+        finally:
+            ended.set()
+            loading.join()
+
+
+def _load(backend: Backend, ready: threading.Event, ended: threading.Event) -> None:
+    """Load the embedding model; try again while it cannot be reached."""
+    while not ended.is_set():
+        try:
+            backend.load()
+        except (ConfigurationError, Unavailable) as error:
+            log.error("not ready: %s", error)
+            ended.wait(_RETRY_S)
+        else:
+            ready.set()
+            return
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        return socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"cannot listen on {host} port {port}: {why}; choose another --host or --port"
+        ) from None
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _signals:
+    """Stop the server on a signal. uvicorn raises the signals again when it has stopped: they mean nothing then."""
+
+    def __init__(self, server: uvicorn.Server) -> None:
+        self._server = server
+
+    def __enter__(self) -> None:
+        self._former = {one: signal.signal(one, self._stop) for one in (signal.SIGINT, signal.SIGTERM)}
+
+    def __exit__(self, *_: object) -> None:
+        for one, handler in self._former.items():
+            signal.signal(one, handler)
+
+    def _stop(self, *_: Any) -> None:
+        self._server.should_exit = True
