@@ -6,6 +6,7 @@ Airflow's API server mounts it (plugins/), and `clipdex serve` serves it.
     backend.py   settings, store and index, read in a bounded number of threads
     search.py    /, /posters/CONTENT.jpg
     api.py       /api/search, /api/similar, /api/facets
+    problems.py  errors of the JSON API
     batches.py   /batches/RUN/DAY/BATCH, and the same below /api
     assets.py    /static/NAME
     rendering.py templates and URLs

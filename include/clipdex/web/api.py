@@ -1,28 +1,17 @@
 """The JSON API of search: what the page shows, and what programs need. Described by models, for /openapi.json."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from clipdex.index.facets import Facet
 from clipdex.web.backend import TheBackend
-from clipdex.web.search import MAX_LIMIT, Diverse, FacetQuery, FilterQuery, FoundClip, SearchQuery, find, shown
+from clipdex.web.problems import ERRORS
+from clipdex.web.search import Diverse, FacetQuery, FilterQuery, FoundClip, Limit, SearchQuery, find, shown
 
 
-class Problem(BaseModel):
-    """Describe an error: what failed, why, and what to do."""
-
-    detail: str
-
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "No valid token"},
-    404: {"model": Problem, "description": "Nothing is indexed, or there is no such clip"},
-    422: {"model": Problem, "description": "A parameter is wrong"},
-    429: {"model": Problem, "description": "Too many requests; see Retry-After"},
-    503: {"model": Problem, "description": "The index cannot be reached; see Retry-After"},
-}
+ClipId = Annotated[str, Field(min_length=1, max_length=64, description="As in the clips of a search")]
 
 router = APIRouter(prefix="/api", responses=ERRORS)
 
@@ -39,10 +28,10 @@ class SimilarQuery(FilterQuery):
     related: include copies of the clip, and parts of its file
     """
 
-    clip_id: Annotated[str, Field(min_length=1, max_length=64)]
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 12
+    clip_id: ClipId
+    limit: Limit = 12
     diverse: Diverse = 0.0
-    related: bool = False
+    related: Annotated[bool, Field(description="Include copies of the clip, and parts of its file")] = False
 
 
 class SimilarResult(SimilarQuery):
@@ -58,14 +47,16 @@ class FacetResult(FacetQuery):
 
 
 @router.get("/search", operation_id="search_clips")
-async def search_json(request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()]) -> SearchResult:
+async def search_clips(
+    request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()]
+) -> SearchResult:
     """Find clips by words (q), or clips like one of them (like)."""
     clips = [shown(request, clip) for clip in await find(backend, question)]
     return SearchResult(**question.model_dump(), clips=clips)
 
 
 @router.get("/similar", operation_id="similar_clips")
-async def similar_json(
+async def similar_clips(
     request: Request, backend: TheBackend, question: Annotated[SimilarQuery, Query()]
 ) -> SimilarResult:
     """Find the clips most similar to a clip."""
@@ -80,7 +71,7 @@ async def similar_json(
 
 
 @router.get("/facets", operation_id="count_facets")
-async def facets_json(backend: TheBackend, question: Annotated[FacetQuery, Query()]) -> FacetResult:
+async def count_facets(backend: TheBackend, question: Annotated[FacetQuery, Query()]) -> FacetResult:
     """Count the clips by the values of their fields."""
     found = await backend.facets(question.filters, question.field, question.limit)
     return FacetResult(**question.model_dump(), facets=found)

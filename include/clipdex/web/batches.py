@@ -11,8 +11,8 @@ from clipdex.runs.outcomes import ClipOutcome, Outcome, batch_outcomes
 from clipdex.runs.planning import load_plan, manifest
 from clipdex.storage.artifacts import Store, poster_path
 from clipdex.storage.clip import Clip
-from clipdex.web.api import ERRORS
 from clipdex.web.backend import Backend, TheBackend
+from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import clock, page
 from clipdex.web.search import poster_url
 
@@ -111,7 +111,7 @@ async def batch_page(request: Request, backend: TheBackend, run: Run, day: Day, 
 
 
 @router.get("/api/batches/{run}/{day}/{batch}", operation_id="get_batch", responses=ERRORS)
-async def batch_json(backend: TheBackend, run: Run, day: Day, batch: Batch) -> BatchView:
+async def get_batch(backend: TheBackend, run: Run, day: Day, batch: Batch) -> BatchView:
     """Return the outcomes of a batch."""
     return await _view_or_404(backend, run, day, batch)
 

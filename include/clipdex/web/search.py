@@ -15,6 +15,7 @@ from clipdex.index.where import Where, from_words, with_days
 from clipdex.storage.artifacts import poster_path
 from clipdex.web.backend import Backend, TheBackend
 from clipdex.web.narrowing import Narrowing
+from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import page, url
 
 router = APIRouter()
@@ -40,8 +41,14 @@ def _parse_diverse(given: Any) -> Any:
     )
 
 
+_A_DAY = "YYYY-MM-DD, today or yesterday"
 Word = Annotated[str, Field(max_length=1200)]
-Diverse = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_parse_diverse)]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="The most clips")]
+Diverse = Annotated[
+    float,
+    Field(ge=0, le=1, allow_inf_nan=False, description="How much the clips differ from each other: 0, as ranked"),
+    BeforeValidator(_parse_diverse),
+]
 
 
 class FilterQuery(BaseModel):
@@ -49,10 +56,16 @@ class FilterQuery(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    day: Annotated[str, Field(max_length=10), AfterValidator(_parse_day)] = ""
-    first: Annotated[str, Field(alias="from", max_length=10), AfterValidator(_parse_day)] = ""
-    last: Annotated[str, Field(alias="to", max_length=10), AfterValidator(_parse_day)] = ""
-    where: Annotated[list[Word], Field(max_length=32)] = []
+    day: Annotated[str, Field(max_length=10, description=_A_DAY), AfterValidator(_parse_day)] = ""
+    first: Annotated[
+        str, Field(alias="from", max_length=10, description=f"First day: {_A_DAY}"), AfterValidator(_parse_day)
+    ] = ""
+    last: Annotated[
+        str, Field(alias="to", max_length=10, description=f"Last day: {_A_DAY}"), AfterValidator(_parse_day)
+    ] = ""
+    where: Annotated[
+        list[Word], Field(max_length=32, description="Filters, such as camera=cam-7,cam-8 or duration=..30")
+    ] = []
 
     @property
     def filters(self) -> Where:
@@ -66,11 +79,11 @@ class SearchQuery(FilterQuery):
     weak: include clips that are probably no match
     """
 
-    q: Annotated[str, Field(max_length=500)] = ""
-    like: Annotated[str, Field(max_length=64)] = ""
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 12
+    q: Annotated[str, Field(max_length=500, description="Words to search for")] = ""
+    like: Annotated[str, Field(max_length=64, description="A clip_id, instead of words")] = ""
+    limit: Limit = 12
     diverse: Diverse = 0.0
-    weak: bool = False
+    weak: Annotated[bool, Field(description="Include clips that are probably no match")] = False
 
     @model_validator(mode="after")
     def _words_or_a_clip(self) -> Self:
@@ -82,8 +95,10 @@ class SearchQuery(FilterQuery):
 class FacetQuery(FilterQuery):
     """Hold the fields whose values are counted, none for all, and the number of values of each."""
 
-    field: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] = []
-    limit: Annotated[int, Field(ge=1, le=1000)] = 10
+    field: Annotated[
+        list[Annotated[str, Field(max_length=64)]], Field(max_length=64, description="Fields to count; none for all")
+    ] = []
+    limit: Annotated[int, Field(ge=1, le=1000, description="The most values of a field")] = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +154,7 @@ async def find(backend: Backend, question: SearchQuery) -> list[ClipHit]:
     name="poster",
     operation_id="get_poster",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}, "description": "A picture of the clip"}},
+    responses={**ERRORS, 200: {"content": {"image/jpeg": {}}, "description": "A picture of the clip"}},
 )
 async def poster(backend: TheBackend, content: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Response:
     """Return a poster by its content digest. No other store object is reachable through this route."""
