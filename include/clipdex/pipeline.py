@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from clipdex.config import Settings
-from clipdex.errors import BatchRejected, ClipdexError, LeaseHeld, Unavailable
+from clipdex.errors import BatchRejected, ClipdexError, InvalidFilter, LeaseHeld, Unavailable
 
 if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex loads no framework
     from clipdex.captions.captioner import CaptionDraft, Captioner
     from clipdex.compare.comparison import Column, Comparison
     from clipdex.evaluation import Evaluation, Judgements, Progress
     from clipdex.index import Collection, Index
+    from clipdex.index.clips import IndexedClip
     from clipdex.index.embeddings import Embedder
     from clipdex.index.facets import Facet
     from clipdex.index.search import ClipHit
@@ -283,6 +284,37 @@ class Pipeline:
         from clipdex.index.facets import facets_once
 
         return facets_once(self.settings, fields, where, limit)
+
+    def clip(self, clip_id: str) -> IndexedClip:
+        """Return a clip of the index with its whole caption. Raises UnknownClip, NothingIndexed, IndexUnavailable."""
+        from clipdex.index.clips import clip_once
+
+        return clip_once(self.settings, self.store, clip_id)
+
+    def days(self, *, first: str = "", last: str = "", where: Where | None = None, limit: int = 31) -> Facet:
+        """Return the days of the index with the number of clips of each, the last day first.
+
+        first, last: YYYY-MM-DD, today or yesterday, inclusive; "" for no bound. limit: days; `more` of the result is
+        whether there are earlier ones. Raises InvalidFilter, NothingIndexed, IndexUnavailable.
+        """
+        from clipdex.index.where import with_days
+
+        [found] = self.facets(["day"], where=with_days(where, None, first, last), limit=limit)
+        return found
+
+    def outcome(self, clip_id: str, day: str) -> ClipOutcome | None:
+        """Return the latest outcome of a clip, also of one that is not in the index; None if its day has none.
+
+        day: YYYY-MM-DD, today or yesterday: all outcomes of that day are read. Raises InvalidFilter.
+        """
+        from clipdex.days import parse_day
+        from clipdex.runs.outcomes import ledger
+
+        try:
+            known = parse_day(day, self.settings.source.timezone).isoformat()
+        except ValueError:
+            raise InvalidFilter(f"day: {day[:64]!r} is not a date such as 2026-11-03, today or yesterday") from None
+        return ledger(self.store, known).get(clip_id)
 
     def describe(self, file: Path) -> CaptionDraft:
         """Return a caption of one file; nothing is stored. Raises ClipRejected, EngineUnavailable."""

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from clipdex.config import Settings
-from clipdex.errors import UnknownClip
 from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index
+from clipdex.index.clips import points_of
 from clipdex.index.diversity import diversified, mean_vector, pool
 from clipdex.index.search import ClipHit, clip_hit
 from clipdex.index.where import Where, in_index, parse
@@ -27,7 +27,7 @@ def similar(
     related: include exact copies of it, and parts of the same file
     Raises UnknownClip, IndexUnavailable.
     """
-    own = _points_of(index, clip_id)
+    own = points_of(index, clip_id)
     vectors = index.vectors(sorted({hit.payload["clip_id"] for hit in own}))
     target = mean_vector([vector for of_clip in vectors.values() for vector in of_clip]).tolist()
     kept, wanted_clips = in_index(index, filters), pool(limit, diversity)
@@ -58,15 +58,6 @@ def similar_once(
     filters = parse(where, settings)
     with open_index(settings) as index:
         return similar(index, clip_id, limit=limit, filters=filters, related=related, diversity=diversity)
-
-
-def _points_of(index: Index, clip_id: str) -> list[Hit]:
-    for field in ("clip_id", "part_of"):
-        if clip_id and (own := list(index.scroll({field: clip_id}))):
-            return own
-    raise UnknownClip(
-        f"the index has no clip {clip_id[:64]!r}; a clip_id has 32 hex digits, clipdex search --json shows it"
-    )
 
 
 def _left_out(own: Sequence[Hit], clip_id: str, related: bool) -> Callable[[Hit], bool]:
