@@ -6,9 +6,11 @@ The routes also depend on passed(), so that the app answers nothing without a ga
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from fastapi import HTTPException, Request, Response
 from fastapi.responses import JSONResponse
@@ -40,6 +42,7 @@ MAX_QUERY, MAX_BODY = 16_384, 4_096
 FAILURES_PER_MINUTE = 10
 """Wrong tokens per address, before their response is 429. A valid token is always accepted."""
 
+_LOCAL = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
 _SCHEME = 'Bearer realm="clipdex"'
 
 
@@ -87,11 +90,11 @@ class Gate:
         finally:
             _log(request, status, time.monotonic() - started)
 
-    def wrong_token(self, request: Request, message: str) -> Response:
-        """Return the response to a wrong token, 401 or 429, and count it."""
+    def wrong_token(self, request: Request, message: str, after: str = "") -> Response:
+        """Return the response to a wrong token, 401 or 429, and count it. after: see unauthorized()"""
         if wait_s := self._failures.wait_s(peer.limit_key(request.scope)):
             return _too_many(request, "too many wrong tokens from this address", wait_s)
-        return unauthorized(request, message, f'{_SCHEME}, error="invalid_token"')
+        return unauthorized(request, message, f'{_SCHEME}, error="invalid_token"', after)
 
     def _refusal(self, request: Request) -> Response | None:
         """Return the response to a request that no route may see; None admits it."""
@@ -130,22 +133,29 @@ class Gate:
         return token
 
 
-def unauthorized(request: Request, message: str, scheme: str = _SCHEME) -> Response:
-    """Return 401: the login page for a browser that asks for a page, else JSON."""
+def unauthorized(request: Request, message: str, scheme: str = _SCHEME, after: str = "") -> Response:
+    """Return 401: the login page for a browser that asks for a page, else JSON.
+
+    after: path of the page to open after the login; "" for the one of this request
+    """
     headers = {"WWW-Authenticate": scheme}
     if route_path(request).startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"detail": message}, 401, headers)
     wrong = message if "error=" in scheme else ""
-    return page(request, "token.html", status=401, headers=headers, wrong=wrong, after=_after_login(request))
+    return page(request, "token.html", status=401, headers=headers, wrong=wrong, after=after or _asked_for(request))
 
 
-def _after_login(request: Request) -> str:
-    """Return the path of the page that was asked for, to open after the login."""
-    if request.method != "GET" or route_path(request) == "/login":
+def _asked_for(request: Request) -> str:
+    """Return the path of a request for a page; for another request, the path of the search page."""
+    if request.method != "GET":
         return url(request, "search")
     query = request.scope["query_string"].decode("latin-1")
-    path: str = request.scope["path"]
-    return f"{path}?{query}" if query else path
+    return local_path(quote(request.scope["path"]) + (f"?{query}" if query else ""), request)
+
+
+def local_path(text: str, request: Request) -> str:
+    """Return a path on this server as it is; instead of anything else, such as //other.example, that of the search."""
+    return text if _LOCAL.fullmatch(text) else url(request, "search")
 
 
 def _too_many(request: Request, message: str, wait_s: float) -> Response:
@@ -161,5 +171,6 @@ def _log(request: Request, status: int, seconds: float) -> None:
     client, moment = request.client, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     path = escape_line(request.scope["path"][:200])
     token = request.scope.get("clipdex.token", "-")
-    log.info("%s %s %s %s %s %d %.0f ms", moment, client.host if client else "-", token, request.method, path,
+    level = logging.DEBUG if route_path(request) == "/health" else logging.INFO  # probes come every few seconds
+    log.log(level, "%s %s %s %s %s %d %.0f ms", moment, client.host if client else "-", token, request.method, path,
              status, seconds * 1000)  # fmt: skip

@@ -1,6 +1,5 @@
 """Routes of the server alone: whether it is ready, the login of a browser, and the description of the API."""
 
-import re
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -9,14 +8,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, RedirectResponse
 
+from clipdex.serve.gate import local_path
 from clipdex.serve.sessions import COOKIE, issue
 from clipdex.serve.tokens import Tokens
 from clipdex.web.app import error_response
 from clipdex.web.rendering import page, url
 
 router = APIRouter(include_in_schema=False)
-
-_LOCAL = re.compile(r"/(?![/\\])[^\x00-\x20\\]*")
 
 
 @router.api_route("/health", methods=["GET", "HEAD"])
@@ -37,14 +35,14 @@ async def login(request: Request) -> Response:
     if (refusal := _from_another_origin(request)) is not None:
         return refusal
     form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=4)
-    secret, after = form.get("token", [""])[0].strip(), form.get("after", [""])[0]
+    secret, after = form.get("token", [""])[0].strip(), local_path(form.get("after", [""])[0], request)
     tokens: Tokens = request.app.state.tokens
     token = tokens.find(secret)
     if token is None:
-        response: Response = request.scope["clipdex.gate"].wrong_token(request, "This token is not valid.")
+        response: Response = request.scope["clipdex.gate"].wrong_token(request, "This token is not valid.", after)
         return response
     cookie, seconds = issue(secret, token, tokens.clock())
-    response = RedirectResponse(after if _LOCAL.fullmatch(after) else url(request, "search"), 303)
+    response = RedirectResponse(after, 303)
     response.set_cookie(COOKIE, cookie, max_age=seconds, **_scope_of_cookie(request))
     return response
 

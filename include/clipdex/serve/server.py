@@ -5,8 +5,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,7 +15,7 @@ from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, Unavailable
 from clipdex.serve import peer, routes
 from clipdex.serve.gate import Gate, passed
-from clipdex.serve.tokens import Tokens, token_file
+from clipdex.serve.tokens import Tokens, read, token_file
 from clipdex.web.app import create_app
 from clipdex.web.backend import Backend
 from clipdex.web.rendering import url
@@ -54,6 +54,7 @@ def run(settings: Settings, host: str, port: int, announce: Callable[[str], None
     """
     app = create(settings, host)
     tokens: Tokens = app.state.tokens
+    read(tokens.path)
     if not tokens.valid():
         raise ConfigurationError(
             f"{tokens.path} has no valid token, so nobody could use the server: clipdex token create NAME makes one"
@@ -73,12 +74,12 @@ def run(settings: Settings, host: str, port: int, announce: Callable[[str], None
             timeout_graceful_shutdown=_FINISH_S,
         )
     )
-    with _listening(host, port) as listener, _signals(server):
+    with _listening(host, port) as listener, _stopped_by_signals(server):
         ended = threading.Event()
         loading = threading.Thread(target=_load, args=(app.state.backend, app.state.ready, ended), name="clipdex-load")
         loading.start()
-        announce(_url(listener))
         try:
+            announce(_url(listener))
             server.run(sockets=[listener])
         finally:
             ended.set()
@@ -114,18 +115,16 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _signals:
-    """Stop the server on a signal. uvicorn raises the signals again when it has stopped: they mean nothing then."""
+@contextmanager
+def _stopped_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Stop the server on SIGINT and SIGTERM. uvicorn raises them again when it has stopped; they mean nothing then."""
 
-    def __init__(self, server: uvicorn.Server) -> None:
-        self._server = server
+    def stop(*_: object) -> None:
+        server.should_exit = True
 
-    def __enter__(self) -> None:
-        self._former = {one: signal.signal(one, self._stop) for one in (signal.SIGINT, signal.SIGTERM)}
-
-    def __exit__(self, *_: object) -> None:
-        for one, handler in self._former.items():
+    former = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in former.items():
             signal.signal(one, handler)
-
-    def _stop(self, *_: Any) -> None:
-        self._server.should_exit = True

@@ -26,7 +26,7 @@ def public_key(secret: str) -> str:
 def issue(secret: str, token: Token, now: float) -> tuple[str, int]:
     """Return a cookie for a token, and how long it is valid [s]: 12 hours, or until the token expires."""
     expires = int(min(now + SESSION_S, token.expires_at))
-    signature = urlsafe_b64encode(_private_key(secret).sign(_message(token.name, expires))).decode()
+    signature = urlsafe_b64encode(_private_key(secret).sign(_message(token.name, expires))).decode().rstrip("=")
     return f"{expires}.{signature}.{token.name}", max(expires - int(now), 0)
 
 
@@ -41,7 +41,7 @@ def token_of(cookie: str, tokens: Tokens) -> Token | None:
         return None
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(token.session_key))
-        key.verify(urlsafe_b64decode(signature), _message(name, int(expires)))
+        key.verify(urlsafe_b64decode(signature + "=="), _message(name, int(expires)))
     except (InvalidSignature, ValueError):
         return None
     return token

@@ -1,17 +1,30 @@
 """The JSON API of search: what the page shows, and what programs need. Described by models, for /openapi.json."""
 
+from dataclasses import dataclass, fields
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field
 
-from clipdex.index.facets import Facet
+from clipdex.index.clips import IndexedClip
+from clipdex.index.facets import Facet, FacetValue
 from clipdex.web.backend import TheBackend
 from clipdex.web.problems import ERRORS
-from clipdex.web.search import Diverse, FacetQuery, FilterQuery, FoundClip, Limit, SearchQuery, find, shown
-
+from clipdex.web.search import (
+    Diverse,
+    FacetQuery,
+    FilterQuery,
+    FoundClip,
+    Limit,
+    RangeQuery,
+    SearchQuery,
+    find,
+    poster_url,
+    shown,
+)
 
 ClipId = Annotated[str, Field(min_length=1, max_length=64, description="As in the clips of a search")]
+Days = Annotated[int, Field(ge=1, le=1000, description="The most days")]
 
 router = APIRouter(prefix="/api", responses=ERRORS)
 
@@ -46,6 +59,32 @@ class FacetResult(FacetQuery):
     facets: list[Facet]
 
 
+class DaysQuery(RangeQuery):
+    """Hold filters, and the maximum number of days."""
+
+    limit: Days = 31
+
+
+class DaysResult(DaysQuery):
+    """The query as it was read, and the days with their number of clips, the last day first.
+
+    more: whether there are earlier days
+    """
+
+    days: tuple[FacetValue, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WholeClip(IndexedClip):
+    """Hold a clip with its whole caption. poster_url: path on this server, or "".
+
+    segments: the parts of the text with their times [s on a player's clock of the file]
+    """
+
+    poster_url: str = ""
+
+
 @router.get("/search", operation_id="search_clips")
 async def search_clips(
     request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()]
@@ -75,3 +114,20 @@ async def count_facets(backend: TheBackend, question: Annotated[FacetQuery, Quer
     """Count the clips by the values of their fields."""
     found = await backend.facets(question.filters, question.field, question.limit)
     return FacetResult(**question.model_dump(), facets=found)
+
+
+@router.get("/days", operation_id="list_days")
+async def list_days(backend: TheBackend, question: Annotated[DaysQuery, Query()]) -> DaysResult:
+    """List the days of the index with their number of clips."""
+    found = await backend.days(first=question.first, last=question.last, where=question.named, limit=question.limit)
+    return DaysResult(**question.model_dump(), days=found.values, more=found.more)
+
+
+@router.get("/clips/{clip_id}", operation_id="get_clip")
+async def get_clip(
+    request: Request, backend: TheBackend, clip_id: Annotated[str, Path(min_length=1, max_length=64)]
+) -> WholeClip:
+    """Return a clip with its whole caption."""
+    clip = await backend.clip(clip_id)
+    values = {one.name: getattr(clip, one.name) for one in fields(clip)}
+    return WholeClip(**values, poster_url=poster_url(request, clip.poster))

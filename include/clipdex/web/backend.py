@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, Unavailable
+from clipdex.index.clips import IndexedClip
 from clipdex.index.facets import Facet
 from clipdex.index.search import ClipHit
 from clipdex.index.where import Where
@@ -50,6 +51,14 @@ class Backend:
     async def similar(self, clip_id: str, **how: Any) -> list[ClipHit]:
         """Return Pipeline.similar()."""
         return await self._run(lambda: self._now().similar(clip_id, **how))
+
+    async def clip(self, clip_id: str) -> IndexedClip:
+        """Return Pipeline.clip()."""
+        return await self._run(lambda: self._now().clip(clip_id))
+
+    async def days(self, **how: Any) -> Facet:
+        """Return Pipeline.days()."""
+        return await self._run(lambda: self._now().days(**how))
 
     async def facets(
         self, where: Where, fields: Sequence[str] = (), limit: int = _FACET_VALUES, *, at_once: bool = True

@@ -51,12 +51,11 @@ Diverse = Annotated[
 ]
 
 
-class FilterQuery(BaseModel):
-    """Hold filters: where, such as camera=cam-7; day, or first and last: YYYY-MM-DD, today, yesterday or ""."""
+class RangeQuery(BaseModel):
+    """Hold filters: where, such as camera=cam-7; first and last: YYYY-MM-DD, today, yesterday or ""."""
 
     model_config = ConfigDict(populate_by_name=True)
 
-    day: Annotated[str, Field(max_length=10, description=_A_DAY), AfterValidator(_parse_day)] = ""
     first: Annotated[
         str, Field(alias="from", max_length=10, description=f"First day: {_A_DAY}"), AfterValidator(_parse_day)
     ] = ""
@@ -68,9 +67,20 @@ class FilterQuery(BaseModel):
     ] = []
 
     @property
+    def named(self) -> Where:
+        """Return the filters without the days. Raises InvalidFilter."""
+        return from_words(word for word in self.where if word.strip())
+
+
+class FilterQuery(RangeQuery):
+    """Hold filters, also by one day."""
+
+    day: Annotated[str, Field(max_length=10, description=_A_DAY), AfterValidator(_parse_day)] = ""
+
+    @property
     def filters(self) -> Where:
         """Return what Pipeline.search takes. Raises InvalidFilter."""
-        return with_days(from_words(word for word in self.where if word.strip()), self.day, self.first, self.last)
+        return with_days(self.named, self.day, self.first, self.last)
 
 
 class SearchQuery(FilterQuery):
