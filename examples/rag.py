@@ -1,7 +1,9 @@
 """Answer a question from the clips: clipdex serve finds them, any OpenAI-compatible chat model writes, with citations.
 
-CLIPDEX_URL=http://127.0.0.1:8088 CLIPDEX_TOKEN=… OPENAI_BASE_URL=http://gpu-1:30000/v1 OPENAI_MODEL=… \
-    python examples/rag.py "what does the red car do?"
+python examples/rag.py "where does the car turn?"
+
+CLIPDEX_URL: such as http://127.0.0.1:8088; CLIPDEX_TOKEN: from clipdex token create
+OPENAI_BASE_URL: such as http://gpu-1:30000/v1; OPENAI_MODEL: a name that it serves; OPENAI_API_KEY: if it needs one
 """
 
 import os

@@ -44,7 +44,7 @@ _WORDS = {
 ASKS_FOR_TIMES = "begin each paragraph, the first one too, with the times"  # as in captions/prompts/times.txt
 
 ASKS_FOR_CITATIONS = "Cite each clip that you use by its mark"  # as in examples/rag.py
-_SOURCE = re.compile(r"^\[([^][]+@[0-9.]+)\] ([^.\n]+\.)", re.MULTILINE)
+_SOURCE = re.compile(r"\[([^][]+@[0-9.]+)\] ([^.\n[]+\.)")
 
 
 @dataclass(frozen=True, slots=True)

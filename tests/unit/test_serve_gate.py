@@ -190,7 +190,8 @@ def test_neither_a_changed_cookie_nor_the_file_of_tokens_makes_a_session(server)
     [known] = tokens.read(server.file)
     server.token("other")
     changed = [
-        f"{int(expires) + 1}.{signature}.{name}", f"{expires}.{signature}.other", f"{expires}.AAAA{signature[4:]}.{name}",
+        f"{int(expires) + 1}.{signature}.{name}", f"{expires}.{signature}.other",
+        f"{expires}.AAAA{signature[4:]}.{name}",
         f"{expires}..{name}", f"{expires}.{signature}", "", "..", f"{expires}.{known.sha256}.{name}",
         f"{expires}.{known.session_key * 2}.{name}", "1e30." + cookie, "²." + cookie, "9" * 5000,
     ]  # fmt: skip
