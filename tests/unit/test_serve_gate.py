@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Mount
 
 from clipdex.config import Settings
 from clipdex.serve import tokens
-from clipdex.serve.gate import FAILURES_PER_MINUTE, MAX_BODY, MAX_QUERY, passed
+from clipdex.serve.gate import FAILURES_PER_MINUTE, MAX_BODY, MAX_HEADERS, MAX_QUERY, passed
 from clipdex.serve.rate_limit import RateLimit
 from clipdex.serve.server import create
 from clipdex.serve.sessions import SESSION_S
@@ -292,10 +292,11 @@ def test_other_names_of_this_server_are_refused(tmp_path, host, status):
     assert server.client().get("/health", headers={"Host": host}).status_code == status
 
 
-def test_queries_and_bodies_are_bounded(server):
+def test_headers_queries_and_bodies_are_bounded(server):
     client = server.client(server.token())
     assert client.get("/api/search?q=" + "x" * MAX_QUERY).status_code == 414
     assert client.get("/api/search?q=" + "x" * 501).status_code == 422
+    assert client.get("/health", headers={"X-Many": "x" * MAX_HEADERS}).status_code == 431
     assert client.post("/login", content=b"x" * (MAX_BODY + 1)).status_code == 413
     assert client.post("/login", content=iter([b"x"])).status_code == 411
 

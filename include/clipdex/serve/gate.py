@@ -36,8 +36,8 @@ OPEN = {
 }
 """Methods that need no token, by path: the health check, the login, and what its page loads."""
 
-MAX_QUERY, MAX_BODY = 16_384, 4_096
-"""Bytes of a query string, and of the body of a form."""
+MAX_HEADERS, MAX_QUERY, MAX_BODY = 32_768, 16_384, 4_096
+"""Bytes of all headers, of a query string, and of the body of a form."""
 
 FAILURES_PER_MINUTE = 10
 """Wrong tokens per address, before their response is 429. A valid token is always accepted."""
@@ -101,6 +101,8 @@ class Gate:
         if not peer.allows_host(request.scope, self._names):
             log.warning("%s: Host is not one of %s", escape_line(request.headers.get("host", "")), list(self._names))
             return _plain(421, "this name is not served here; CLIPDEX_SERVE__HOSTS lists the names (docs/serve.md)")
+        if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADERS:
+            return _plain(431, f"the headers have more than {MAX_HEADERS} bytes")
         if len(request.scope["query_string"]) > MAX_QUERY:
             return _plain(414, f"the query has more than {MAX_QUERY} bytes")
         if "transfer-encoding" in request.headers:

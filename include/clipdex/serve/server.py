@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, Unavailable
 from clipdex.serve import peer, routes
-from clipdex.serve.gate import Gate, passed
+from clipdex.serve.gate import MAX_HEADERS, Gate, passed
 from clipdex.serve.tokens import Tokens, read, token_file
 from clipdex.web.app import create_app
 from clipdex.web.backend import Backend
@@ -23,7 +23,7 @@ from clipdex.web.rendering import url
 log = logging.getLogger(__name__)
 
 _RETRY_S = 15.0
-_MOST_CONNECTIONS, _MOST_HEADER_BYTES = 512, 32_768
+_MOST_CONNECTIONS = 512
 _FINISH_S = 20  # that open requests have at the end
 
 
@@ -62,7 +62,7 @@ def run(settings: Settings, host: str, port: int, announce: Callable[[str], None
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",  # bounds the headers
+            http="h11",  # bounds what it buffers of the headers
             ws="none",
             lifespan="off",
             log_config=None,
@@ -70,7 +70,7 @@ def run(settings: Settings, host: str, port: int, announce: Callable[[str], None
             proxy_headers=False,  # uvicorn trusts each process of this machine; the gate only configured addresses
             server_header=False,
             limit_concurrency=_MOST_CONNECTIONS,
-            h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
+            h11_max_incomplete_event_size=MAX_HEADERS,
             timeout_graceful_shutdown=_FINISH_S,
         )
     )
