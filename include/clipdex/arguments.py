@@ -91,7 +91,20 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("reindex", help="rebuild the index, for another embedding model, chunking or language")
 
-    for command in commands.choices.values():
+    one = commands.add_parser("serve", help="serve the search page and its JSON API, behind tokens")
+    one.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    one.add_argument("--port", type=_port, default=8088, help="default 8088; 0 for a free one")
+
+    one = commands.add_parser("token", help="make, list and revoke tokens for clipdex serve")
+    actions = one.add_subparsers(dest="action", required=True)
+    one = actions.add_parser("create", help="make a token and print it, once")
+    one.add_argument("name", metavar="NAME", help="who or what uses it")
+    one.add_argument("--days", type=_days, help="until it expires; without, it never does")
+    actions.add_parser("list", help="names, when they were made, when they expire")
+    one = actions.add_parser("revoke", help="end a token and its sessions")
+    one.add_argument("name", metavar="NAME")
+
+    for command in [one for name, one in commands.choices.items() if name != "token"] + [*actions.choices.values()]:
         command.add_argument("--json", action="store_true", help="one JSON document instead of text")
 
     one = commands.add_parser("mcp", help="serve searches to agents: Model Context Protocol on stdin and stdout")
@@ -129,8 +142,15 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _days(text: str) -> int:
+    days = _positive(text)
+    if days > 36_500:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 36500")
+    return days
+
+
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
+    if not text.isdecimal() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
     return int(text)
 

@@ -459,6 +459,20 @@ def mcp(args: argparse.Namespace) -> int:
     return 0
 
 
+def serve(args: argparse.Namespace) -> int:
+    """Serve the search page and its JSON API."""
+    from clipdex.serve import commands
+
+    return commands.serve(args)
+
+
+def token(args: argparse.Namespace) -> int:
+    """Make, list or revoke tokens."""
+    from clipdex.serve import commands
+
+    return commands.token(args)
+
+
 def _require_file(path: Path) -> None:
     """Raise ConfigurationError or OSError if this is no file that can be read."""
     if path.is_dir():
@@ -508,6 +522,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "captions": captions,
     "reindex": reindex,
     "mcp": mcp,
+    "serve": serve,
+    "token": token,
 }
 
 

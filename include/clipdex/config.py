@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self, get_origin
 
@@ -484,6 +485,30 @@ class Search(_Group):
                 return self.dense_weight, default if self.sparse_weight is None else self.sparse_weight
 
 
+def _network(text: str) -> str:
+    """Return an address or a network as it is. Raises ValueError."""
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address such as 10.0.0.7, or a network such as 10.0.0.0/24") from None
+    return text
+
+
+class Serve(_Group):
+    """Configure clipdex serve.
+
+    token_file: digests of the tokens; "" for tokens.json in the state folder
+    hosts: names of the server, beside localhost and its address
+    trusted_proxies: addresses and networks of reverse proxies, whose X-Forwarded-For, -Proto and -Prefix count
+    requests_per_minute: limit per token
+    """
+
+    token_file: str = ""
+    hosts: tuple[str, ...] = ()
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    requests_per_minute: int = Field(default=600, ge=1)
+
+
 class Quarantine(_Group):
     """Limit how many rejections are accepted.
 
@@ -541,6 +566,7 @@ class Settings(BaseSettings):
     embedding: Embedding = Embedding()
     index: Index = Index()
     search: Search = Search()
+    serve: Serve = Serve()
     quarantine: Quarantine = Quarantine()
     batches: Batches = Batches()
 

@@ -27,7 +27,7 @@ import av
 
 from clipdex.config import EngineName
 from tests.support.faults import CAPTIONS, Fault, Plan, broken, error, faulty_caption
-from tests.support.prose import ASKS_FOR_TIMES, Seen, describe, look, with_times
+from tests.support.prose import ASKS_FOR_CITATIONS, ASKS_FOR_TIMES, Seen, describe, look, quoted, with_times
 from tests.support.wire import Answer, Call, converse
 
 MODEL = "stand-in/video"
@@ -249,6 +249,8 @@ class StandIn:
         correct = describe(seen, self.words)
         if self.marks and ASKS_FOR_TIMES in prompt:
             correct = with_times(correct, seen.seconds, self.marks)
+        if ASKS_FOR_CITATIONS in prompt:
+            correct = quoted(prompt)
         text, finish = faulty_caption(fault.name if fault else "", prompt, correct)
         words, most = text.split(), int(request.body.get("max_tokens", 4096) / 1.3)
         if fault and fault.name in ("endless", "huge"):

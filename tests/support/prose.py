@@ -43,6 +43,9 @@ _WORDS = {
 
 ASKS_FOR_TIMES = "begin each paragraph, the first one too, with the times"  # as in captions/prompts/times.txt
 
+ASKS_FOR_CITATIONS = "Cite each clip that you use by its mark"  # as in examples/rag.py
+_SOURCE = re.compile(r"\[([^][]+@[0-9.]+)\] ([^.\n[]+\.)")
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -106,6 +109,12 @@ def with_times(caption: str, seconds: float, marks: str) -> str:
     return "\n\n".join(
         marks.format(start=clock[n], end=clock[n + 1]) + " ".join(words[third * n : third * (n + 1)]) for n in range(3)
     )
+
+
+def quoted(prompt: str) -> str:
+    """Return the first sentence of each source of a prompt with its mark, and one with a mark that is no source."""
+    quotes = [f"{sentence[:-1]} [{mark}]." for mark, sentence in _SOURCE.findall(prompt)]
+    return " ".join([*quotes, "Nothing else is seen [invented.mp4@9.9]."])
 
 
 def _merged(seen: Seen, words: int | None) -> str:

@@ -123,7 +123,7 @@ class ServerIndex:
     def payloads(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         if not ids:
             return {}
-        with _errors(self.collection.name):
+        with server_errors(self.collection.name):
             records = self._client.retrieve(self.collection.name, list(ids), with_payload=True)
         return {str(record.id): record.payload or {} for record in records}
 

@@ -1,8 +1,12 @@
-"""The web app: search the clips and inspect the outcomes of a batch. Airflow's API server mounts it (plugins/).
+"""The web app: search the clips and inspect the outcomes of a batch.
+
+Airflow's API server mounts it (plugins/), and `clipdex serve` serves it.
 
     app.py       create_app: one guard before every route, headers, errors as pages or as JSON
     backend.py   settings, store and index, read in a bounded number of threads
-    search.py    /, /api/search, /posters/CONTENT.jpg
+    search.py    /, /posters/CONTENT.jpg
+    api.py       /api/search, /api/similar, /api/facets, /api/days, /api/clips/ID
+    problems.py  errors of the JSON API
     batches.py   /batches/RUN/DAY/BATCH, and the same below /api
     assets.py    /static/NAME
     rendering.py templates and URLs

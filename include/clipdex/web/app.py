@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from clipdex.config import Settings
 from clipdex.errors import ClipdexError, InvalidFilter, NothingIndexed, Unavailable, UnknownClip
 from clipdex.index.search import EmptyQuery
-from clipdex.web import assets, batches, search
+from clipdex.web import api, assets, batches, search
 from clipdex.web.backend import Backend
 from clipdex.web.rendering import page, route_path
 
@@ -40,7 +40,7 @@ def create_app(
     app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
     app.state.backend = Backend(settings)
     app.state.login_url = login_url
-    for part in (search, batches, assets):
+    for part in (search, api, batches, assets):
         app.include_router(part.router)
     app.middleware("http")(_with_headers)
     app.add_exception_handler(HTTPException, _http_error)
@@ -50,7 +50,11 @@ def create_app(
 
 
 async def _with_headers(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await proceed(request)
+    return add_headers(await proceed(request))
+
+
+def add_headers(response: Response) -> Response:
+    """Add the headers that each response has, except those that it has already."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "private, no-store")
@@ -61,39 +65,46 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code in (401, 403) and not _is_api(request):
         return page(request, "login.html", status=error.status_code, login_url=request.app.state.login_url(request))
-    return _error_response(request, error.status_code, str(error.detail), dict(error.headers or {}))
+    return error_response(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     messages = [f"{mistake['loc'][-1]}: {mistake['msg'].removeprefix('Value error, ')}" for mistake in error.errors()]
-    return _error_response(request, 422, "; ".join(messages))
+    return error_response(request, 422, "; ".join(messages))
 
 
 async def _clipdex_error(request: Request, error: Exception) -> Response:
     match error:
         case NothingIndexed():
-            return _error_response(request, 404, "Nothing is indexed yet: run the DAG ingest_clips.")
+            return error_response(request, 404, "Nothing is indexed yet: run the DAG ingest_clips, or clipdex ingest.")
         case UnknownClip():
-            return _error_response(request, 404, str(error))
+            return error_response(request, 404, str(error))
         case EmptyQuery() | InvalidFilter():
-            return _error_response(request, 422, str(error))
+            return error_response(request, 422, str(error))
         case Unavailable():
             log.warning("%s: %s", route_path(request), error)
-            return _error_response(request, 503, str(error), {"Retry-After": str(int(error.retry_after_s or 5))})
+            return error_response(request, 503, str(error), {"Retry-After": str(int(error.retry_after_s or 5))})
         case _:
             log.error("%s: %s", route_path(request), error)
-            return _error_response(request, 500, str(error))
+            return error_response(request, 500, str(error))
 
 
-def _error_response(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+def error_response(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    """Return an error as a page, or as JSON below /api/."""
     if _is_api(request):
         return JSONResponse({"detail": message}, status, headers)
     title = _TITLES.get(status, HTTPStatus(status).phrase)
     return page(request, "notice.html", status=status, headers=headers, title=title, message=message)
 
 
-_TITLES = {404: "Not found", 422: "Invalid query", 503: "Busy, try again in a moment"}
+_TITLES = {
+    403: "Refused",
+    404: "Not found",
+    422: "Invalid query",
+    429: "Too many requests",
+    503: "Busy, try again in a moment",
+}
 
 
 def _is_api(request: Request) -> bool:

@@ -11,7 +11,7 @@ _FOLDER = Path(__file__).parent / "static"
 _NAMES = frozenset(file.name for file in _FOLDER.iterdir())
 
 
-@router.get("/static/{name}", name="static")
+@router.get("/static/{name}", name="static", include_in_schema=False)
 async def static(name: str) -> Response:
     if name not in _NAMES:
         raise HTTPException(404, f"no {name}")

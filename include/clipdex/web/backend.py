@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, Unavailable
+from clipdex.index.clips import IndexedClip
 from clipdex.index.facets import Facet
 from clipdex.index.search import ClipHit
 from clipdex.index.where import Where
@@ -51,6 +52,14 @@ class Backend:
         """Return Pipeline.similar()."""
         return await self._run(lambda: self._now().similar(clip_id, **how))
 
+    async def clip(self, clip_id: str) -> IndexedClip:
+        """Return Pipeline.clip()."""
+        return await self._run(lambda: self._now().clip(clip_id))
+
+    async def days(self, **how: Any) -> Facet:
+        """Return Pipeline.days()."""
+        return await self._run(lambda: self._now().days(**how))
+
     async def facets(
         self, where: Where, fields: Sequence[str] = (), limit: int = _FACET_VALUES, *, at_once: bool = True
     ) -> list[Facet]:
@@ -81,6 +90,10 @@ class Backend:
         """Load the embedding model before the first search."""
         await to_thread.run_sync(self._warm, limiter=self._searches)
 
+    def load(self) -> None:
+        """Load the embedding model, in this thread. Raises ConfigurationError, Unavailable."""
+        self._now().embedder.embed_query("a clip")
+
     async def _run(self, function: Callable[[], T]) -> T:
         return await to_thread.run_sync(function, limiter=self._searches)
 
@@ -104,7 +117,7 @@ class Backend:
 
     def _warm(self) -> None:
         try:
-            self._now().embedder.embed_query("a clip")
+            self.load()
         except ConfigurationError as error:  # the first search reports it to the user
             log.warning("no embedding model: %s", error)
 

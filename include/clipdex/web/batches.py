@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
@@ -12,6 +12,7 @@ from clipdex.runs.planning import load_plan, manifest
 from clipdex.storage.artifacts import Store, poster_path
 from clipdex.storage.clip import Clip
 from clipdex.web.backend import Backend, TheBackend
+from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import clock, page
 from clipdex.web.search import poster_url
 
@@ -103,15 +104,16 @@ Day = Annotated[str, Path(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 Batch = Annotated[str, Path(pattern="^[0-9a-f]{12}$")]
 
 
-@router.get("/batches/{run}/{day}/{batch}", name="batch")
+@router.get("/batches/{run}/{day}/{batch}", name="batch", include_in_schema=False)
 async def batch_page(request: Request, backend: TheBackend, run: Run, day: Day, batch: Batch) -> Response:
     view = await _view_or_404(backend, run, day, batch)
     return page(request, "batch.html", view=view, poster_url=lambda key: poster_url(request, key))
 
 
-@router.get("/api/batches/{run}/{day}/{batch}")
-async def batch_json(backend: TheBackend, run: Run, day: Day, batch: Batch) -> dict[str, Any]:
-    return asdict(await _view_or_404(backend, run, day, batch))
+@router.get("/api/batches/{run}/{day}/{batch}", operation_id="get_batch", responses=ERRORS)
+async def get_batch(backend: TheBackend, run: Run, day: Day, batch: Batch) -> BatchView:
+    """Return the outcomes of a batch."""
+    return await _view_or_404(backend, run, day, batch)
 
 
 def look_up(store: Store, run: str, day: str, batch: str) -> BatchView | None:

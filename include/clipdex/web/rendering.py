@@ -28,6 +28,7 @@ def route_path(request: Request) -> str:
 def _context(request: Request) -> dict[str, Any]:
     return {
         "url": lambda route, **parts: url(request, route, **parts),
+        "logout_url": getattr(request.state, "logout_url", ""),
         "submitted": {name: request.query_params.get(name, "") for name in ("q", "day", "from", "to")},
     }
 

@@ -1,8 +1,8 @@
-"""Search and facets as a page and as JSON, and the posters of the clips."""
+"""Search as a page, the parameters of its queries, and the posters of the clips."""
 
 import re
 import time
-from dataclasses import asdict
+from dataclasses import dataclass, fields
 from datetime import date
 from typing import Annotated, Any, Self
 
@@ -15,6 +15,7 @@ from clipdex.index.where import Where, from_words, with_days
 from clipdex.storage.artifacts import poster_path
 from clipdex.web.backend import Backend, TheBackend
 from clipdex.web.narrowing import Narrowing
+from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import page, url
 
 router = APIRouter()
@@ -40,23 +41,46 @@ def _parse_diverse(given: Any) -> Any:
     )
 
 
+_A_DAY = "YYYY-MM-DD, today or yesterday"
 Word = Annotated[str, Field(max_length=1200)]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="The most clips")]
+Diverse = Annotated[
+    float,
+    Field(ge=0, le=1, allow_inf_nan=False, description="How much the clips differ from each other: 0, as ranked"),
+    BeforeValidator(_parse_diverse),
+]
 
 
-class FilterQuery(BaseModel):
-    """Hold filters: where, such as camera=cam-7; day, or first and last: YYYY-MM-DD, today, yesterday or ""."""
+class RangeQuery(BaseModel):
+    """Hold filters: where, such as camera=cam-7; first and last: YYYY-MM-DD, today, yesterday or ""."""
 
     model_config = ConfigDict(populate_by_name=True)
 
-    day: Annotated[str, Field(max_length=10), AfterValidator(_parse_day)] = ""
-    first: Annotated[str, Field(alias="from", max_length=10), AfterValidator(_parse_day)] = ""
-    last: Annotated[str, Field(alias="to", max_length=10), AfterValidator(_parse_day)] = ""
-    where: Annotated[list[Word], Field(max_length=32)] = []
+    first: Annotated[
+        str, Field(alias="from", max_length=10, description=f"First day: {_A_DAY}"), AfterValidator(_parse_day)
+    ] = ""
+    last: Annotated[
+        str, Field(alias="to", max_length=10, description=f"Last day: {_A_DAY}"), AfterValidator(_parse_day)
+    ] = ""
+    where: Annotated[
+        list[Word], Field(max_length=32, description="Filters, such as camera=cam-7,cam-8 or duration=..30")
+    ] = []
+
+    @property
+    def named(self) -> Where:
+        """Return the filters without the days. Raises InvalidFilter."""
+        return from_words(word for word in self.where if word.strip())
+
+
+class FilterQuery(RangeQuery):
+    """Hold filters, also by one day."""
+
+    day: Annotated[str, Field(max_length=10, description=_A_DAY), AfterValidator(_parse_day)] = ""
 
     @property
     def filters(self) -> Where:
         """Return what Pipeline.search takes. Raises InvalidFilter."""
-        return with_days(from_words(word for word in self.where if word.strip()), self.day, self.first, self.last)
+        return with_days(self.named, self.day, self.first, self.last)
 
 
 class SearchQuery(FilterQuery):
@@ -65,11 +89,11 @@ class SearchQuery(FilterQuery):
     weak: include clips that are probably no match
     """
 
-    q: Annotated[str, Field(max_length=500)] = ""
-    like: Annotated[str, Field(max_length=64)] = ""
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 12
-    diverse: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_parse_diverse)] = 0.0
-    weak: bool = False
+    q: Annotated[str, Field(max_length=500, description="Words to search for")] = ""
+    like: Annotated[str, Field(max_length=64, description="A clip_id, instead of words")] = ""
+    limit: Limit = 12
+    diverse: Diverse = 0.0
+    weak: Annotated[bool, Field(description="Include clips that are probably no match")] = False
 
     @model_validator(mode="after")
     def _words_or_a_clip(self) -> Self:
@@ -81,11 +105,23 @@ class SearchQuery(FilterQuery):
 class FacetQuery(FilterQuery):
     """Hold the fields whose values are counted, none for all, and the number of values of each."""
 
-    field: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] = []
-    limit: Annotated[int, Field(ge=1, le=1000)] = 10
+    field: Annotated[
+        list[Annotated[str, Field(max_length=64)]], Field(max_length=64, description="Fields to count; none for all")
+    ] = []
+    limit: Annotated[int, Field(ge=1, le=1000, description="The most values of a field")] = 10
 
 
-@router.get("/", name="search")
+@dataclass(frozen=True, slots=True)
+class FoundClip(ClipHit):
+    """Hold a clip that matched. poster_url: path on this server, or "".
+
+    The other fields are those of clipdex.ClipHit.
+    """
+
+    poster_url: str = ""
+
+
+@router.get("/", name="search", include_in_schema=False)
 async def search_page(
     request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()], later: BackgroundTasks
 ) -> Response:
@@ -100,13 +136,13 @@ async def search_page(
         later.add_task(backend.warm)
         return response
     started = time.perf_counter()
-    found = await _search(backend, question)
+    found = await find(backend, question)
     seconds = time.perf_counter() - started
     return page(
         request,
         "search.html",
         question=question,
-        clips=[_clip_json(request, clip) for clip in found],
+        clips=[shown(request, clip) for clip in found],
         timezone=timezone,
         more=min(2 * question.limit, MAX_LIMIT) if len(found) == question.limit < MAX_LIMIT else None,
         seconds=seconds,
@@ -115,28 +151,21 @@ async def search_page(
     )
 
 
-@router.get("/api/search")
-async def search_json(
-    request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()]
-) -> dict[str, Any]:
-    found = await _search(backend, question)
-    return {**question.model_dump(by_alias=True), "clips": [_clip_json(request, clip) for clip in found]}
-
-
-@router.get("/api/facets")
-async def facets_json(backend: TheBackend, question: Annotated[FacetQuery, Query()]) -> dict[str, Any]:
-    found = await backend.facets(question.filters, question.field, question.limit)
-    return {**question.model_dump(by_alias=True), "facets": [asdict(facet) for facet in found]}
-
-
-async def _search(backend: Backend, question: SearchQuery) -> list[ClipHit]:
+async def find(backend: Backend, question: SearchQuery) -> list[ClipHit]:
+    """Return the clips of a query, best first."""
     how = {"limit": question.limit, "where": question.filters, "diverse": question.diverse}
     if question.like:
         return await backend.similar(question.like, **how)
     return await backend.search(question.q, weak=question.weak, **how)
 
 
-@router.get("/posters/{content}.jpg", name="poster")
+@router.get(
+    "/posters/{content}.jpg",
+    name="poster",
+    operation_id="get_poster",
+    response_class=Response,
+    responses={**ERRORS, 200: {"content": {"image/jpeg": {}}, "description": "A picture of the clip"}},
+)
 async def poster(backend: TheBackend, content: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Response:
     """Return a poster by its content digest. No other store object is reachable through this route."""
     store = await backend.store()
@@ -153,5 +182,7 @@ def poster_url(request: Request, key: str) -> str:
     return url(request, "poster", content=known[1]) if known else ""
 
 
-def _clip_json(request: Request, clip: ClipHit) -> dict[str, Any]:
-    return {**asdict(clip), "poster_url": poster_url(request, clip.poster)}
+def shown(request: Request, clip: ClipHit) -> FoundClip:
+    """Return a clip with the URL of its poster."""
+    values = {one.name: getattr(clip, one.name) for one in fields(clip)}
+    return FoundClip(**values, poster_url=poster_url(request, clip.poster))

@@ -1,0 +1,89 @@
+"""Routes of the server alone: whether it is ready, the login of a browser, and the description of the API."""
+
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import APIRouter, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, RedirectResponse
+
+from clipdex.serve.gate import local_path
+from clipdex.serve.sessions import COOKIE, issue
+from clipdex.serve.tokens import Tokens
+from clipdex.web.app import error_response
+from clipdex.web.rendering import page, url
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.api_route("/health", methods=["GET", "HEAD"])
+async def health(request: Request) -> Response:
+    """Return 200 when the embedding model is loaded, else 503."""
+    ready = request.app.state.ready.is_set()
+    return JSONResponse({"status": "ready" if ready else "starting"}, 200 if ready else 503)
+
+
+@router.get("/login", name="login")
+async def login_page(request: Request) -> Response:
+    return page(request, "token.html", wrong="", after=url(request, "search"))
+
+
+@router.post("/login")
+async def login(request: Request) -> Response:
+    """Exchange a token for a cookie, and open the page that was asked for."""
+    if (refusal := _from_another_origin(request)) is not None:
+        return refusal
+    form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=4)
+    secret, after = form.get("token", [""])[0].strip(), local_path(form.get("after", [""])[0], request)
+    tokens: Tokens = request.app.state.tokens
+    token = tokens.find(secret)
+    if token is None:
+        response: Response = request.scope["clipdex.gate"].wrong_token(request, "This token is not valid.", after)
+        return response
+    cookie, seconds = issue(secret, token, tokens.clock())
+    response = RedirectResponse(after, 303)
+    response.set_cookie(COOKIE, cookie, max_age=seconds, **_scope_of_cookie(request))
+    return response
+
+
+@router.post("/logout", name="logout")
+async def logout(request: Request) -> Response:
+    """Delete the cookie in the browser. Only to revoke its token ends a session everywhere."""
+    if (refusal := _from_another_origin(request)) is not None:
+        return refusal
+    response = RedirectResponse(url(request, "login"), 303)
+    response.delete_cookie(COOKIE, **_scope_of_cookie(request))
+    return response
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> dict[str, Any]:
+    """Return the OpenAPI description of the JSON API."""
+    described = get_openapi(
+        title="clipdex",
+        version=version("clipdex"),
+        summary="Search an archive of video clips by their captions.",
+        description="Read-only. Each request needs a token that `clipdex token create` made.",
+        routes=request.app.routes,
+        servers=[{"url": request.scope.get("root_path", "") or "/"}],
+    )
+    described.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    described["security"] = [{"token": []}]
+    return described
+
+
+def _from_another_origin(request: Request) -> Response | None:
+    """Return the refusal of a form that another site sent; a browser names the site in the header Origin."""
+    origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
+    if origin and urlsplit(origin).netloc.lower() == host.lower():
+        return None
+    return error_response(
+        request, 403, f"the form comes from {origin or 'an unknown origin'}, not from {host}: open the login here, or "
+        "let the reverse proxy pass the header Host",
+    )  # fmt: skip
+
+
+def _scope_of_cookie(request: Request) -> dict[str, Any]:
+    secure = request.scope["scheme"] == "https"
+    return {"path": request.scope.get("root_path", "") or "/", "secure": secure, "httponly": True, "samesite": "strict"}
