@@ -349,7 +349,7 @@ class Embedding(_Group):
     model: a sentence-transformers name or folder; "" for the one of the captions' language, from a package of the
         extra embedded: all-MiniLM-L6-v2 for English, else multilingual-e5-small-q4
     query_prompt, document_prompt: what the model gets before each query and text; None for the model's own
-    precision: auto for bfloat16 where this machine computes it faster, and its vectors are those of float32 within 0.99
+    precision: auto for bfloat16 where the processor computes it, and its vectors have a cosine of 0.99 with float32
     """
 
     model: str = ""

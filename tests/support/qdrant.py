@@ -155,6 +155,10 @@ class QdrantServer:
             case "PUT /collections/NAME/points":
                 client.upsert(name, models.PointsList.model_validate(body).points)
                 return _DONE
+            case "POST /collections/NAME/points":
+                wanted = models.PointRequest.model_validate(body)
+                found = client.retrieve(name, wanted.ids, with_payload=wanted.with_payload or False)
+                return [_plain(point) for point in found]
             case "POST /collections/NAME/points/query/batch":
                 asked = models.QueryRequestBatch.model_validate(body).searches
                 return [_plain(found) for found in client.query_batch_points(name, asked)]

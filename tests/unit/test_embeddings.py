@@ -73,7 +73,8 @@ def test_query_is_nearest_to_the_text_with_the_same_meaning(model):
     assert similarity.argmax() == 1
 
 
-def test_vector_does_not_depend_on_what_else_is_in_the_batch(model):
+def test_vector_does_not_depend_on_what_else_is_in_the_batch():
+    model = open_embedder(Embedding(precision="float32"))
     alone = np.concatenate([model.embed_documents([text]) for text in TEXTS])
     assert np.abs(alone - model.embed_documents(TEXTS)).max() < 1e-5
 

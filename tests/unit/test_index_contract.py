@@ -317,3 +317,16 @@ def test_words_are_split_in_languages_without_spaces():
     document = sparse_document("一辆红色的汽车在街上左转。一个人在跑步。")
     assert set(sparse_query("汽车").indices) <= set(document.indices)
     assert not set(sparse_query("飞机").indices) & set(document.indices)
+
+
+def test_hits_have_the_wanted_fields_and_their_payloads_are_read_by_id(index):
+    index.ensure()
+    points = [point("a", "a red car"), point("b", "a blue boat")]
+    index.upsert(points)
+    hits = index.nearest(Query(points[0].dense, sparse_query("red boat"), depth=5, fields=("clip_id",)))
+    assert {hit.id: hit.payload for hit in (*hits.dense, *hits.sparse)} == {
+        points[0].id: {"clip_id": "a"},
+        points[1].id: {"clip_id": "b"},
+    }
+    assert index.payloads([points[1].id, point("c", "gone").id]) == {points[1].id: points[1].payload}
+    assert index.payloads([]) == {}

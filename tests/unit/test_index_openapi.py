@@ -35,7 +35,7 @@ FILTERS = (
 OPERATIONS = {
     "GET /", "GET /aliases", "POST /collections/aliases", "GET /collections/{}/exists", "GET /collections/{}",
     "PUT /collections/{}", "PATCH /collections/{}", "DELETE /collections/{}", "PUT /collections/{}/index",
-    "DELETE /collections/{}/index/{}", "PUT /collections/{}/points", "POST /collections/{}/points/batch",
+    "DELETE /collections/{}/index/{}", "PUT /collections/{}/points", "POST /collections/{}/points", "POST /collections/{}/points/batch",
     "POST /collections/{}/points/delete", "POST /collections/{}/points/scroll", "POST /collections/{}/points/count",
     "POST /collections/{}/points/query/batch", "POST /collections/{}/facet",
 }  # fmt: skip
@@ -71,6 +71,8 @@ def every_request(server, called):
         for filters in FILTERS:
             assert len(list(index.scroll(filters))) == index.count(filters, exact=False)
             index.nearest(Query(points[0].dense, Sparse((1, 2), (1.0, 0.5)), depth=50, filters=filters))
+        index.nearest(Query(points[0].dense, Sparse((), ()), depth=50, fields=("clip_id",)))
+        index.payloads([points[0].id])
         index.vectors(["a"])
         index.point_ids(["a"])
         index.extremes("speed", {"camera": "south"})

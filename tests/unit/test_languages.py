@@ -272,7 +272,7 @@ def test_other_weights_in_the_package_are_rejected(tmp_path, monkeypatch):
 
 
 def test_the_multilingual_model_reads_whole_texts_and_hostile_ones():
-    model = open_embedder(Embedding(), "ru")
+    model = open_embedder(Embedding(precision="float32"), "ru")
     assert (model.dimension, model.max_tokens) == (384, 508)
     assert model.count_tokens("слово " * 600) == 600
     texts = [text for text, _ in SCENES["ru"]]
@@ -294,7 +294,7 @@ def e5_folder(tmp_path):
 
 
 def test_an_e5_folder_without_prompts_gets_the_prefixes_of_its_training(e5_folder):
-    plain, model = open_embedder(Embedding(model=str(MINILM))), open_embedder(Embedding(model=str(e5_folder)))
+    plain, model = (open_embedder(Embedding(model=str(one), precision="float32")) for one in (MINILM, e5_folder))
     assert np.allclose(model.embed_query("a car"), plain.embed_query("query: a car"), atol=1e-5)
     assert np.allclose(model.embed_documents(["a car"]), plain.embed_documents(["passage: a car"]), atol=1e-5)
     assert model.max_tokens < plain.max_tokens
@@ -302,8 +302,8 @@ def test_an_e5_folder_without_prompts_gets_the_prefixes_of_its_training(e5_folde
 
 
 def test_prompts_are_settings_and_part_of_the_identity():
-    plain = open_embedder(Embedding())
-    prompted = open_embedder(Embedding(query_prompt="find: ", document_prompt="text: "))
+    plain = open_embedder(Embedding(precision="float32"))
+    prompted = open_embedder(Embedding(query_prompt="find: ", document_prompt="text: ", precision="float32"))
     assert np.allclose(prompted.embed_query("a car"), plain.embed_query("find: a car"), atol=1e-5)
     assert np.allclose(prompted.embed_documents(["a car"]), plain.embed_documents(["text: a car"]), atol=1e-5)
     others = [open_embedder(Embedding(query_prompt=one)).identity for one in ("find: ", "ask: ")]

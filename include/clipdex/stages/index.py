@@ -1,25 +1,29 @@
 """Index a batch: captions become chunks, vectors and points; then stale points are deleted.
 
-A clip is done only after the index acknowledged its points. The index is open only while it is written.
+A clip is done only after the index acknowledged its points. The index is open only while it is written. Of three groups
+of clips, one is split, one is embedded and one is written at the same time.
 """
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
+
+import numpy as np
 
 from clipdex import metrics
 from clipdex.config import Settings
 from clipdex.index import Collection, delete_other_parts, make_payloads, open_index, overwrite
 from clipdex.index import replace as replace_points
-from clipdex.index.chunking import split
+from clipdex.index.chunking import Chunk, split
 from clipdex.index.derived import LOCAL_MINUTE, local_minute
 from clipdex.index.embeddings import Embedder
 from clipdex.index.points import Point, make_points
 from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, batch_outcomes
 from clipdex.runs.planning import BatchRef
+from clipdex.stages.ahead import one_ahead
 from clipdex.storage.artifacts import Store
 from clipdex.storage.caption import Caption
 from clipdex.storage.clip import part_id
@@ -117,18 +121,11 @@ def _index_batch(
     before = sum(outcome.outcome is Outcome.INDEXED and not outcome.parts for outcome in known.values())
     journal = Journal(store, batch.day, batch.run, batch.batch, "index", try_number, batch.after)
     clips = chunks = stale = 0
-    for start in range(0, len(todo), CLIPS_AT_ONCE):
-        captioned = _with_captions(store, journal, todo[start : start + CLIPS_AT_ONCE])
-        written = [CaptionedClip.of(one, own) for one, own in captioned]
-        # For reindex.py, which then reads few objects instead of each caption.
-        store.write_lines(
-            f"rebuild/day={batch.day}/run={batch.run}/{batch.batch}-{try_number:03d}-{start:05d}.jsonl",
-            (one.to_json() for one in written),
-        )
-        collection = Collection.of(settings, embedder)
-        stored = {outcome.clip_id for outcome, _ in captioned if outcome.origin == Origin.STORED}
-        there = _with_points(settings, embedder, collection, [clip for clip in written if clip.clip_id in stored])
-        points = points_of(settings, embedder, [clip for clip in written if clip.clip_id not in there])
+    read = (_read(settings, store, embedder, journal, batch, try_number, some) for some in _groups(todo))
+    embedded = ((one, _embedded(embedder, one.chunks)) for one in one_ahead(read, "chunks"))
+    for group, vectors in one_ahead(embedded, "embedding"):
+        captioned, there, collection = group.captioned, group.there, group.collection
+        points = _points(settings, group.chunks, vectors)
         with open_index(settings, collection) as index:
             lease.confirm(batch.day)
             index.ensure()
@@ -153,6 +150,51 @@ def _index_batch(
         batch.label, clips, chunks, totals.seconds, chunks / max(totals.seconds, 1e-9), stale, before,
     )  # fmt: skip
     return totals
+
+
+_Chunks = list[tuple[CaptionedClip, list[Chunk]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Hold clips that are written in one opening of the index.
+
+    there: payloads by point id, by clip_id, of clips whose points exist; chunks: of the other clips
+    """
+
+    captioned: list[tuple[ClipOutcome, Caption]]
+    collection: Collection
+    there: dict[str, dict[str, dict[str, Any]]]
+    chunks: _Chunks
+
+
+def _groups(todo: list[ClipOutcome]) -> Iterator[tuple[int, list[ClipOutcome]]]:
+    return ((start, todo[start : start + CLIPS_AT_ONCE]) for start in range(0, len(todo), CLIPS_AT_ONCE))
+
+
+def _read(
+    settings: Settings,
+    store: Store,
+    embedder: Embedder,
+    journal: Journal,
+    batch: BatchRef,
+    try_number: int,
+    group: tuple[int, list[ClipOutcome]],
+) -> _Group:
+    """Read the captions of a group, record them for reindex.py, and split those that have no points yet."""
+    start, outcomes = group
+    captioned = _with_captions(store, journal, outcomes)
+    written = [CaptionedClip.of(one, own) for one, own in captioned]
+    # For reindex.py, which then reads few objects instead of each caption.
+    store.write_lines(
+        f"rebuild/day={batch.day}/run={batch.run}/{batch.batch}-{try_number:03d}-{start:05d}.jsonl",
+        (one.to_json() for one in written),
+    )
+    collection = Collection.of(settings, embedder)
+    stored = {outcome.clip_id for outcome, _ in captioned if outcome.origin == Origin.STORED}
+    there = _with_points(settings, embedder, collection, [clip for clip in written if clip.clip_id in stored])
+    chunks = _chunks(settings, embedder, [clip for clip in written if clip.clip_id not in there])
+    return _Group(captioned, collection, there, chunks)
 
 
 def _index_files(
@@ -191,10 +233,23 @@ def _is_final(part: ClipOutcome | None) -> bool:
 
 def points_of(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedClip]) -> dict[str, list[Point]]:
     """Return the points of these clips by clip_id; embed all their chunks together."""
-    chunks = [split(clip.caption, embedder, settings.chunking) for clip in clips]
-    vectors = embedder.embed_documents([chunk.text for of_clip in chunks for chunk in of_clip])
+    chunks = _chunks(settings, embedder, clips)
+    return _points(settings, chunks, _embedded(embedder, chunks))
+
+
+def _chunks(settings: Settings, embedder: Embedder, clips: Sequence[CaptionedClip]) -> _Chunks:
+    return [(clip, split(clip.caption, embedder, settings.chunking)) for clip in clips]
+
+
+def _embedded(embedder: Embedder, chunks: _Chunks) -> np.ndarray:
+    """Return one row per chunk of all clips, in their order."""
+    return embedder.embed_documents([chunk.text for _, of_clip in chunks for chunk in of_clip])
+
+
+def _points(settings: Settings, chunks: _Chunks, vectors: np.ndarray) -> dict[str, list[Point]]:
+    """Return the points by clip_id. vectors: one row per chunk"""
     points, row, timezone = {}, 0, settings.source.timezone
-    for clip, of_clip in zip(clips, chunks, strict=True):
+    for clip, of_clip in chunks:
         own, more = vectors[row : row + len(of_clip)], clip.more(timezone)
         row += len(of_clip)
         points[clip.clip_id] = make_points(
