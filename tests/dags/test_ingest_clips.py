@@ -172,6 +172,7 @@ def test_the_day_of_a_run_that_ended_is_taken_when_its_lease_has_expired(pipelin
     assert run(day=DAY).state == "success"
 
 
+@pytest.mark.slow
 def test_the_day_of_a_run_whose_tasks_all_wait_is_not_taken_until_it_ends(pipeline, run):
     from airflow.models import DagRun, TaskInstance
     from airflow.utils.session import create_session

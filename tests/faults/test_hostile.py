@@ -29,6 +29,7 @@ def _wrong(verdicts: list[Verdict]) -> list[str]:
     return [f"{one.name}: {one.result} ({one.detail}): {one.wrong}" for one in verdicts if one.wrong]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["good", "wrong-extension", "names", "odd", "no-clip", "past-limits"])
 def test_odd_video_is_prepared_and_what_is_no_clip_is_refused_for_what_it_is(clips, tmp_path, kind):
     verdicts = asyncio.run(judged([one for one in odd() if one.kind == kind], clips, tmp_path))
@@ -36,6 +37,7 @@ def test_odd_video_is_prepared_and_what_is_no_clip_is_refused_for_what_it_is(cli
     assert _wrong(verdicts) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*DAMAGES, "cut-at-box"])
 def test_damage_costs_the_worker_nothing_and_is_called_by_its_name(clips, tmp_path, kind):
     specimens = [one for one in damaged(clips, each=2) if one.kind == kind]
@@ -67,6 +69,7 @@ def test_what_was_misjudged_once_is_not_again(clips, tmp_path, name):
     assert _wrong(asyncio.run(judged([specimen(name)], clips, tmp_path))) == []
 
 
+@pytest.mark.slow
 def test_an_archive_of_odd_names_and_odd_files_is_ingested_to_the_last_file(clips, tmp_path):
     archive, elsewhere = tmp_path / "archive" / DAY.replace("-", "/"), tmp_path / "elsewhere.mp4"
     archive.mkdir(parents=True)

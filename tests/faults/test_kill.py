@@ -82,6 +82,7 @@ def test_a_killed_caption_task_leaves_no_process_behind(pipeline, engine):
     assert not alive
 
 
+@pytest.mark.slow
 def test_a_killed_index_task_leaves_no_semaphore(tmp_path, archive):
     """The resource tracker of multiprocessing prints a warning at the end of the process for each one left."""
     program = f"""
@@ -139,6 +140,7 @@ def test_indexing_killed_as_it_writes_ends_the_same(pipeline, engine, undisturbe
     assert finished(pipeline, try_number=2) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["open:reports/:1", "os.rename:ledger/:1", "os.rename:all.jsonl:1", "os.remove::2"])
 def test_a_report_killed_as_it_writes_says_the_same_when_it_is_made_again(pipeline, engine, undisturbed, moment):
     (batch,) = pipeline.plan().batches

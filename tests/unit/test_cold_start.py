@@ -14,6 +14,8 @@ TIMES, AT_ONCE = 8, 2
 PROGRAM = """
 import asyncio, pickle, sys
 from pathlib import Path
+
+import pytest
 from clipdex.captions.detectors import Detectors
 from clipdex.config import Settings
 
@@ -30,6 +32,7 @@ asyncio.run(start())
 """
 
 
+@pytest.mark.slow
 def test_first_captions_in_many_threads_find_whole_packages(tmp_path):
     clip = tmp_path / "clip"
     path = write_clip(tmp_path / "a.mp4", seconds=1)

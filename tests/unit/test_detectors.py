@@ -48,6 +48,7 @@ def test_a_word_cut_by_the_border_is_quoted_as_a_part():
     assert '"…AXI"' in _caption_text(_film("bikes.mp4"))
 
 
+@pytest.mark.slow
 def test_text_is_quoted_only_where_there_is_text(archive):
     quoted = {name for name, (_, reply) in archive.items() if '"' in reply.text}
     assert quoted == {name for name, (sample, _) in archive.items() if re.search("words?\\b", sample.shows)}

@@ -134,6 +134,7 @@ def test_the_served_index_is_not_touched(settings, request):
         assert {hit.id: hit.payload for hit in index.scroll()} == points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt, IndexUnavailable])
 @pytest.mark.parametrize("where", ["default: index", "default: search", "small: index"])
 def test_an_evaluation_that_is_stopped_leaves_nothing(settings, request, where, error):

@@ -88,6 +88,7 @@ def test_index_is_free_after_its_holder_is_killed(tmp_path):
             assert index.count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acknowledged", [64, 640, 1920])
 def test_kill_in_the_middle_of_writing_loses_nothing_acknowledged(tmp_path, acknowledged):
     with process(WRITE, tmp_path) as writer:

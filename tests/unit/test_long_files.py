@@ -104,6 +104,7 @@ def test_a_long_file_becomes_clips_with_their_times_in_the_file(long: Pipeline, 
         assert (point["clip_start_s"], point["start_s"], point["end_s"]) == (start_s, start_s, start_s + 4)
 
 
+@pytest.mark.slow
 def test_shots_become_clips_and_a_killed_try_keeps_their_times(tmp_path: Path, engine: StandIn) -> None:
     pipeline = Pipeline(tmp_path, [engine.url], video={**CUT, "split": "shots"})
     path = film(pipeline)

@@ -170,6 +170,7 @@ def client(request, settings, log) -> Iterator[Client]:
             yield client
 
 
+@pytest.mark.slow
 def test_the_model_is_loaded_before_the_first_call_and_logs_go_to_stderr(client):
     assert client.wait_for_log("embedding model .* on cpu").startswith("embedding model all-MiniLM-L6-v2 from ")
 

@@ -147,6 +147,7 @@ def test_a_clip_without_a_final_outcome_is_continued_under_its_new_day(opened, e
     assert len(engine.chats) == len(MOMENTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", range(4))
 def test_a_move_that_is_killed_anywhere_is_continued(opened, engine, monkeypatch, steps):
     """The store dies after so many objects that planning wrote."""

@@ -225,6 +225,7 @@ def test_if_the_engine_rejects_all_of_them_none_is_captioned_and_none_hangs(pipe
     assert (report.total("captioned"), report.total("quarantined")) == (len(good), 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["os.rename:outcomes/:1", "os.rename:captions/:1", "os.rename:captions/:3"])
 def test_a_killed_try_requests_nothing_twice_and_counts_each_clip_once(pipeline, engine, camera, moment):
     static(camera, 6)

@@ -245,6 +245,7 @@ def _run_hostile(
 
 
 @BOTH
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_film(tmp_path: Path, limits: VideoLimits) -> None:
     """Of each packet, about a kilobyte of the index is kept. The hour of it: make hostile."""
     limits = VideoLimits(split=limits.split)

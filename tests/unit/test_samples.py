@@ -96,6 +96,7 @@ def test_writing_again_keeps_existing_clips_and_adds_missing_ones(archive, sampl
     assert _seen(missing.path) == missing.expected
 
 
+@pytest.mark.slow
 def test_an_interrupted_write_leaves_no_clip(tmp_path, samples):
     """Check that discovery ignores the part file of a killed writer, and that the next writer replaces it."""
     folder = tmp_path / "2026" / "11" / "02"

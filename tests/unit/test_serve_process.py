@@ -100,6 +100,7 @@ def test_a_browser_logs_in_searches_and_logs_out(served, secret):
         assert browser.get("/").status_code == 401
 
 
+@pytest.mark.slow
 def test_two_servers_share_tokens_that_change_while_they_run(served, settings, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("CLIPDEX_HOME", str(settings.home))
     with serving(settings.home, tmp_path / "other.log") as other:

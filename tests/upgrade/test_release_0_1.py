@@ -54,6 +54,7 @@ def test_its_index_is_searched(pipeline, capsys):
     assert sorted(hit["uri"].rpartition("/")[2] for hit in hits) == [f"tiny-00000{n}.mp4" for n in range(4)]
 
 
+@pytest.mark.slow
 def test_its_points_are_filtered_and_after_a_reindex_by_source_too(pipeline, engine, capsys):
     def found(*filters: str) -> tuple[int, str]:
         """Search in another process, whose log is not pytest's."""

@@ -67,6 +67,8 @@ class ClipReader:
 
     def read(self, size: int) -> bytes:
         """Return at most size bytes from the position, b"" at the end. Raises OSError for a disk error."""
+        if self._position >= self._file.bytes:  # a file in memory has the position 2^63 - 1, and no byte after it
+            return b""
         data = os.pread(self._file.descriptor, size, self._position)
         self._position += len(data)
         return data
