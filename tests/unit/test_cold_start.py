@@ -5,6 +5,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from clipdex.config import Sampling, VideoLimits
 from clipdex.video import prepare
 from tests.support.clips import write_clip

@@ -35,9 +35,9 @@ FILTERS = (
 OPERATIONS = {
     "GET /", "GET /aliases", "POST /collections/aliases", "GET /collections/{}/exists", "GET /collections/{}",
     "PUT /collections/{}", "PATCH /collections/{}", "DELETE /collections/{}", "PUT /collections/{}/index",
-    "DELETE /collections/{}/index/{}", "PUT /collections/{}/points", "POST /collections/{}/points", "POST /collections/{}/points/batch",
-    "POST /collections/{}/points/delete", "POST /collections/{}/points/scroll", "POST /collections/{}/points/count",
-    "POST /collections/{}/points/query/batch", "POST /collections/{}/facet",
+    "DELETE /collections/{}/index/{}", "PUT /collections/{}/points", "POST /collections/{}/points",
+    "POST /collections/{}/points/batch", "POST /collections/{}/points/delete", "POST /collections/{}/points/scroll",
+    "POST /collections/{}/points/count", "POST /collections/{}/points/query/batch", "POST /collections/{}/facet",
 }  # fmt: skip
 
 
