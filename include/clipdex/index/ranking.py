@@ -69,7 +69,9 @@ def _by_score(hits: Sequence[Hit], candidates: Candidates, query: Sequence[float
 def _density(hits: Sequence[Hit], vectors: np.ndarray, pool: Sequence[Hit], pool_vectors: np.ndarray) -> np.ndarray:
     """Return the mean cosine of each hit with the nearest chunks of other clips in the pool; 0 if there is none."""
     numbers: dict[str, int] = {}
-    of_hits, of_pool = ([numbers.setdefault(hit.payload["clip_id"], len(numbers)) for hit in one] for one in (hits, pool))
+    of_hits, of_pool = (
+        [numbers.setdefault(hit.payload["clip_id"], len(numbers)) for hit in one] for one in (hits, pool)
+    )
     near = vectors @ pool_vectors.T
     near[np.equal.outer(of_hits, of_pool)] = -np.inf
     nearest = -np.partition(-near, min(_NEIGHBOURS, near.shape[1]) - 1, axis=1)[:, :_NEIGHBOURS]
