@@ -56,7 +56,7 @@ class EmbeddingServer:
         model: str = MODEL,
         calls: str = "",
         models: bool = True,
-        limit: int = 256,
+        limit: int | None = 256,
         floats: bool = False,
         slow_s: float = 0.0,
         api_key: str = "",
@@ -130,7 +130,7 @@ class EmbeddingServer:
 
     async def _embed(self, request: dict[str, Any]) -> Answer:
         texts = request["input"]
-        if any(len(text.split()) > self.limit for text in texts):
+        if self.limit and any(len(text.split()) > self.limit for text in texts):
             return error(400, f"the input is longer than the model's context of {self.limit} tokens")
         await asyncio.sleep(self.slow_s)
         rows = await asyncio.to_thread(self.vectors, texts)

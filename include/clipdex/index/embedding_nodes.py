@@ -22,7 +22,7 @@ import numpy as np
 from clipdex import config
 from clipdex.errors import ConfigurationError, EmbeddingUnavailable
 from clipdex.index.points import in_batches
-from clipdex.index.probe import PROBE, TOLERANCE, cosine
+from clipdex.index.probe import PROBE, difference
 from clipdex.nodes.client import Document
 from clipdex.nodes.pool import Node, Nodes
 from clipdex.nodes.service import Service
@@ -126,8 +126,8 @@ class EmbeddingNodes:
             log.warning("%s; continuing with the other nodes", error)
         (first, served), *others = good
         for node, other in others:
-            if (close := cosine(served.probe, other.probe)) < TOLERANCE:
-                raise self._another(node.url, close, f"that of {first.url}")
+            if why := difference(served.probe, other.probe):
+                raise self._another(node.url, f"that of {first.url}", why)
         limits = [one.max_tokens for _, one in good if one.max_tokens]
         return Served(served.probe, min(limits, default=0))
 
@@ -167,8 +167,8 @@ class EmbeddingNodes:
         def accept(url: str, document: Document) -> None:
             self._check_name(url, document, named)
             rows = _rows(url, document, len(inputs))
-            if probe is not None and (close := cosine(probe[use], rows[0])) < TOLERANCE:
-                raise self._another(url, close, "that of before")
+            if probe is not None and (why := difference(probe[use], rows[0])):
+                raise self._another(url, "the first one", why)
             vectors[:] = [rows]
 
         await self._nodes.post(_EMBEDDINGS, body, len(body.text), accept, node=node, deadline_s=deadline_s)
@@ -184,11 +184,10 @@ class EmbeddingNodes:
                 "server with the requested model"
             )
 
-    def _another(self, url: str, close: float, other: str) -> ConfigurationError:
+    def _another(self, url: str, other: str, why: str) -> ConfigurationError:
         return ConfigurationError(
-            f"{url}: another model behind the name {self._model}: its vector of one text differs from {other} (cosine "
-            f"{close:.3f}, expected at least {TOLERANCE}): serve the same model on all nodes; if it was changed on "
-            "purpose, give it another name, and reindex"
+            f"{url}: another model behind the name {self._model}: its vector of one text differs from {other} ({why}); "
+            "serve the same model on all nodes; if it was changed on purpose, give it another name, and reindex"
         )
 
 

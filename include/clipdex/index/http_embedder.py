@@ -87,9 +87,9 @@ class HttpEmbedder:
         if path and (found := open_tokenizer(path)):
             return found
         raise ConfigurationError(
-            f"embedding model {self._name!r}: chunks are sized in its tokens, and {path or name} is no tokenizer on this "
-            f"machine: download it (hf download {name} --include '*.json'), or set CLIPDEX_EMBEDDING__TOKENIZER to a "
-            "folder with a tokenizer.json"
+            f"embedding model {self._name!r}: chunks are sized in its tokens, and this machine has no tokenizer "
+            f"{path or name}: download it (hf download {name} --include '*.json'), or set "
+            "CLIPDEX_EMBEDDING__TOKENIZER to a folder with a tokenizer.json"
         )
 
     def _cut(self, text: str) -> str:

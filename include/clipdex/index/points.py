@@ -17,7 +17,7 @@ from clipdex.index.chunking import Chunk
 from clipdex.index.derived import FOLDERS, LOCAL_MINUTE, folders_of
 from clipdex.index.embeddings import Embedder
 from clipdex.index.lexical import ENGLISH, Sparse, analysis, sparse_document
-from clipdex.index.probe import TOLERANCE, cosine, kept
+from clipdex.index.probe import difference, kept
 from clipdex.storage.caption import Caption
 from clipdex.storage.metadata import types_in_path
 
@@ -81,11 +81,11 @@ class Collection:
                 f"{self.dimension} dimensions, this one is {embedder} of {dimension}; set CLIPDEX_EMBEDDING__MODEL to "
                 f"the former{language}, or index again with the latter and then switch the alias"
             )
-        if len(self.probe) and len(probe) and (found := cosine(self.probe, probe)) < TOLERANCE:
+        if len(self.probe) and len(probe) and (why := difference(self.probe, probe)):
             raise ConfigurationError(
                 f"collection {self.name} was made by another model behind the name {embedder}: the vectors of one text "
-                f"have cosine {found:.3f}, expected at least {TOLERANCE}; serve the former model again, or give this "
-                "one another name (CLIPDEX_EMBEDDING__MODEL) and reindex"
+                f"differ ({why}); serve the former model again, or give this one another name "
+                "(CLIPDEX_EMBEDDING__MODEL) and reindex"
             )
 
 

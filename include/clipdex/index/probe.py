@@ -19,10 +19,11 @@ def kept(probe: np.ndarray) -> list[list[float]]:
     return [[round(float(number), 4) for number in row] for row in probe]
 
 
-def cosine(one: np.ndarray | Sequence[Any], other: np.ndarray | Sequence[Any]) -> float:
-    """Return the lowest cosine of the rows of two probes, -1 if their shapes differ."""
-    first, second = np.atleast_2d(np.asarray(one, np.float32)), np.atleast_2d(np.asarray(other, np.float32))
+def difference(expected: np.ndarray | Sequence[Any], found: np.ndarray | Sequence[Any]) -> str:
+    """Return how two probes, or two rows of them, differ more than those of one model do; "" if they do not."""
+    first, second = np.atleast_2d(np.asarray(expected, np.float32)), np.atleast_2d(np.asarray(found, np.float32))
     if first.shape != second.shape:
-        return -1.0
+        return f"{second.shape[1]} dimensions, expected {first.shape[1]}"
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    return float(np.min(np.sum(first * second, axis=1) / np.maximum(lengths, 1e-12)))
+    cosine = float(np.min(np.sum(first * second, axis=1) / np.maximum(lengths, 1e-12)))
+    return "" if cosine >= TOLERANCE else f"cosine {cosine:.3f}, expected at least {TOLERANCE}"
