@@ -8,6 +8,7 @@ Faults are those of faults.py, of the requests for embeddings. Prompts arrive as
 
 import asyncio
 import base64
+import functools
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from clipdex.config import Embedding, Precision
+from clipdex.evaluation.embedding import SharedEmbedder
 from clipdex.index.embeddings import open_embedder
 from tests.support.faults import Plan, broken, error
 from tests.support.wire import Answer, Call, converse
@@ -26,8 +28,18 @@ MODEL = "all-MiniLM-L6-v2"  # it has no prompts
 Vectors = Callable[[Sequence[str]], np.ndarray]
 
 
+_computing = threading.Lock()
+
+
 def minilm(texts: Sequence[str]) -> np.ndarray:
-    return open_embedder(Embedding(model=MODEL, precision=Precision.FLOAT32)).embed_documents(texts)
+    with _computing:
+        return _minilm().embed_documents(texts)
+
+
+@functools.cache
+def _minilm() -> SharedEmbedder:
+    """Return the embedder that computes each text once."""
+    return SharedEmbedder(open_embedder(Embedding(model=MODEL, precision=Precision.FLOAT32)))
 
 
 def other_model(texts: Sequence[str]) -> np.ndarray:
