@@ -48,9 +48,8 @@ class HttpEmbedder:
 
     @functools.cached_property
     def max_tokens(self) -> int:
-        stated = self._tokenizer.limit, self._served().max_tokens
-        longest = self._settings.max_tokens or min((one for one in stated if one), default=0)
-        if not longest:
+        stated = (self._settings.max_tokens,) if self._settings.max_tokens else self._stated
+        if not (longest := min((one for one in stated if one), default=0)):
             raise ConfigurationError(
                 f"embedding model {self._name!r}: neither its folder nor its server states the longest text: set "
                 "CLIPDEX_EMBEDDING__MAX_TOKENS"
@@ -92,11 +91,19 @@ class HttpEmbedder:
             "CLIPDEX_EMBEDDING__TOKENIZER to a folder with a tokenizer.json"
         )
 
+    @property
+    def _stated(self) -> tuple[int, int]:
+        """Return the longest text of the model's folder and of its servers [tokens]; 0 if they do not state it."""
+        return self._tokenizer.limit, self._served().max_tokens
+
     def _cut(self, text: str) -> str:
         """Return what the model in this process would read of a query: servers refuse a longer one."""
         if len(text.encode(errors="replace")) <= _SHORT:
             return text
-        return self._tokenizer.cut(text, self.max_tokens)
+        try:
+            return self._tokenizer.cut(text, self.max_tokens)
+        except ConfigurationError:  # a process that only searches needs no tokenizer
+            return text
 
     def _served(self) -> Served:
         return self._run(lambda nodes: nodes.served())
