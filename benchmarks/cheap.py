@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.fleet import Ready
 from clipdex.config import Settings
 from clipdex.index import embeddings
+from clipdex.index.probe import PROBE
 from clipdex.stages import caption
 
 
@@ -18,6 +19,10 @@ class Embedder:
     """Embed a text as a vector seeded by its checksum, without meaning."""
 
     identity, dimension, max_tokens = "drawn@0", 384, 254
+
+    @property
+    def probe(self) -> np.ndarray:
+        return self.embed_documents([PROBE, PROBE])
 
     def count_tokens(self, text: str) -> int:
         return len(text.split())

@@ -289,6 +289,7 @@ _CONNECTIONS = {
         "source": "The archive: host is its URL; empty for the sample clips. login, password: key and secret",
         "store": "The artifact store: host is its URL; empty for a folder. login, password: key and secret",
         "engine": 'Host: base URLs; password: API key; extra: {"name": "sglang", "model": …}. Empty: the detectors',
+        "embedding": "Host: base URLs of embedding servers; password: API key. Empty: the model in this process",
         "index": "Host: URL of a Qdrant server; password: API key. Empty for Qdrant Edge in this machine",
     }.items()
 }

@@ -19,20 +19,32 @@ POOLS = Path(__file__).with_name("pools.json")
 def main() -> None:
     _airflow("db", "migrate")
     existing = {pool["pool"] for pool in json.loads(_airflow("pools", "list", "--output", "json"))}
-    pools = json.loads(POOLS.read_text())
-    _import("pools", {name: pool for name, pool in pools.items() if name not in existing})
+    made = pools(os.environ)
+    _import("pools", {name: pool for name, pool in made.items() if name not in existing})
     _import("connections", connections(os.environ), "--overwrite")
     write_password(Path(os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"]), os.environ)
+
+
+def pools(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the pools by name. With a Qdrant server, indexing gets what captioning leaves of a worker, less one."""
+    found: dict[str, dict[str, Any]] = json.loads(POOLS.read_text())
+    concurrency = int(environment.get("AIRFLOW__CELERY__WORKER_CONCURRENCY") or 0)
+    if environment.get("CLIPDEX_INDEX__URL"):
+        left = concurrency - found["captioning"]["slots"] - 1
+        found["indexing"]["slots"] = max(left, found["indexing"]["slots"])
+    return found
 
 
 def connections(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return Airflow's connections by id, with the addresses and keys from the environment."""
     values = defaultdict(str, environment)
     engines = json.loads(values["CLIPDEX_ENGINE__BASE_URLS"] or "[]")
+    embedding = json.loads(values["CLIPDEX_EMBEDDING__BASE_URLS"] or "[]")
     return {
         "clipdex_source": _storage(values["CLIPDEX_SOURCE__URL"], values),
         "clipdex_store": _storage(values["CLIPDEX_STORE__URL"], values),
         "clipdex_engine": _connection(host=",".join(engines), password=values["CLIPDEX_ENGINE__API_KEY"]),
+        "clipdex_embedding": _connection(host=",".join(embedding), password=values["CLIPDEX_EMBEDDING__API_KEY"]),
         "clipdex_index": _connection(host=values["CLIPDEX_INDEX__URL"], password=values["CLIPDEX_INDEX__API_KEY"]),
     }
 

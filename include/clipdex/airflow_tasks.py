@@ -8,6 +8,7 @@ Connections (all optional; their fields override the CLIPDEX_* settings, as conn
     clipdex_store   host: URL of the artifact store; login, password; extra: fields of config.StoreSettings
     clipdex_engine  host: base URLs, comma-separated; password: API key; extra: fields of config.Engine (name, model, …)
     clipdex_index   host: URL of a Qdrant server; password: API key; extra: fields of config.Index
+    clipdex_embedding  host: base URLs, comma-separated; password: API key; extra: fields of config.Embedding
 
 An expected failure (ClipdexError, PermissionError) ends the task's log with one line: what failed and why, what is
 stored, and the next try. Airflow logs a traceback for every exception but SystemExit, so these tasks raise
@@ -67,7 +68,11 @@ RETRY_POLICY = ExceptionRetryPolicy(
         RetryRule("clipdex.errors.ConfigurationError", RetryAction.FAIL, reason="a person must change something first"),
         RetryRule("clipdex.errors.RunIncomplete", RetryAction.FAIL, reason="another try does not change the outcome"),
         RetryRule("builtins.PermissionError", RetryAction.FAIL, reason="the store refuses its key, or the folder"),
-        RetryRule("clipdex.errors.Unavailable", RetryAction.RETRY, reason="engine, index or lease: try again later"),
+        RetryRule(
+            "clipdex.errors.Unavailable",
+            RetryAction.RETRY,
+            reason="engine, index, embedding server or lease: try again later",
+        ),
         RetryRule("clipdex.airflow_tasks.FailedForGood", RetryAction.FAIL, reason="see the error above"),
     ]
 )
@@ -261,13 +266,14 @@ def serve(reindexed: Any) -> dict[str, Any]:
 
 def reindex_settings() -> Settings:
     """Return the settings with the source and the index that this run's params describe."""
-    params = get_current_context()["params"]
+    params, kept = get_current_context()["params"], _kept()
+    if params["embedding_model"]:
+        kept["embedding"]["model"] = params["embedding_model"]
     chunking = {"tokens": params["chunk_tokens"], "overlap": params["chunk_overlap"]}
     return Settings.load(
-        embedding={"model": params["embedding_model"]} if params["embedding_model"] else {},
         chunking={name: value for name, value in chunking.items() if value is not None},
         source=connection(params["source"], storage_settings),
-        **_kept(),
+        **kept,
     )
 
 
@@ -298,7 +304,7 @@ def connection(conn_id: str, read: Callable[[ConnectionFields], dict[str, Any]])
                 f"{variable}: Airflow cannot read it: expected a URI such as http://gpu-1:30000, or JSON such as "
                 '{"conn_type": "generic", "host": "http://gpu-1:30000,http://gpu-2:30000"}'
             ) from None
-        if conn_id in ("clipdex_source", "clipdex_store", "clipdex_engine", "clipdex_index"):
+        if conn_id in _OPTIONAL:
             return {}
         raise ConfigurationError(
             f"no connection {conn_id}: make it under Admin → Connections, or name another"
@@ -306,11 +312,15 @@ def connection(conn_id: str, read: Callable[[ConnectionFields], dict[str, Any]])
     return read(found)
 
 
+_OPTIONAL = {"clipdex_source", "clipdex_store", "clipdex_engine", "clipdex_index", "clipdex_embedding"}
+
+
 def _kept() -> dict[str, Any]:
-    """Return the connections of store and index, the same for every run."""
+    """Return the connections of store, index and embedding servers, the same for every run."""
     return {
         "store": connection("clipdex_store", storage_settings),
         "index": connection("clipdex_index", index_settings),
+        "embedding": connection("clipdex_embedding", engine_settings),
     }
 
 

@@ -344,12 +344,20 @@ class Precision(StrEnum):
 
 
 class Embedding(_Group):
-    """Configure the embedding model.
+    """Configure the embedding model: in this process, or on servers (index/http_embedder.py). Times in seconds.
 
     model: a sentence-transformers name or folder; "" for the one of the captions' language, from a package of the
-        extra embedded: all-MiniLM-L6-v2 for English, else multilingual-e5-small-q4
+        extra embedded: all-MiniLM-L6-v2 for English, else multilingual-e5-small-q4. With base_urls, the served name
     query_prompt, document_prompt: what the model gets before each query and text; None for the model's own
     precision: auto for bfloat16 where the processor computes it, and its vectors have a cosine of 0.99 with float32
+    device, precision: of the model in this process
+    batch_size: texts at once, or per request
+    base_urls: servers with /v1/embeddings; () for the model in this process. The other settings are of these servers
+    ca_file: a PEM file of certificate authorities for https:// URLs; "" for the public ones
+    server_prompts: the servers prepend the prompts themselves, by the request's input_type
+    tokenizer: name or folder of a model whose tokenizer counts the tokens of chunks; "" for that of model
+    max_tokens: longest text of the model, with prompt and special tokens; 0 for what the model or its servers state
+    in_flight: concurrent requests per process over all servers; 0 for 8 per base_url
     """
 
     model: str = ""
@@ -358,6 +366,17 @@ class Embedding(_Group):
     batch_size: int = Field(default=32, ge=1)
     device: str = "cpu"
     precision: Precision = Precision.AUTO
+    base_urls: tuple[str, ...] = ()
+    api_key: SecretStr = SecretStr("")
+    ca_file: str = ""
+    server_prompts: bool = False
+    tokenizer: str = ""
+    max_tokens: int = Field(default=0, ge=0)
+    in_flight: int = Field(default=0, ge=0)
+    tries: int = Field(default=4, ge=1)
+    connect_timeout_s: float = 5.0
+    request_timeout_s: float = 60.0
+    deadline_s: float = 300.0
 
 
 class Quantization(StrEnum):

@@ -55,7 +55,7 @@ def storage_settings(connection: ConnectionFields) -> dict[str, Any]:
 
 
 def engine_settings(connection: ConnectionFields) -> dict[str, Any]:
-    """Return the settings of an engine. Raises ConfigurationError."""
+    """Return the settings of an engine, or of embedding servers. Raises ConfigurationError."""
     given = _extra(connection)
     _set(connection, given, "base_urls", "host", _addresses(connection, ("generic", "http", "https")))
     _set_key(connection, given)

@@ -5,6 +5,7 @@ ClipdexError
 │   └── InvalidFilter         a filter of a search has an unknown field or a wrong value
 ├── Unavailable           transient: the same call may succeed later; the task is retried
 │   ├── EngineUnavailable   connect, 408/409/425/429, 5xx, timeout
+│   ├── EmbeddingUnavailable  the same of the embedding server
 │   ├── SourceUnavailable   the archive's disk, mount or bucket is away; nothing in it is missing for that
 │   ├── IndexUnavailable    Qdrant does not answer, or another process holds the embedded index
 │   └── LeaseHeld           another run works on the same day
@@ -106,6 +107,10 @@ class Unavailable(ClipdexError):
 
 class EngineUnavailable(Unavailable):
     """Signal that the captioning engine did not respond or is overloaded."""
+
+
+class EmbeddingUnavailable(Unavailable):
+    """Signal that the embedding server did not respond or is overloaded."""
 
 
 class SourceUnavailable(Unavailable):

@@ -16,6 +16,7 @@ from clipdex.runs.outcomes import Outcome
 from clipdex.runs.planning import load_plan, run_label
 from clipdex.runs.report import load_report
 from tests.dags.conftest import loaded_dag
+from tests.support.embedding import EmbeddingServer
 from tests.support.engine import MODEL, StandIn
 from tests.support.pipeline import DAY, Pipeline
 
@@ -274,6 +275,25 @@ def test_the_log_of_an_expected_failure_ends_with_what_happens_next_and_no_trace
     assert line.endswith(
         "Captions and outcomes of this try are stored; the next one requests only the other clips. "
         "Try 2 of 7 starts in 1 to 2 s."
+    )
+
+
+def test_embedding_servers_of_a_connection_embed_the_chunks_and_are_retried(pipeline, run, monkeypatch, logged):
+    pipeline.put(2)
+    dag = loaded_dag("ingest_clips")
+    dag.task_dict["process.index"].retry_delay = timedelta(seconds=1)
+    with EmbeddingServer("503:1", api_key="a-key") as server:
+        connection = {"host": server.url, "password": "a-key", "extra": {"tries": 1}}
+        monkeypatch.setenv("AIRFLOW_CONN_CLIPDEX_EMBEDDING", json.dumps(connection))
+        assert dag.test(run_conf={"day": DAY}).state == "success"
+        embedded = set(server.texts)
+    assert embedded == {point["text"] for point in pipeline.points().values()}
+    lines, log = logged()
+    assert "Traceback" not in log
+    (line,) = [line for line in lines if "failed: " in line]
+    assert line.startswith(f"index failed: EmbeddingUnavailable: {server.url}/v1/embeddings: 503 ")
+    assert line.endswith(
+        "Points that were written stay; the next try writes the others. Try 2 of 7 starts in 1 to 2 s."
     )
 
 

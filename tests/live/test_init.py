@@ -42,6 +42,7 @@ def test_connections_follow_the_environment_and_leave_others_alone(home):
         "clipdex_source": "/clips",
         "clipdex_store": "s3://artifacts/clipdex",
         "clipdex_engine": "http://gpu-1:30000,http://gpu-2:30000",
+        "clipdex_embedding": None,
         "clipdex_index": "http://qdrant:6333",
         "of_a_user": "there",
     }

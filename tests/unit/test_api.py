@@ -29,9 +29,10 @@ def archive(tmp_path, engine, monkeypatch) -> Pipeline:
 
 def test_the_exported_names_are_these():
     assert sorted(clipdex.__all__) == [
-        "BatchRejected", "ChunkHit", "ClipHit", "ClipRejected", "ClipdexError", "ConfigurationError", "EmptyQuery",
-        "EngineUnavailable", "IndexUnavailable", "Ingested", "InvalidFilter", "LeaseHeld", "NothingIndexed", "Pipeline",
-        "Reason", "RunIncomplete", "Settings", "Unavailable", "UnknownClip", "__version__",
+        "BatchRejected", "ChunkHit", "ClipHit", "ClipRejected", "ClipdexError", "ConfigurationError",
+        "EmbeddingUnavailable", "EmptyQuery", "EngineUnavailable", "IndexUnavailable", "Ingested", "InvalidFilter",
+        "LeaseHeld", "NothingIndexed", "Pipeline", "Reason", "RunIncomplete", "Settings", "Unavailable",
+        "UnknownClip", "__version__",
     ]  # fmt: skip
     assert all(getattr(clipdex, name) is not None for name in clipdex.__all__)
     assert dir(clipdex) == sorted(clipdex.__all__)

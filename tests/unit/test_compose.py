@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -148,7 +149,7 @@ def test_data_are_kept_in_declared_volumes(services):
 
 def test_gpu_node_and_gateway_start_only_with_their_profile(services):
     profiles = {name: set(service["profiles"]) for name, service in services.items() if "profiles" in service}
-    assert profiles == {"gateway": {"gateway"}, "sglang": {"gpu"}}
+    assert profiles == {"gateway": {"gateway"}, "sglang": {"gpu"}, "embedding": {"embedding"}}
 
 
 def test_every_airflow_process_has_a_service_and_its_command_exists(airflow):
@@ -221,6 +222,30 @@ def test_the_gpu_node_starts_with_an_existing_profile_and_extra_flags(filled):
     assert arguments[-2:] == ["--quantization", "awq"]
 
 
+def test_airflow_and_the_embedding_node_agree_on_the_model(filled, monkeypatch):
+    [example] = re.findall(
+        r"^# (CLIPDEX_EMBEDDING__MODEL=.*\n)# (CLIPDEX_EMBEDDING__BASE_URLS=.*)$", EXAMPLE, re.MULTILINE
+    )
+    overrides = dict(line.strip().split("=", 1) for line in example)
+    services = interpolated(COMPOSE, filled | overrides)["services"]
+    set_environment(monkeypatch, services["airflow-worker"])
+    settings = Settings.load().embedding
+    assert settings.base_urls == ("http://embedding:30000",)
+    arguments = command_line(DOCKER / "sglang" / "Dockerfile", services["embedding"])
+    assert arguments[arguments.index("--model") + 1] == settings.model
+    assert (DOCKER / "sglang" / "profiles" / f"{arguments[arguments.index('--profile') + 1]}.toml").exists()
+
+
+def test_indexing_gets_what_captioning_leaves_of_a_worker_where_a_server_has_the_index(services):
+    init = runpy.run_path(str(DOCKER / "airflow" / "init.py"))
+    environment = services["airflow-init"]["environment"]
+    slots = {name: pool["slots"] for name, pool in init["pools"](environment).items()}
+    assert slots["indexing"] > 1
+    assert sum(slots.values()) + 1 == int(environment["AIRFLOW__CELERY__WORKER_CONCURRENCY"])
+    embedded = {name: value for name, value in environment.items() if name != "CLIPDEX_INDEX__URL"}
+    assert init["pools"](embedded)["indexing"]["slots"] == 1
+
+
 def test_the_gateway_gets_all_nodes(filled):
     nodes = "http://gpu-1:30000 http://gpu-2:30000"
     gateway = interpolated(COMPOSE, {**filled, "SGLANG_NODES": nodes})["services"]["gateway"]
@@ -228,8 +253,8 @@ def test_the_gateway_gets_all_nodes(filled):
 
 
 def test_other_containers_reach_gateway_and_gpu_node(filled):
-    for name in ("gateway", "sglang"):
-        arguments = command_line(DOCKER / name / "Dockerfile", interpolated(COMPOSE, filled)["services"][name])
+    for name, folder in {"gateway": "gateway", "sglang": "sglang", "embedding": "sglang"}.items():
+        arguments = command_line(DOCKER / folder / "Dockerfile", interpolated(COMPOSE, filled)["services"][name])
         assert arguments[arguments.index("--host") + 1] == "0.0.0.0"
 
 

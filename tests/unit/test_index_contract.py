@@ -1,5 +1,7 @@
 """Test the contract of both index backends: Qdrant Edge, and a server over HTTP, which the stand-in plays."""
 
+from dataclasses import replace as replaced
+
 import numpy as np
 import pytest
 
@@ -207,6 +209,32 @@ def test_vectors_of_another_length_are_rejected_before_anything_is_written(opene
     message = r"small@1/8 of 8 dimensions.*longer@1/16 of 16"
     with opener(Collection(SMALL.name, "longer@1/16", 16)) as other, pytest.raises(ConfigurationError, match=message):
         other.ensure()
+
+
+def test_another_model_behind_the_same_name_is_rejected_before_anything_is_written(opener):
+    probe, other = np.eye(2, 8).tolist(), np.eye(2, 8, 1).tolist()
+    with opener(replaced(SMALL, probe=probe)) as index:
+        index.ensure()
+    with opener(replaced(SMALL, probe=other)) as index, pytest.raises(ConfigurationError, match=r"cosine 0\.000"):
+        index.ensure()
+    with opener() as served:
+        served.collection.check(SMALL.embedder, 8, probe)
+        with pytest.raises(ConfigurationError, match="another model behind the name small@1/8"):
+            served.collection.check(SMALL.embedder, 8, other)
+
+
+def test_a_collection_of_an_earlier_release_gets_the_probe_when_it_is_written(opener):
+    with opener(SMALL) as index:
+        index.ensure()
+        index.upsert([point("a", "by an earlier release")])
+    with opener() as served:
+        assert not len(served.collection.probe)
+    probe = np.eye(2, 8).tolist()
+    with opener(replaced(SMALL, probe=probe)) as index:
+        index.ensure()
+    with opener() as served:
+        assert served.collection == SMALL and served.collection.probe == probe
+        assert texts(served.scroll()) == ["by an earlier release"]
 
 
 def test_another_model_fills_its_own_collection_until_it_is_switched_to(opener):

@@ -6,9 +6,10 @@ import time
 import pytest
 
 from clipdex.captions.engines import open_captioner
-from clipdex.captions.http.load_control import Load, Meter, adjust_concurrency, sglang_load
-from clipdex.captions.http.node_pool import Nodes
+from clipdex.captions.http.model import ENGINE
 from clipdex.config import Sampling, Settings, VideoLimits
+from clipdex.nodes.load_control import Load, Meter, adjust_concurrency, sglang_load
+from clipdex.nodes.pool import Nodes
 from clipdex.video import prepare
 from tests.support.clips import write_clip
 from tests.support.engine import MODEL, StandIn
@@ -137,7 +138,7 @@ def _settings(url):
 
 async def _watch_until_loaded(node, read):
     """Poll a node's load until one reading counts."""
-    nodes = Nodes(_settings(node.url).engine, in_flight=8, backoff_s=0.01)
+    nodes = Nodes(_settings(node.url).engine, ENGINE, in_flight=8, backoff_s=0.01)
     watch = asyncio.create_task(nodes.watch("/v1/loads", read))
     await _until(lambda: watch.done() or nodes.all[0].meter.read() is not None)
     assert not watch.done(), watch.exception()

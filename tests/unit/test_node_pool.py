@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from clipdex.captions.http.node_pool import Answer, Nodes
+from clipdex.captions.http.model import ENGINE
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected
+from clipdex.nodes.pool import Answer, Nodes
 from clipdex.video import prepare
 from tests.support.clips import plain, write_clip
 from tests.support.engine import CLIENT_LEFT, MODEL, StandIn
@@ -48,7 +49,7 @@ def using(what: Callable[[Nodes], Awaitable[T]], *serving: StandIn, in_flight: i
     settings = Settings.load(engine={"name": "sglang", "model": MODEL, "base_urls": urls, **engine})
 
     async def work() -> T:
-        nodes = Nodes(settings.engine, in_flight, backoff_s=0.01)
+        nodes = Nodes(settings.engine, ENGINE, in_flight, backoff_s=0.01)
         try:
             return await what(nodes)
         finally:

@@ -26,7 +26,8 @@ def plan(monkeypatch, tmp_path, capsys):
 
 
 def test_every_profile_is_known_and_no_other():
-    assert set(PROFILES) == {path.stem for path in (REPOSITORY / "docker/sglang/profiles").glob("*.toml")}
+    folder = REPOSITORY / "docker/sglang/profiles"
+    assert set(PROFILES) == {path.stem for path in folder.glob("*.toml") if "[sampling]" in path.read_text()}
 
 
 def test_the_rates_are_those_of_the_benchmarks():

@@ -21,7 +21,8 @@ from clipdex.config import Sampling, Settings
 from tests.support.processes import ended
 
 SERVE = Path(__file__).resolve().parents[2] / "docker" / "sglang" / "serve"
-PROFILES = {path.stem: tomllib.loads(path.read_text()) for path in (SERVE.parent / "profiles").glob("*.toml")}
+ALL_PROFILES = {path.stem: tomllib.loads(path.read_text()) for path in (SERVE.parent / "profiles").glob("*.toml")}
+PROFILES = {name: profile for name, profile in ALL_PROFILES.items() if "sampling" in profile}
 DEADLINE_S = 120.0
 
 ENGINE = """
@@ -43,7 +44,7 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("worker", child.pid, flush=True)
 if mode == "hangs":
     time.sleep(600)
-config = json.loads(options.mm_process_config)
+config = json.loads(options.mm_process_config or "{}")
 processors = os.environ.get("SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE")
 if processors and importlib.util.find_spec(processors):
     config["clock"] = {"positions": "frames"}
@@ -161,6 +162,20 @@ def test_clipdex_accepts_the_settings_that_a_ready_node_prints(start, monkeypatc
     assert settings.sampling == Sampling(**PROFILES[profile]["sampling"])
 
 
+def test_clipdex_accepts_the_settings_of_an_embedding_node(start, monkeypatch):
+    node = start("healthy", "--profile", "embedding")
+    output = node.until("BATCH_SIZE=")
+    for name, value in exported(output).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load().embedding
+    assert settings.model == ALL_PROFILES["embedding"]["model"]
+    assert settings.base_urls == (f"http://127.0.0.1:{node.port}",)
+    assert settings.in_flight == ALL_PROFILES["embedding"]["in_flight"]
+    [command] = [line for line in output.splitlines() if "sglang.launch_server" in line]
+    assert "--is-embedding" in command and "--mm-process-config" not in command
+    assert "warning" not in output and "EXTERNAL_MM_PROCESSOR" not in command
+
+
 def test_the_engine_loads_the_processor_with_the_clock_without_a_warning(start):
     output = start("healthy", "--profile", "small-3b").until("SHORT_SIDE")
     assert "SGLANG_EXTERNAL_MM_PROCESSOR_PACKAGE=clipdex_clock" in output
@@ -255,7 +270,7 @@ def test_stopping_a_node_stops_the_engine_with_exit_code_0(start, signum):
 def test_a_missing_or_unknown_profile_is_rejected_with_the_available_names(flags, message):
     error = refused(*flags)
     assert message in error
-    assert [name for name in PROFILES if name not in error] == []
+    assert [name for name in ALL_PROFILES if name not in error] == []
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,10 @@ class SharedEmbedder:
     def max_tokens(self) -> int:
         return self.single.max_tokens
 
+    @property
+    def probe(self) -> np.ndarray:
+        return self.single.probe
+
     def count_tokens(self, text: str) -> int:
         return self.single.count_tokens(text)
 

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -94,7 +94,7 @@ class EdgeIndex:
     def ensure(self) -> None:
         if not self._path.exists():
             self._create()
-        _read_collection(self._path).check(self.collection.embedder, self.collection.dimension)
+        self._check(_read_collection(self._path))
         self._index_payload(self._shard)
         if not self._alias.exists():
             self.switch()
@@ -215,6 +215,13 @@ class EdgeIndex:
         self._index_payload(shard)
         shard.close()
         temporary.rename(self._path)
+
+    def _check(self, found: Collection) -> None:
+        """Check that the vectors are comparable; keep the probe if an earlier release kept none."""
+        found.check(self.collection.embedder, self.collection.dimension, self.collection.probe)
+        if len(self.collection.probe) and not len(found.probe):
+            kept = replace(found, probe=self.collection.probe)
+            _write_atomically(self._path / "collection.json", json.dumps(asdict(kept)))
 
     def _index_payload(self, shard: qdrant.EdgeShard) -> None:
         """Create the payload indexes that are missing or of another type."""

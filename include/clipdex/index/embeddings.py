@@ -1,10 +1,9 @@
-"""Embeddings: text vectors from sentence-transformers, loaded on first use."""
+"""Embeddings: text vectors from sentence-transformers, loaded on first use, or from servers (http_embedder.py)."""
 
 import contextlib
 import copy
 import ctypes
 import functools
-import hashlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from clipdex.errors import ConfigurationError
 from clipdex.index import weights
 from clipdex.index.lexical import ENGLISH
 from clipdex.index.precision import in_precision
+from clipdex.index.probe import PROBE
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,6 +34,7 @@ class Embedder(Protocol):
     identity: the model's name, the digest of its weights and of prompts that are not its own, available without
         loading the model; only vectors of one identity are comparable
     max_tokens: longest document that the model reads, without special tokens and prompt
+    probe: the vectors of a fixed text as a document and as a query (probe.py), float32, of shape (2, dimension)
     """
 
     @property
@@ -44,6 +45,9 @@ class Embedder(Protocol):
 
     @property
     def max_tokens(self) -> int: ...
+
+    @property
+    def probe(self) -> np.ndarray: ...
 
     def count_tokens(self, text: str) -> int:
         """Count the tokens of a text, without special tokens."""
@@ -64,7 +68,8 @@ def open_embedder(settings: config.Embedding, language: str = ENGLISH) -> Embedd
     language: of the captions, ISO 639-1; it selects the model if the settings name none
     """
     with _opening:  # functools.cache alone calls the function in every thread that misses
-        return _embedder(settings, settings.model or weights.default_model(language))
+        name = settings.model or weights.default_model(language)
+        return _remote(settings, name) if settings.base_urls else _embedder(settings, name)
 
 
 _opening = threading.Lock()
@@ -78,10 +83,7 @@ class _SentenceTransformers:
 
     @property
     def identity(self) -> str:
-        prompts = weights.prompts(self._settings, self._name)
-        changed = hashlib.sha256(repr(sorted(prompts.items())).encode()).hexdigest()[:8] if prompts else ""
-        found = weights.digest(weights.locate(self._name))[:16]
-        return f"{Path(self._name).name}@{found}" + (f"+{changed}" if changed else "")
+        return weights.identity(self._settings, self._name, weights.locate(self._name))
 
     @property
     def dimension(self) -> int:
@@ -90,6 +92,10 @@ class _SentenceTransformers:
     @property
     def max_tokens(self) -> int:
         return self._load().max_tokens
+
+    @functools.cached_property
+    def probe(self) -> np.ndarray:
+        return np.concatenate([self.embed_documents([PROBE]), self.embed_queries([PROBE])])
 
     def count_tokens(self, text: str) -> int:
         tokenizer = self._load().tokenizer
@@ -171,6 +177,13 @@ class _Loaded:
 @functools.cache
 def _embedder(settings: config.Embedding, name: str) -> _SentenceTransformers:
     return _SentenceTransformers(settings, name)
+
+
+@functools.cache
+def _remote(settings: config.Embedding, name: str) -> Embedder:
+    from clipdex.index.http_embedder import HttpEmbedder  # lazy: httpx is not needed without servers
+
+    return HttpEmbedder(settings, name)
 
 
 def _load(name: str, path: Path, device: str) -> "SentenceTransformer":

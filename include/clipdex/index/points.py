@@ -17,6 +17,7 @@ from clipdex.index.chunking import Chunk
 from clipdex.index.derived import FOLDERS, LOCAL_MINUTE, folders_of
 from clipdex.index.embeddings import Embedder
 from clipdex.index.lexical import ENGLISH, Sparse, analysis, sparse_document
+from clipdex.index.probe import difference, kept
 from clipdex.storage.caption import Caption
 from clipdex.storage.metadata import types_in_path
 
@@ -45,17 +46,20 @@ class Collection:
 
     embedder: the model's identity; "" if the collection does not record it
     language: of the captions, ISO 639-1; English if the collection does not record it
+    probe: of the embedder that created it (probe.py); empty if the collection does not record it
     """
 
     name: str
     embedder: str
     dimension: int
     language: str = ENGLISH
+    probe: Sequence[Sequence[float]] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, settings: Settings, embedder: Embedder) -> "Collection":
         name = cls.name_for(settings, embedder)
-        return cls(name, embedder.identity, embedder.dimension, settings.engine.language.lower())
+        probe = kept(embedder.probe)
+        return cls(name, embedder.identity, embedder.dimension, settings.engine.language.lower(), probe)
 
     @staticmethod
     def name_for(settings: Settings, embedder: Embedder) -> str:
@@ -65,14 +69,23 @@ class Collection:
         digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         return f"{settings.index.alias}-{digest[:8]}"
 
-    def check(self, embedder: str, dimension: int) -> None:
-        """Raise ConfigurationError unless this embedder's vectors are comparable with the collection's."""
+    def check(self, embedder: str, dimension: int, probe: Sequence[Sequence[float]] | np.ndarray = ()) -> None:
+        """Raise ConfigurationError unless this embedder's vectors are comparable with the collection's.
+
+        probe: of the embedder; not compared if it is empty, or if the collection has none
+        """
         if dimension != self.dimension or embedder != (self.embedder or embedder):
             language = "" if self.language == ENGLISH else f" (or CLIPDEX_ENGINE__LANGUAGE to {self.language})"
             raise ConfigurationError(
                 f"collection {self.name} was made by the embedding model {self.embedder or '(unknown)'} of "
                 f"{self.dimension} dimensions, this one is {embedder} of {dimension}; set CLIPDEX_EMBEDDING__MODEL to "
                 f"the former{language}, or index again with the latter and then switch the alias"
+            )
+        if len(self.probe) and len(probe) and (why := difference(self.probe, probe)):
+            raise ConfigurationError(
+                f"collection {self.name} was made by another model behind the name {embedder}: the vectors of one text "
+                f"differ ({why}); serve the former model again, or give this one another name "
+                "(CLIPDEX_EMBEDDING__MODEL) and reindex"
             )
 
 

@@ -132,17 +132,23 @@ def search_once(
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """Hold a query, its dense vector (empty if meaning does not count), and the embedding model that made it."""
+    """Hold a query, its dense vector (empty if meaning does not count), and the embedding model that made it.
+
+    probe: of this model
+    """
 
     text: str
     dense: Sequence[float]
     embedder: str
+    probe: Sequence[Sequence[float]] | np.ndarray = ()
 
 
 def _prepare(embedder: Embedder, query: str, how: Search) -> _Prepared:
     if not query.strip():
         raise EmptyQuery("the query is empty; enter words, such as: a red car turns left")
-    return _Prepared(query, _dense(embedder, query) if how.weights[0] else (), embedder.identity)
+    if not how.weights[0]:
+        return _Prepared(query, (), embedder.identity)
+    return _Prepared(query, _dense(embedder, query), embedder.identity, embedder.probe)
 
 
 def _dense(embedder: Embedder, query: str) -> Sequence[float]:
@@ -171,7 +177,7 @@ class _Found:
 
 def _find(index: Index, query: _Prepared, how: Search, limit: int, filters: Filters | None) -> _Found:
     if query.dense:
-        index.collection.check(query.embedder, len(query.dense))
+        index.collection.check(query.embedder, len(query.dense), query.probe)
     language = index.collection.language
     words = sparse_query(query.text, language)
     sparse = words if how.weights[1] else Sparse((), ())

@@ -66,7 +66,10 @@ class ServerIndex:
             found = self._client.get_collection(name)
             if found.status is models.CollectionStatus.RED:
                 raise IndexUnavailable(f"collection {_red(name, found)}")
-            _collection(name, found).check(self.collection.embedder, self.collection.dimension)
+            stored = _collection(name, found)
+            stored.check(self.collection.embedder, self.collection.dimension, self.collection.probe)
+            if len(self.collection.probe) and not len(stored.probe):  # made by an earlier release
+                self._client.update_collection(name, metadata={"probe": self.collection.probe})
             for field, kind in self._indexes.items():
                 known = found.payload_schema.get(field)
                 if known is not None and known.data_type != _SCHEMA[kind]:
@@ -203,7 +206,7 @@ class ServerIndex:
             self._client.create_collection(
                 self.collection.name,
                 sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-                metadata={"embedder": self.collection.embedder, "language": self.collection.language},
+                metadata=_metadata(self.collection),
                 **new_collection(self._layout, self.collection.dimension),
             )
         except UnexpectedResponse as error:
@@ -264,7 +267,13 @@ def _collection(name: str, info: models.CollectionInfo) -> Collection:
         )
     metadata = info.config.metadata or {}
     language = str(metadata.get("language", ENGLISH))
-    return Collection(name, str(metadata.get("embedder", "")), vectors[DENSE].size, language)
+    probe = metadata.get("probe") or ()
+    return Collection(name, str(metadata.get("embedder", "")), vectors[DENSE].size, language, probe)
+
+
+def _metadata(collection: Collection) -> dict[str, Any]:
+    own: dict[str, Any] = {"embedder": collection.embedder, "language": collection.language}
+    return {**own, **({"probe": collection.probe} if len(collection.probe) else {})}
 
 
 def _red(name: str, found: models.CollectionInfo) -> str:

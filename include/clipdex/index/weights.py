@@ -11,6 +11,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clipdex import config
 from clipdex.errors import ConfigurationError
@@ -72,8 +73,8 @@ def locate(name: str) -> Path:
     name: of a model in a package, whose weights are checked, or in the Hugging Face cache. Downloads nothing: tasks
     must not wait for the Hub or load differing weights. Raises ConfigurationError.
     """
-    if name in _BUNDLED:
-        return _checked(_BUNDLED[name])
+    if bundled := _BUNDLED.get(name.removeprefix("sentence-transformers/")):
+        return _checked(bundled)
     return local_folder(name, "embedding model", "CLIPDEX_EMBEDDING__MODEL")
 
 
@@ -97,6 +98,29 @@ def local_folder(name: str, what: str, setting: str) -> Path:
     )
 
 
+def find(name: str) -> Path | None:
+    """Return what locate() returns, or None if the model is not on this machine."""
+    try:
+        return locate(name)
+    except ConfigurationError:
+        return None
+
+
+def identity(settings: config.Embedding, name: str, path: Path | None) -> str:
+    """Return the identity of an embedder: name, digest of the weights, and of prompts that are not the model's own.
+
+    path: of the weights; None if only servers have them
+    """
+    changed = prompts(settings, name)
+    suffix = "+" + hashlib.sha256(repr(sorted(changed.items())).encode()).hexdigest()[:8] if changed else ""
+    return f"{Path(name).name}@{digest(path)[:16] if path else 'http'}{suffix}"
+
+
+def has_weights(path: Path) -> bool:
+    """Return whether a folder of a model has weights, not its tokenizer alone."""
+    return path.is_file() or any(path.rglob("*.safetensors")) or any(path.rglob("*.bin"))
+
+
 @functools.cache
 def digest(path: Path) -> str:
     """Return the sha256 of the weights in a model's folder, or of its file, hex. Cached per process."""
@@ -115,24 +139,35 @@ def prompts(settings: config.Embedding, name: str) -> dict[str, str]:
     Folders of E5 models rarely have the prefixes that the models were trained with.
     """
     found = {}
-    if _E5.search(Path(name).name.lower()) and not _has_prompts(locate(name)):
-        found = {"query": "query: ", "document": "passage: "}
+    if _E5.search(Path(name).name.lower()) and not any(own_prompts(find(name)).values()):
+        found = dict(E5_PROMPTS)
     given = {"query": settings.query_prompt, "document": settings.document_prompt}
     return found | {use: prompt for use, prompt in given.items() if prompt is not None}
 
+
+E5_PROMPTS = {"query": "query: ", "document": "passage: "}
 
 # e5-base, multilingual-e5-small; not those that follow an instruction
 _E5 = re.compile(r"(^|[-_])e5-(small|base|large)(?!.*instruct)")
 
 
-def _has_prompts(path: Path) -> bool:
+def own_prompts(path: Path | None) -> dict[str, str]:
+    """Return the prompts that a model's folder states, by use."""
+    if path is None:
+        return {}
     if path.is_file():
-        return True
+        return dict(E5_PROMPTS)
+    found = read_json(path / "config_sentence_transformers.json").get("prompts") or {}
+    return {str(use): str(prompt or "") for use, prompt in found.items()}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, {} if there is none."""
     try:
-        own = json.loads((path / "config_sentence_transformers.json").read_text()).get("prompts") or {}
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
-        return False
-    return any(own.values())
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _checked(model: Bundled) -> Path:

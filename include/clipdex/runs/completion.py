@@ -57,7 +57,7 @@ class CompletionCriteria:
         equal = fingerprint.equal()
         return cls(
             fingerprint=fingerprint.digest(),
-            collection=Collection.name_for(settings, open_embedder(settings.embedding)),
+            collection=Collection.name_for(settings, open_embedder(settings.embedding, settings.engine.language)),
             recaption=recaption,
             recaption_for=recaption_for,
             retry_quarantined=retry_quarantined,

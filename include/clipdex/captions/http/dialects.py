@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipdex.captions.http.clock import ClockFinding, sglang_clock, vllm_clock
-from clipdex.captions.http.load_control import Load, sglang_load
 from clipdex.config import EngineName
+from clipdex.nodes.load_control import Load, sglang_load
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Engines over HTTP: SGLang, vLLM and TensorRT-LLM; dialects.py lists their differences.
 
-client.py classifies responses. node_pool.py retries.
+clipdex.nodes classifies responses and retries.
 """
 
 import asyncio
@@ -8,17 +8,27 @@ import base64
 import json
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
-from clipdex.captions.http.client import Document
 from clipdex.captions.http.clock import ClockFinding
 from clipdex.captions.http.dialects import DIALECTS
-from clipdex.captions.http.node_pool import Node, Nodes
 from clipdex.captions.model import Completion, Image, ModelRequest, Video
 from clipdex.config import Clock, Settings, Strategy
-from clipdex.errors import ConfigurationError, EngineUnavailable
+from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
+from clipdex.nodes.client import Document
+from clipdex.nodes.pool import Node, Nodes
+from clipdex.nodes.service import Service
 
 log = logging.getLogger(__name__)
+
+ENGINE = Service(
+    name="engine",
+    settings="CLIPDEX_ENGINE",
+    connection="clipdex_engine",
+    unavailable=EngineUnavailable,
+    refused=partial(ClipRejected, Reason.REJECTED_BY_ENGINE),
+)
 
 
 class ServerModel:
@@ -32,7 +42,7 @@ class ServerModel:
         engine = settings.engine
         self.in_flight = engine.in_flight or _IN_FLIGHT_PER_NODE * len(engine.base_urls)
         self._engine, self._dialect = engine, DIALECTS[engine.name]
-        self._nodes = Nodes(engine, self.in_flight, backoff_s)
+        self._nodes = Nodes(engine, ENGINE, self.in_flight, backoff_s)
         self._slots = asyncio.Semaphore(self.in_flight)
         self._sampling_unseen = False
         self._clock_findings: set[str] = set()

@@ -1,9 +1,9 @@
-"""Endpoint: HTTP requests to one base URL of an engine, and the meaning of its responses.
+"""Endpoint: HTTP requests to one base URL of a service, and the meaning of its responses.
 
 Document            2xx with a JSON object
-EngineUnavailable   connect, reset, timeout, 408 409 425 429 5xx, 2xx without a JSON object, and 404 model_not_found
-                    from a gateway that served the model before
-Refused             400 413 422 to a POST; one response alone does not prove a bad clip
+Unavailable         connect, reset, timeout, 408 409 425 429 5xx, 2xx without a JSON object, and 404 model_not_found
+                    from a gateway that served the model before; of the class that the service names
+Refused             400 413 422 to a POST; one response alone does not prove a bad request
 Absent              404 405 501 to a GET; a ConfigurationError
 ConfigurationError  all others, such as 401 403 404 407, redirects and untrusted certificates
 """
@@ -18,29 +18,30 @@ import httpx
 from pydantic import SecretStr
 
 from clipdex import proxies, tls
-from clipdex.config import Engine
-from clipdex.errors import ConfigurationError, EngineUnavailable
+from clipdex.errors import ConfigurationError
+from clipdex.nodes.service import Access, Service
 from clipdex.sanitize import escape_line
 
 Document = dict[str, Any]
 
 
 class Refused(Exception):
-    """400, 413 or 422: the engine rejected the request; confirm before quarantine."""
+    """400, 413 or 422: the server rejected the request; confirm before quarantine."""
 
 
 class Absent(ConfigurationError):
     """The server responded, but it does not have the page."""
 
 
-def endpoints(engine: Engine) -> list["Endpoint"]:
+def endpoints(access: Access, service: Service) -> list["Endpoint"]:
     """Return one endpoint per base URL.
 
     Raises ConfigurationError if a URL, the key, the CA file or a proxy variable is invalid.
     """
     proxies.check_proxies()
-    key, certificates = _checked_key(engine.api_key), tls.certificates(engine.ca_file, _CA_FILE)
-    return [Endpoint(url, engine, key, certificates) for url in dict.fromkeys(map(_base_url, engine.base_urls))]
+    key, certificates = _checked_key(access.api_key, service), tls.certificates(access.ca_file, service.ca_file)
+    urls = dict.fromkeys(_base_url(url, service) for url in access.base_urls)
+    return [Endpoint(url, access, service, key, certificates) for url in urls]
 
 
 class Endpoint:
@@ -49,17 +50,19 @@ class Endpoint:
     model_seen: the endpoint served the model before, so model_not_found is transient.
     """
 
-    def __init__(self, url: str, engine: Engine, key: SecretStr, certificates: ssl.SSLContext) -> None:
-        self.url, self.model_seen, self._key = url, False, key
+    def __init__(
+        self, url: str, access: Access, service: Service, key: SecretStr, certificates: ssl.SSLContext
+    ) -> None:
+        self.url, self.model_seen, self._service, self._key = url, False, service, key
         self._through_proxy = proxies.through_proxy(url)
         self._client = httpx.AsyncClient(
             auth=_Bearer(key),
             verify=certificates,
             timeout=httpx.Timeout(
-                connect=engine.connect_timeout_s,
-                read=engine.request_timeout_s,
-                write=engine.request_timeout_s,
-                pool=engine.connect_timeout_s,
+                connect=access.connect_timeout_s,
+                read=access.request_timeout_s,
+                write=access.request_timeout_s,
+                pool=access.connect_timeout_s,
             ),
             # Nodes limits the connections. Idle ones close before uvicorn's 5 s keep-alive can reset a new request.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=4.0),
@@ -73,7 +76,7 @@ class Endpoint:
         """Send a body of size bytes and return the document. Raises as listed in the module docstring."""
         headers = {"Content-Type": "application/json", "Content-Length": str(size)}
         response = await self._send("POST", path, content=body, headers=headers)
-        if response.status_code in _ABOUT_THE_CLIP:
+        if response.status_code in _ABOUT_THE_REQUEST:
             raise Refused(self._error_line(path, response))
         return self._read(path, response)
 
@@ -87,12 +90,12 @@ class Endpoint:
             if why := tls.certificate_error(error):
                 raise ConfigurationError(
                     f"{self.url}: its certificate is not trusted ({why}): if a private authority signed it, set "
-                    f"{_CA_FILE} to that authority's file"
+                    f"{self._service.ca_file} to that authority's file"
                 ) from None
             text = f"{self.url}{self._through_proxy}: {type(error).__name__} {self._redacted(str(error))}".rstrip()
             if isinstance(error, httpx.ProxyError) and str(error).startswith("407"):
-                raise ConfigurationError(f"{text}; {_PROXY_ADVICE}") from None
-            raise EngineUnavailable(text) from None
+                raise ConfigurationError(f"{text}; {_proxy_advice(self._service)}") from None
+            raise self._service.unavailable(text) from None
 
     def _read(self, path: str, response: httpx.Response) -> Document:
         status, message = response.status_code, self._error_line(path, response)
@@ -102,15 +105,15 @@ class Endpoint:
             except (ValueError, RecursionError):
                 document = None
             if not isinstance(document, dict):
-                raise EngineUnavailable(f"{message}: expected a JSON object")
+                raise self._service.unavailable(f"{message}: expected a JSON object")
             return document
         if status in _ABSENT and response.request.method == "GET":
             raise Absent(message)
         if status in _LATER or status >= 500:
-            raise EngineUnavailable(message, _retry_after(response))
+            raise self._service.unavailable(message, _retry_after(response))
         if status == 404 and self.model_seen and "model_not_found" in response.text:
-            raise EngineUnavailable(f"{message} (the model was served before: the gateway has lost its nodes)")
-        raise ConfigurationError(f"{message}; {_advice(response)}")
+            raise self._service.unavailable(f"{message} (the model was served before: the gateway has lost its nodes)")
+        raise ConfigurationError(f"{message}; {_advice(response, self._service)}")
 
     def _error_line(self, path: str, response: httpx.Response) -> str:
         via = self._through_proxy if response.status_code in _FROM_A_PROXY else ""
@@ -124,12 +127,10 @@ class Endpoint:
         return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
 
 
-_CA_FILE = "CLIPDEX_ENGINE__CA_FILE"
-_ABOUT_THE_CLIP = {400, 413, 422}
+_ABOUT_THE_REQUEST = {400, 413, 422}
 _LATER = {408, 409, 425, 429}
 _ABSENT = {404, 405, 501}
 _FROM_A_PROXY = {403, 407, 502, 503, 504}
-_PROXY_ADVICE = "give the proxy's user and password in its variable, or name the engine's host in NO_PROXY"
 _LONGEST_RETRY_AFTER_S = 120.0
 _LONGEST_MESSAGE = 300
 
@@ -146,7 +147,7 @@ class _Bearer(httpx.Auth):
         yield request
 
 
-def _base_url(text: str) -> str:
+def _base_url(text: str, service: Service) -> str:
     """Normalize a base URL: http://node:30000/v1/ becomes http://node:30000."""
     try:
         url = httpx.URL(text.strip().rstrip("/").removesuffix("/v1"))
@@ -156,16 +157,18 @@ def _base_url(text: str) -> str:
         shown = url.copy_with(userinfo=None, query=None) if url.host else "one of base_urls"
         raise ConfigurationError(
             f"{shown}: expected a base URL such as http://gpu-1:30000, without query, user or password; "
-            "set the key in CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
+            f"set the key in {service.key}"
         )
     return str(url).rstrip("/")
 
 
-def _checked_key(key: SecretStr) -> SecretStr:
+def _checked_key(key: SecretStr, service: Service) -> SecretStr:
     """Strip the key, since files end with a newline. Raises ConfigurationError if a header cannot contain it."""
     value = key.get_secret_value().strip()
     if not (value.isascii() and value.isprintable()):
-        raise ConfigurationError("the engine's API key has characters that are invalid in a header: set it again")
+        raise ConfigurationError(
+            f"the {service.name}'s API key has characters that are invalid in a header: set it again"
+        )
     return SecretStr(value)
 
 
@@ -197,14 +200,18 @@ def _retry_after(response: httpx.Response) -> float | None:
     return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER_S) if seconds == seconds else None
 
 
-def _advice(response: httpx.Response) -> str:
+def _advice(response: httpx.Response, service: Service) -> str:
     if response.status_code == 407:
-        return _PROXY_ADVICE
+        return _proxy_advice(service)
     if response.status_code in (401, 403):
-        return "check the key: CLIPDEX_ENGINE__API_KEY or the password of the connection clipdex_engine"
+        return f"check the key: {service.key}"
     if response.has_redirect_location:
-        return f"base_urls must name the engine itself, not a redirect to {_host(response.headers['location'])}"
-    return "check that base_urls name the engine, and that it serves the model"
+        return f"base_urls must name the {service.name} itself, not a redirect to {_host(response.headers['location'])}"
+    return f"check that base_urls name the {service.name}, and that it serves the model"
+
+
+def _proxy_advice(service: Service) -> str:
+    return f"give the proxy's user and password in its variable, or name the {service.name}'s host in NO_PROXY"
 
 
 def _host(location: str) -> str:

@@ -1,8 +1,8 @@
 """Nodes: node selection, retries and hedged requests. client.py classifies the responses.
 
-EngineUnavailable   retried on the best node, with backoff, jitter and Retry-After, until tries or time are used up
-Refused             retried once, on another node if there is one; the second is ClipRejected. An unconfirmed refusal
-                    counts as a failure of the node
+Unavailable         retried on the best node, with backoff, jitter and Retry-After, until tries or time are used up
+Refused             retried once, on another node if there is one; the second is the error that the service
+                    names. An unconfirmed refusal counts as a failure of the node
 ConfigurationError  raised at once
 """
 
@@ -16,10 +16,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from clipdex.captions.http.client import Absent, Document, Endpoint, Refused, endpoints
-from clipdex.captions.http.load_control import Load, Meter, adjust_concurrency
-from clipdex.config import Engine
-from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
+from clipdex.errors import ConfigurationError, Unavailable
+from clipdex.nodes.client import Absent, Document, Endpoint, Refused, endpoints
+from clipdex.nodes.load_control import Load, Meter, adjust_concurrency
+from clipdex.nodes.service import Access, Service
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +113,9 @@ class Nodes:
     serving: the nodes that get requests
     """
 
-    def __init__(self, engine: Engine, in_flight: int, backoff_s: float) -> None:
-        self._engine, self._backoff_s = engine, backoff_s
-        found = endpoints(engine)
+    def __init__(self, access: Access, service: Service, in_flight: int, backoff_s: float) -> None:
+        self._access, self._service, self._backoff_s = access, service, backoff_s
+        found = endpoints(access, service)
         capacity = math.ceil(in_flight / len(found))
         self.all = [Node(endpoint, capacity, capacity) for endpoint in found]
         self.serving: Sequence[Node] = self.all
@@ -147,8 +147,8 @@ class Nodes:
         try:
             async with asyncio.timeout(_LOAD_POLL_S):
                 load = read(await node.endpoint.get(page))
-        except (EngineUnavailable, ConfigurationError, TimeoutError):
-            return  # the caption requests handle failures
+        except (Unavailable, ConfigurationError, TimeoutError):
+            return  # the requests handle failures
         if load is None:
             raise _UnexpectedLoad("expected the numbers of running and waiting requests, found none")
         node.meter.load(load)
@@ -157,18 +157,28 @@ class Nodes:
 
     async def get(self, node: Node, path: str, deadline_s: float) -> Document | None:
         """Return the document of one node's page, or None if it does not exist. It uses no capacity."""
-        separate = [Node(node.endpoint, share=1, capacity=1)]
         try:
-            return (await self._send_with_retries(separate, deadline_s, lambda one: one.endpoint.get(path))).document
+            return (
+                await self._send_with_retries([_apart(node)], deadline_s, lambda one: one.endpoint.get(path))
+            ).document
         except Absent:
             return None
 
     async def post(
-        self, path: str, body: AsyncIterable[bytes], size: int, accept: Callable[[str, Document], None]
+        self,
+        path: str,
+        body: AsyncIterable[bytes],
+        size: int,
+        accept: Callable[[str, Document], None],
+        *,
+        node: Node | None = None,
+        deadline_s: float | None = None,
     ) -> Answer:
         """Return the first accepted answer.
 
-        accept(url, document): raises EngineUnavailable or ConfigurationError for an invalid document.
+        accept(url, document): raises Unavailable or ConfigurationError for an invalid document.
+        node: of this node alone, without using its capacity
+        deadline_s: instead of that of the settings [s]
         """
 
         async def send(node: Node) -> Document:
@@ -176,7 +186,8 @@ class Nodes:
             accept(node.url, document)
             return document
 
-        return await self._send_with_retries(self.serving, self._engine.deadline_s, send)
+        nodes = self.serving if node is None else [_apart(node)]
+        return await self._send_with_retries(nodes, self._access.deadline_s if deadline_s is None else deadline_s, send)
 
     async def _send_with_retries(
         self, nodes: Sequence[Node], deadline_s: float, send: Callable[[Node], Awaitable[Document]]
@@ -195,17 +206,17 @@ class Nodes:
                 if refused_by:
                     refused_by.clear_failures()
                     node.clear_failures()
-                    raise ClipRejected(Reason.REJECTED_BY_ENGINE, f"rejected twice, last: {refusal}") from None
+                    raise self._service.refused(f"rejected twice, last: {refusal}") from None
                 refused_by = node
                 penalties[node] += 2  # prefer any other node, even one in cooldown, to confirm
-            except EngineUnavailable as error:
+            except Unavailable as error:
                 penalties[node] += 1
                 failures += 1
                 pause = random.uniform(0, min(_MAX_PAUSE_S, self._backoff_s * 2 ** (failures - 1)))
                 spent = time.monotonic() - began
-                if failures >= self._engine.tries or spent + pause >= deadline_s:
+                if failures >= self._access.tries or spent + pause >= deadline_s:
                     text = f"{error}; given up after {attempts} requests in {spent:.1f} s"
-                    raise EngineUnavailable(text, error.retry_after_s) from None
+                    raise self._service.unavailable(text, error.retry_after_s) from None
                 log.debug("%s; retrying in %.1f s", error, pause)
                 await asyncio.sleep(pause)
 
@@ -237,7 +248,7 @@ class Nodes:
             if not assigned.cancel() and not assigned.cancelled():  # a node was assigned just before the timeout
                 self._release(assigned.result())
             if isinstance(error, TimeoutError):
-                raise EngineUnavailable(f"no node had capacity within {left_s:.0f} s") from None
+                raise self._service.unavailable(f"no node had capacity within {left_s:.0f} s") from None
             raise
 
     def _release(self, node: Node) -> None:
@@ -276,7 +287,7 @@ class Nodes:
         if wait <= 0:
             return
         if wait >= left_s:
-            raise EngineUnavailable(f"{node.url}: Retry-After ends in {wait:.0f} s, after the deadline", wait)
+            raise self._service.unavailable(f"{node.url}: Retry-After ends in {wait:.0f} s, after the deadline", wait)
         await asyncio.sleep(min(wait + random.uniform(0, self._backoff_s), left_s))
 
     async def _send_once(
@@ -286,7 +297,7 @@ class Nodes:
 
         The node's health is updated before its capacity is released.
         """
-        limit_s = min(self._engine.request_timeout_s, left_s)
+        limit_s = min(self._access.request_timeout_s, left_s)
         started, before = time.monotonic(), node.meter.read()
         try:
             async with asyncio.timeout(limit_s):
@@ -294,8 +305,8 @@ class Nodes:
             after = node.meter.read()  # before the release, which gives the share of this request to the others
         except TimeoutError:
             node.record_failure(self._backoff_s)
-            raise EngineUnavailable(f"{node.url}: no complete answer within {limit_s:.1f} s") from None
-        except EngineUnavailable as error:
+            raise self._service.unavailable(f"{node.url}: no complete answer within {limit_s:.1f} s") from None
+        except Unavailable as error:
             node.record_failure(self._backoff_s, error.retry_after_s)
             raise
         except Refused:
@@ -355,6 +366,11 @@ async def _measured(node: Node, send: Callable[[Node], Awaitable[Document]]) -> 
     document = await send(node)
     node.record_success(time.monotonic() - started)
     return document
+
+
+def _apart(node: Node) -> Node:
+    """Return the same node with a capacity of its own."""
+    return Node(node.endpoint, share=1, capacity=1)
 
 
 def _best(penalties: dict[Node, int]) -> Node:
