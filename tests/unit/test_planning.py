@@ -10,6 +10,8 @@ from clipdex import cli
 from clipdex.captions.captioner import Flaw
 from clipdex.config import Batches, Settings
 from clipdex.errors import ConfigurationError
+from clipdex.index import Collection
+from clipdex.index.embeddings import open_embedder
 from clipdex.runs.completion import CompletionCriteria, count_captions
 from clipdex.runs.outcomes import ClipOutcome, Journal, Origin, Outcome, compact, ledger, outcomes_path, run_outcomes
 from clipdex.runs.planning import BatchRef, batch_size, load_plan, manifest, plan_run, run_label
@@ -226,3 +228,10 @@ def test_a_dry_run_of_an_archive_counts_every_day_as_a_run_of_its_own(tmp_path, 
     output = json.loads(capsys.readouterr().out)
     assert output["to_do"] == {"2026-11-03": 4, "2026-11-04": 2, "2026-11-05": 2}
     assert output["batches_by_day"] == {"2026-11-03": 2, "2026-11-04": 2, "2026-11-05": 2}
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_a_clip_is_done_in_the_collection_that_the_index_task_writes(tmp_path, language):
+    settings = Settings.load(home=tmp_path, engine={"language": language})
+    embedder = open_embedder(settings.embedding, language)
+    assert CompletionCriteria.under(settings).collection == Collection.of(settings, embedder).name
