@@ -331,3 +331,25 @@ def test_a_wrong_network_is_named():
 
     with pytest.raises(ConfigurationError, match=r"CLIPDEX_SERVE__TRUSTED_PROXIES__0: .*'nginx' is not an address"):
         Settings.load(serve={"trusted_proxies": ["nginx"]})
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://localhost.evil.example", "null", "://", "http://"])
+def test_a_form_of_a_malformed_or_another_origin_is_refused(server, origin):
+    assert log_in(server.client(), server.token(), origin).status_code == 403
+
+
+def test_a_form_may_have_any_number_of_fields(server):
+    form = {"token": server.token(), "after": "/", **{f"more{number}": "x" for number in range(20)}}
+    assert server.client().post("/login", data=form, headers={"Origin": ORIGIN}).status_code == 303
+
+
+def test_the_scope_of_a_forwarded_address_is_neither_logged_nor_counted(tmp_path, caplog):
+    caplog.set_level("INFO", "clipdex.serve")
+    server = Server(tmp_path, trusted_proxies=["10.0.0.7"])
+    answers = [
+        server.client(peer="10.0.0.7").get("/api/days", headers={"X-Forwarded-For": f"2001:db8::5%{number} x"})
+        for number in range(30)
+    ]
+    assert {one.status_code for one in answers} == {401}
+    lines = [line.getMessage() for line in caplog.records if line.name.startswith("clipdex.serve")]
+    assert {line.split()[1] for line in lines} == {"2001:db8::5"}

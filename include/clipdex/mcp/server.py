@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 
 import clipdex
 from clipdex.errors import ClipdexError, UnknownClip, describe_os_error
-from clipdex.mcp.results import ClipResult, Days, Facets, FoundClips
+from clipdex.mcp.results import ClipResult, Days, Facets, FoundClips, cut
 from clipdex.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ T = TypeVar("T")
 MOST_CLIPS, MOST_DAYS, MOST_VALUES = 50, 100, 50
 _AT_ONCE = 4  # searches in threads; further calls wait
 _WAIT_FOR_INDEX_S = 10.0
+_MOST_NAME = 64  # characters of an argument in an error
 
 INSTRUCTIONS = """\
 An archive of video clips, searched by captions that a model wrote for each clip. search_clips finds clips by their
@@ -97,7 +98,9 @@ class _Server(MCPServer[None]):
 def _mistakes(error: ValidationError) -> str:
     """Return each wrong argument and why, without its value."""
     found = error.errors(include_input=False, include_url=False)
-    return "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in found[:5])
+    return "; ".join(
+        f"{'.'.join(cut(str(part), _MOST_NAME) for part in one['loc'])}: {one['msg']}" for one in found[:5]
+    )
 
 
 class _Tools:

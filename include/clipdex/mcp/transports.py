@@ -36,7 +36,8 @@ def serve_http(pipeline: Pipeline, host: str | None = None, port: int | None = N
     require_loopback(host)
     listening = _listen(host, port)
     port = listening.getsockname()[1]
-    names = [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
+    shown = f"[{host}]" if ":" in host else host
+    names = [f"{name}:{port}" for name in {"127.0.0.1", "localhost", "[::1]", shown}]
     app = create_server(pipeline).streamable_http_app(
         streamable_http_path=PATH,
         json_response=True,
@@ -47,7 +48,6 @@ def serve_http(pipeline: Pipeline, host: str | None = None, port: int | None = N
         ),
     )
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-    shown = f"[{host}]" if ":" in host else host
     print(f"clipdex mcp listens at http://{shown}:{port}{PATH}", file=sys.stderr)
     anyio.run(server.serve, [listening])
 

@@ -99,7 +99,9 @@ class Gate:
     def _refusal(self, request: Request) -> Response | None:
         """Return the response to a request that no route may see; None admits it."""
         if not peer.allows_host(request.scope, self._names):
-            log.warning("%s: Host is not one of %s", escape_line(request.headers.get("host", "")), list(self._names))
+            log.warning(
+                "%s: Host is not one of %s", escape_line(request.headers.get("host", "")[:200]), list(self._names)
+            )
             return _plain(421, "this name is not served here; CLIPDEX_SERVE__HOSTS lists the names (docs/serve.md)")
         if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MAX_HEADERS:
             return _plain(431, f"the headers have more than {MAX_HEADERS} bytes")

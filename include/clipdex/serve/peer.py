@@ -87,7 +87,7 @@ def _address(text: str) -> Address | None:
     """Return an address, also one with a port; of IPv4 in IPv6, the former."""
     for one in (text, hostname(text)):
         try:
-            address = ip_address(one)
+            address = ip_address(one.partition("%")[0])  # a scope is any text
         except ValueError:
             continue
         return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

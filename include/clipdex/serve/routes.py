@@ -1,8 +1,9 @@
 """Routes of the server alone: whether it is ready, the login of a browser, and the description of the API."""
 
+import asyncio
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.utils import get_openapi
@@ -15,6 +16,8 @@ from clipdex.web.app import error_response
 from clipdex.web.rendering import page, url
 
 router = APIRouter(include_in_schema=False)
+
+_BODY_S = 10  # of a form
 
 
 @router.api_route("/health", methods=["GET", "HEAD"])
@@ -34,7 +37,12 @@ async def login(request: Request) -> Response:
     """Exchange a token for a cookie, and open the page that was asked for."""
     if (refusal := _from_another_origin(request)) is not None:
         return refusal
-    form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=4)
+    try:
+        async with asyncio.timeout(_BODY_S):
+            body = await request.body()
+    except TimeoutError:
+        return error_response(request, 408, f"the form did not arrive within {_BODY_S} s: send it again")
+    form = parse_qs(body.decode("utf-8", "replace"))
     secret, after = form.get("token", [""])[0].strip(), local_path(form.get("after", [""])[0], request)
     tokens: Tokens = request.app.state.tokens
     token = tokens.find(secret)
@@ -76,7 +84,7 @@ async def openapi(request: Request) -> dict[str, Any]:
 def _from_another_origin(request: Request) -> Response | None:
     """Return the refusal of a form that another site sent; a browser names the site in the header Origin."""
     origin, host = request.headers.get("origin", ""), request.headers.get("host", "")
-    if origin and urlsplit(origin).netloc.lower() == host.lower():
+    if origin and origin.lower().partition("://")[2] == host.lower():
         return None
     return error_response(
         request, 403, f"the form comes from {origin or 'an unknown origin'}, not from {host}: open the login here, or "

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from clipdex.config import Settings
 from clipdex.errors import ClipdexError, InvalidFilter, NothingIndexed, Unavailable, UnknownClip
 from clipdex.index.search import EmptyQuery
+from clipdex.sanitize import escape_line
 from clipdex.web import api, assets, batches, search
 from clipdex.web.backend import Backend
 from clipdex.web.rendering import page, route_path
@@ -83,10 +84,10 @@ async def _clipdex_error(request: Request, error: Exception) -> Response:
         case EmptyQuery() | InvalidFilter():
             return error_response(request, 422, str(error))
         case Unavailable():
-            log.warning("%s: %s", route_path(request), error)
+            log.warning("%s: %s", escape_line(route_path(request)), error)
             return error_response(request, 503, str(error), {"Retry-After": str(int(error.retry_after_s or 5))})
         case _:
-            log.error("%s: %s", route_path(request), error)
+            log.error("%s: %s", escape_line(route_path(request)), error)
             return error_response(request, 500, str(error))
 
 

@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 _FRESH_S = 30.0  # settings are read again after this time
 _COUNTS_FRESH_S, _FEW_CHUNKS, _FACET_VALUES = 60.0, 100_000, 8
+_MOST_COUNTS = 256
 _WAIT_FOR_INDEX_S = 10.0  # upper limit for interactive requests
 
 
@@ -103,6 +104,8 @@ class Backend:
             self._facets = {one: kept for one, kept in self._facets.items() if kept[0] > now}
             if key in self._facets:
                 return self._facets[key][1]
+            while len(self._facets) >= _MOST_COUNTS:  # the oldest: filters are what clients send
+                del self._facets[next(iter(self._facets))]
         pipeline = self._now()
         try:
             with pipeline.open_index() as index:
@@ -118,7 +121,7 @@ class Backend:
     def _warm(self) -> None:
         try:
             self.load()
-        except ConfigurationError as error:  # the first search reports it to the user
+        except (ConfigurationError, Unavailable) as error:  # the first search reports it to the user
             log.warning("no embedding model: %s", error)
 
     def _now(self) -> Pipeline:
