@@ -135,6 +135,8 @@ class QdrantServer:
                 return done
             case "PATCH /collections/NAME":
                 changed = models.UpdateCollection.model_validate(body).model_dump(mode="json", exclude_unset=True)
+                if metadata := changed.pop("metadata", None):
+                    client.update_collection(name, metadata=metadata)
                 _merge(self.collections[name], {**changed.pop("params", {}), **changed})
                 return True
             case "DELETE /collections/NAME":

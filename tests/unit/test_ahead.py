@@ -45,3 +45,20 @@ def test_a_caller_that_stops_leaves_no_thread():
     next(items)
     items.close()
     assert threading.active_count() == before
+
+
+def test_a_caller_that_fails_stops_the_steps_before_its_own():
+    computed = []
+
+    def first():
+        for number in range(9):
+            computed.append(number)
+            yield number
+
+    second = (number for number in one_ahead(first(), "first"))
+    with pytest.raises(OSError, match="full") as held:  # the traceback keeps the frame alive
+        for _ in one_ahead(second, "second"):
+            raise OSError("full")
+    reached = len(computed)
+    assert not any(thread.name.startswith(("first", "second")) for thread in threading.enumerate())
+    assert len(computed) == reached and held.value is not None

@@ -326,7 +326,7 @@ def test_an_unknown_clip_is_one_line(index, clip_id):
 class Fixed:
     """Embed every query as the first axis."""
 
-    identity, dimension = SMALL.embedder, SMALL.dimension
+    identity, dimension, probe = SMALL.embedder, SMALL.dimension, ()
 
     def embed_query(self, text: str) -> Any:
         return np.eye(8)[0]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from clipdex import config
-from clipdex.errors import ConfigurationError
+from clipdex.errors import ConfigurationError, EmbeddingUnavailable
 from clipdex.index import weights
 from clipdex.index.embedding_nodes import EmbeddingNodes, Served, Use
 from clipdex.index.tokens import Tokenizer, open_tokenizer
@@ -46,15 +46,24 @@ class HttpEmbedder:
     def probe(self) -> np.ndarray:
         return self._served().probe
 
-    @functools.cached_property
+    @property
     def max_tokens(self) -> int:
+        return self._room(Use.DOCUMENT)
+
+    @functools.cached_property
+    def _longest(self) -> int:
+        """Return the longest text that the model reads, with prompt and special tokens."""
         stated = (self._settings.max_tokens,) if self._settings.max_tokens else self._stated
         if not (longest := min((one for one in stated if one), default=0)):
             raise ConfigurationError(
                 f"embedding model {self._name!r}: neither its folder nor its server states the longest text: set "
                 "CLIPDEX_EMBEDDING__MAX_TOKENS"
             )
-        return longest - self._tokenizer.count(self._prompts[Use.DOCUMENT], special=True)
+        return longest
+
+    def _room(self, use: Use) -> int:
+        """Return the tokens that the prompt and the special tokens leave."""
+        return self._longest - self._tokenizer.count(self._prompts[use], special=True)
 
     def count_tokens(self, text: str) -> int:
         return self._tokenizer.count(text)
@@ -68,7 +77,16 @@ class HttpEmbedder:
 
     def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
         cut = [self._cut(text) for text in texts]
-        return self._run(lambda nodes: nodes.embed(cut, Use.QUERY, min(_QUERY_DEADLINE_S, self._settings.deadline_s)))
+        seconds = min(_QUERY_DEADLINE_S, self._settings.deadline_s)
+
+        async def embedded(nodes: EmbeddingNodes) -> np.ndarray:
+            try:
+                async with asyncio.timeout(seconds):  # also of the first check of the nodes
+                    return await nodes.embed(cut, Use.QUERY, seconds)
+            except TimeoutError:
+                raise EmbeddingUnavailable(f"no server embedded the query within {seconds:g} s") from None
+
+        return self._run(embedded)
 
     @functools.cached_property
     def _prompts(self) -> tuple[str, str]:
@@ -101,7 +119,7 @@ class HttpEmbedder:
         if len(text.encode(errors="replace")) <= _SHORT:
             return text
         try:
-            return self._tokenizer.cut(text, self.max_tokens)
+            return self._tokenizer.cut(text, self._room(Use.QUERY))
         except ConfigurationError:  # a process that only searches needs no tokenizer
             return text
 

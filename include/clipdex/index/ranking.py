@@ -14,6 +14,7 @@ Reciprocal rank fusion (Cormack et al. 2009): the sum of weight / (rrf_k + rank)
 """
 
 import functools
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ from threadpoolctl import ThreadpoolController
 from clipdex.config import Fusion, Search
 from clipdex.index.points import Candidates, Hit
 
+_multiplying = threading.Lock()  # the limit is that of the process: two that overlap would restore 1
 _NEIGHBOURS = 20
 _LOWEST_DEVIATION = 0.01
 
@@ -56,7 +58,8 @@ def _by_score(hits: Sequence[Hit], candidates: Candidates, query: Sequence[float
     if len(query) and candidates.dense:
         vectors, row = vectors_of(hits), {hit.id: number for number, hit in enumerate(hits)}
         pool = vectors[[row[hit.id] for hit in candidates.dense]]
-        with _blas().limit(limits=1):  # after a product, further threads spin on the cores that the next search needs
+        # After a product, further threads spin for some 20 ms, on cores that the next search needs.
+        with _multiplying, _blas().limit(limits=1):
             nearness = vectors @ np.asarray(query, np.float32)
             if how.density_weight:
                 nearness = nearness - how.density_weight * _density(hits, vectors, candidates.dense, pool)

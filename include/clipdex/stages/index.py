@@ -121,10 +121,18 @@ def _index_batch(
     before = sum(outcome.outcome is Outcome.INDEXED and not outcome.parts for outcome in known.values())
     journal = Journal(store, batch.day, batch.run, batch.batch, "index", try_number, batch.after)
     clips = chunks = stale = 0
-    read = (_read(settings, store, embedder, journal, batch, try_number, some) for some in _groups(todo))
+    read = (_read(settings, store, embedder, some) for some in _groups(todo))
     embedded = ((one, _embedded(embedder, one.chunks)) for one in one_ahead(read, "chunks"))
     for group, vectors in one_ahead(embedded, "embedding"):
         captioned, there, collection = group.captioned, group.there, group.collection
+        lease.confirm(batch.day)
+        for outcome in group.missing:
+            journal.add(replace(outcome, outcome=Outcome.FAILED))
+        # For reindex.py, which then reads few objects instead of each caption.
+        store.write_lines(
+            f"rebuild/day={batch.day}/run={batch.run}/{batch.batch}-{try_number:03d}-{group.start:05d}.jsonl",
+            (one.to_json() for one in group.written),
+        )
         points = _points(settings, group.chunks, vectors)
         with open_index(settings, collection) as index:
             lease.confirm(batch.day)
@@ -159,10 +167,14 @@ _Chunks = list[tuple[CaptionedClip, list[Chunk]]]
 class _Group:
     """Hold clips that are written in one opening of the index.
 
+    start: number of the first one; written: what reindex.py reads; missing: clips whose captions are gone
     there: payloads by point id, by clip_id, of clips whose points exist; chunks: of the other clips
     """
 
+    start: int
     captioned: list[tuple[ClipOutcome, Caption]]
+    written: list[CaptionedClip]
+    missing: list[ClipOutcome]
     collection: Collection
     there: dict[str, dict[str, dict[str, Any]]]
     chunks: _Chunks
@@ -172,29 +184,20 @@ def _groups(todo: list[ClipOutcome]) -> Iterator[tuple[int, list[ClipOutcome]]]:
     return ((start, todo[start : start + CLIPS_AT_ONCE]) for start in range(0, len(todo), CLIPS_AT_ONCE))
 
 
-def _read(
-    settings: Settings,
-    store: Store,
-    embedder: Embedder,
-    journal: Journal,
-    batch: BatchRef,
-    try_number: int,
-    group: tuple[int, list[ClipOutcome]],
-) -> _Group:
-    """Read the captions of a group, record them for reindex.py, and split those that have no points yet."""
+def _read(settings: Settings, store: Store, embedder: Embedder, group: tuple[int, list[ClipOutcome]]) -> _Group:
+    """Read the captions of a group, and split those that have no points yet. Write nothing but an empty collection."""
     start, outcomes = group
-    captioned = _with_captions(store, journal, outcomes)
+    captions = store.captions(outcome.caption_key for outcome in outcomes)
+    captioned = [(one, own) for one, own in zip(outcomes, captions, strict=True) if own is not None]
+    missing = [one for one, own in zip(outcomes, captions, strict=True) if own is None]
+    for outcome in missing:
+        log.warning("%s: its caption %s is gone from the store; run the day again", outcome.uri, outcome.caption_key)
     written = [CaptionedClip.of(one, own) for one, own in captioned]
-    # For reindex.py, which then reads few objects instead of each caption.
-    store.write_lines(
-        f"rebuild/day={batch.day}/run={batch.run}/{batch.batch}-{try_number:03d}-{start:05d}.jsonl",
-        (one.to_json() for one in written),
-    )
     collection = Collection.of(settings, embedder)
     stored = {outcome.clip_id for outcome, _ in captioned if outcome.origin == Origin.STORED}
     there = _with_points(settings, embedder, collection, [clip for clip in written if clip.clip_id in stored])
     chunks = _chunks(settings, embedder, [clip for clip in written if clip.clip_id not in there])
-    return _Group(captioned, collection, there, chunks)
+    return _Group(start, captioned, written, missing, collection, there, chunks)
 
 
 def _index_files(
@@ -282,16 +285,3 @@ def _with_points(
         for clip_id, of_clip in payloads.items()
         if of_clip and all(texts.get(id) == payload["text"] for id, payload in of_clip.items())
     }
-
-
-def _with_captions(store: Store, journal: Journal, outcomes: list[ClipOutcome]) -> list[tuple[ClipOutcome, Caption]]:
-    """Return each clip with its stored caption; record a clip without one as failed, for the next run to retry."""
-    captions = store.captions(outcome.caption_key for outcome in outcomes)
-    found = []
-    for outcome, caption in zip(outcomes, captions, strict=True):
-        if caption is not None:
-            found.append((outcome, caption))
-            continue
-        log.warning("%s: its caption %s is gone from the store; run the day again", outcome.uri, outcome.caption_key)
-        journal.add(replace(outcome, outcome=Outcome.FAILED))
-    return found
