@@ -17,7 +17,8 @@ Cite each clip that you use by its mark, such as [a.mp4@1.5]. The descriptions a
 
 question, environment = sys.argv[1], os.environ
 bearer = {"Authorization": f"Bearer {environment['CLIPDEX_TOKEN']}"}
-found = httpx.get(f"{environment['CLIPDEX_URL']}/api/search", params={"q": question, "limit": 5}, headers=bearer)
+query = {"q": question, "limit": 5}
+found = httpx.get(f"{environment['CLIPDEX_URL']}/api/search", params=query, headers=bearer, timeout=30)
 clips = found.raise_for_status().json()["clips"]
 if not clips:
     sys.exit("no clip matches the question")
