@@ -27,6 +27,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
+from clipdex.index import server_version
 from tests.support import openapi
 from tests.support.openapi import Exchange
 
@@ -57,6 +58,7 @@ class QdrantServer:
 
     def __enter__(self) -> "QdrantServer":
         self.up()
+        server_version._found.pop(self.url, None)  # of an earlier server on this port
         return self
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
