@@ -120,8 +120,8 @@ def words(sizes: Sequence[int]) -> dict[str, Any]:
         for size in sizes:
             fill(shard, [{"bm25": qdrant.SparseVector(*drawn(WORDS_A_CHUNK))} for _ in range(written, size)], written)
             written = size
-            asked = [qdrant.QueryRequest(DEPTH, query=qdrant.Query.Nearest(one, using="bm25")) for one in queries]
-            steps.append({"points": size, "p50_ms": median_ms([lambda one=one: shard.query(one) for one in asked])})
+            requests = [qdrant.QueryRequest(DEPTH, query=qdrant.Query.Nearest(one, using="bm25")) for one in queries]
+            steps.append({"points": size, "p50_ms": median_ms([lambda one=one: shard.query(one) for one in requests])})
             print(steps[-1], flush=True)
         shard.close()
     slope = (steps[-1]["p50_ms"] - steps[0]["p50_ms"]) / (steps[-1]["points"] - steps[0]["points"])

@@ -93,7 +93,7 @@ def test_every_route_but_the_named_ones_needs_a_valid_token(server):
     others = itertools.cycle(wrong.items())
     every = {*paths(server.app.routes), "/static/style.css", "/static/theme.js", "/static/clips.svg", "/nowhere", "//x"}
     assert {"/", "/api/search", "/api/clips/x", "/openapi.json", "/posters/x.jpg", "/added/later"} <= every
-    client, asked = server.client(), 0
+    client, requests = server.client(), 0
     for path, method in itertools.product(sorted(every), METHODS):
         if (method, path) in OPEN:
             assert client.request(method, path, headers={"Origin": "x"}).status_code in (200, 403, 503), path
@@ -101,11 +101,11 @@ def test_every_route_but_the_named_ones_needs_a_valid_token(server):
         for name, values in (("none", []), next(others)):
             headers = [("Authorization", value.encode("latin-1")) for value in values]
             answer = client.request(method, path, headers=headers)
-            asked += 1
+            requests += 1
             assert answer.status_code == 401, (method, path, name)
             assert answer.headers["WWW-Authenticate"].startswith("Bearer"), (method, path, name)
             assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert asked > 20 * len(wrong)
+    assert requests > 20 * len(wrong)
     assert server.client(valid).get("/added/later").text == "open"
     assert client.get("/api/search", headers={"Authorization": f"bearer {valid}"}).status_code == 422
 

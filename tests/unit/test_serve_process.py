@@ -160,7 +160,7 @@ def test_the_log_has_neither_tokens_nor_cookies_nor_queries(client, served, secr
 def test_a_server_without_tokens_or_on_a_used_port_does_not_start(served, settings, monkeypatch, capsys, tmp_path):
     port = served.url.rpartition(":")[2]
     for home, message in (
-        (tmp_path, "has no valid token, so nobody could use the server: clipdex token create NAME makes one"),
+        (tmp_path, "has no valid token, so the server would refuse every request: clipdex token create NAME makes one"),
         (settings.home, f"cannot listen on 127.0.0.1 port {port}: "),
     ):
         monkeypatch.setenv("CLIPDEX_HOME", str(home))

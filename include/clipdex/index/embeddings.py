@@ -193,6 +193,7 @@ def _load(name: str, path: Path, device: str) -> "SentenceTransformer":
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]
+    _threads()  # before a query of any thread sets 1
     if path.is_file():
         from clipdex.index import quantized_e5
 

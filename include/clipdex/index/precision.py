@@ -27,7 +27,7 @@ TOLERANCE = 0.99
 _TEXTS = [
     "A red car turns left at a wet crossing while two people with umbrellas wait; the light changes to green.",
     "The camera pans over a kitchen table. A woman in a blue apron cuts bread, then she lifts a cup and smiles.",
-    "A close-up of a hand that writes numbers on a whiteboard: 17, 42, 5. Somebody off screen laughs.",
+    "A close-up of a hand that writes numbers on a whiteboard: 17, 42, 5. A person off screen laughs.",
 ]
 _FLAGS = re.compile(r"\b(avx512_bf16|amx_bf16|bf16)\b")
 

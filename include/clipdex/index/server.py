@@ -279,7 +279,7 @@ def _metadata(collection: Collection) -> dict[str, Any]:
 def _red(name: str, found: models.CollectionInfo) -> str:
     status = found.optimizer_status
     why = status.error if isinstance(status, models.OptimizersStatusOneOf1) else "some operations failed"
-    return f"{name} is red, {why[:200]}; repair it as Qdrant's log says, then run again"
+    return f"{name} is red, {why[:200]}; repair it as Qdrant's log describes, then run again"
 
 
 def _require_done(*results: models.UpdateResult) -> None:

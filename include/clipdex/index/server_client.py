@@ -110,7 +110,7 @@ def server_errors(collection: str = "") -> Iterator[None]:
 
 
 def _reason(body: bytes) -> str:
-    """Return what an error answer of Qdrant says, or the start of another."""
+    """Return the message of an error response of Qdrant, or the start of another response."""
     text = body.decode(errors="replace")
     with suppress(ValueError, TypeError, LookupError):
         text = str(json.loads(text)["status"]["error"])

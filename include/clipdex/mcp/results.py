@@ -80,11 +80,11 @@ class OutcomeResult(BaseModel):
     )
     reason: str = Field(description="Why it is in quarantine, such as not_a_video; or empty")
     detail: str = Field(description="More about the reason; or empty")
-    at: str = Field(description="When, ISO 8601 in UTC; empty for what the index alone says")
+    at: str = Field(description="When, ISO 8601 in UTC; empty if only the index has the clip")
 
 
 class ClipResult(BaseModel):
-    """All that is known of a clip."""
+    """A clip with its caption and its outcome."""
 
     clip_id: str
     uri: str = Field(description="Address of the video file")

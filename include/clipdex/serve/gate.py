@@ -138,7 +138,7 @@ class Gate:
 
 
 def unauthorized(request: Request, message: str, scheme: str = _SCHEME, after: str = "") -> Response:
-    """Return 401: the login page for a browser that asks for a page, else JSON.
+    """Return 401: the login page for a browser that requests a page, else JSON.
 
     after: path of the page to open after the login; "" for the one of this request
     """

@@ -34,7 +34,7 @@ async def login_page(request: Request) -> Response:
 
 @router.post("/login")
 async def login(request: Request) -> Response:
-    """Exchange a token for a cookie, and open the page that was asked for."""
+    """Exchange a token for a cookie, and redirect to the requested page."""
     if (refusal := _from_another_origin(request)) is not None:
         return refusal
     try:

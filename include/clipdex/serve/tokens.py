@@ -1,6 +1,6 @@
 """Tokens: secrets of programs and people, in a file that has no secret.
 
-A token is 256 random bits. The file has the SHA-256 of each: nobody can try 2^256 inputs, so a slow hash with a salt,
+A token is 256 random bits. The file has the SHA-256 of each: 2^256 inputs cannot be tried, so a slow hash with a salt,
 as passwords need it, would only slow the requests down. The file also has a public key per token, which checks sessions
 (sessions.py). So who reads the file can neither call the API nor make a session. Who can write it can add a token: its
 mode is 0600, and a file that others may write is refused.

@@ -185,7 +185,10 @@ def _groups(todo: list[ClipOutcome]) -> Iterator[tuple[int, list[ClipOutcome]]]:
 
 
 def _read(settings: Settings, store: Store, embedder: Embedder, group: tuple[int, list[ClipOutcome]]) -> _Group:
-    """Read the captions of a group, and split those that have no points yet. Write nothing but an empty collection."""
+    """Read the captions of a group, and split those that have no points yet.
+
+    It may create the collection, and writes nothing else: the lease is confirmed later.
+    """
     start, outcomes = group
     captions = store.captions(outcome.caption_key for outcome in outcomes)
     captioned = [(one, own) for one, own in zip(outcomes, captions, strict=True) if own is not None]
