@@ -57,7 +57,8 @@ def run(settings: Settings, host: str, port: int, announce: Callable[[str], None
     read(tokens.path)
     if not tokens.valid():
         raise ConfigurationError(
-            f"{tokens.path} has no valid token, so the server would refuse every request: clipdex token create NAME makes one"
+            f"{tokens.path} has no valid token, so the server would refuse every request: clipdex token create NAME "
+            "makes one"
         )
     server = uvicorn.Server(
         uvicorn.Config(

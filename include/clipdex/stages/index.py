@@ -1,7 +1,7 @@
 """Index a batch: captions become chunks, vectors and points; then stale points are deleted.
 
 A clip is done only after the index acknowledged its points. The index is open only while it is written. Of three groups
-of clips, one is split, one is embedded and one is written at the same time.
+of clips, one is split, one is embedded and one is written at the same time, in batches of more than one group.
 """
 
 import logging
