@@ -1,17 +1,20 @@
 """Test the embedded index: one process at a time, and no data lost when that process is killed."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
+from subprocess import PIPE
 
 import pytest
 import qdrant_edge
 
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError, IndexUnavailable
-from clipdex.index import open_index, replace
+from clipdex.index import edge, open_index, replace
 from clipdex.index.points import PAYLOAD_INDEXES
 from tests.support.indexes import SMALL, point
 
@@ -136,3 +139,57 @@ def test_clip_day_and_model_have_a_payload_index_before_the_first_point(tmp_path
     shard = qdrant_edge.EdgeShard.load(str(tmp_path / ".clipdex" / "index" / SMALL.name / "shard"))
     assert set(shard.info().payload_schema) == set(PAYLOAD_INDEXES)
     shard.close()
+
+
+HOLD_WITHOUT_THE_LOCK = """
+import sys
+from pathlib import Path
+from clipdex.index.edge import _load, _read_collection
+folder = Path(sys.argv[1])
+shard = _load(folder / "shard", _read_collection(folder))
+print("open", flush=True)
+sys.stdin.readline()
+shard.close()
+"""
+
+
+@pytest.fixture
+def held(tmp_path):
+    """Return the folder of an index whose shard a process without the lock file has open, and that process."""
+    settings = Settings.load(home=tmp_path)
+    with open_index(settings, SMALL) as index:
+        index.ensure()
+    folder = settings.edge_path / SMALL.name
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_WITHOUT_THE_LOCK, folder], stdin=PIPE, stdout=PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "open\n"
+        yield settings, process
+
+
+def test_a_shard_that_its_last_process_is_about_to_close_is_waited_for(held):
+    settings, process = held
+    lock = settings.edge_path / "lock"
+
+    def end_when_locked():
+        while f"process {os.getpid()}" not in lock.read_text():
+            pass
+        process.communicate("\n")
+
+    ending = threading.Thread(target=end_when_locked)
+    ending.start()
+    with open_index(settings, SMALL) as index:
+        index.ensure()
+        assert index.count() == 0
+    ending.join()
+
+
+def test_a_shard_that_stays_open_elsewhere_is_named(held, monkeypatch):
+    settings, process = held
+    monkeypatch.setattr(edge, "_LEFT_S", 0.1)
+    with (
+        pytest.raises(IndexUnavailable, match="is open in a process that ignores the lock file"),
+        open_index(settings, SMALL) as index,
+    ):
+        index.ensure()
+    process.communicate("\n")

@@ -44,6 +44,7 @@ from clipdex.index.points import (
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.01
+_LEFT_S = 5.0
 _PAGE = 1000
 # Unpacked points that trigger packing: they are read into memory at every opening. Packing 20,000 takes about 2 s.
 _UNPACKED = 20_000
@@ -325,13 +326,21 @@ def _unlocked_after(file: IO[str]) -> Iterator[None]:
 
 
 def _load(path: Path, collection: Collection) -> qdrant.EdgeShard:
-    """Open a shard with the current configuration; an older shard adopts it at its next optimization."""
-    try:
-        return qdrant.EdgeShard.load(str(path), _edge_config(collection))
-    except Exception as error:  # the binding has no narrower type
-        if "WouldBlock" in str(error):
-            raise IndexUnavailable(f"{path} is open in a process that ignores the lock file") from error
-        raise ConfigurationError(f"{path} cannot be opened: {error}; move it away and index again") from error
+    """Open a shard with the current configuration; an older shard adopts it at its next optimization.
+
+    The caller holds the lock, but Qdrant's own lock may outlive it: in a child of the last process that has just been
+    forked, or in a thread of Qdrant that ends. Raises IndexUnavailable if it is held for _LEFT_S.
+    """
+    deadline = time.monotonic() + _LEFT_S
+    while True:
+        try:
+            return qdrant.EdgeShard.load(str(path), _edge_config(collection))
+        except Exception as error:  # the binding has no narrower type
+            if "WouldBlock" not in str(error):
+                raise ConfigurationError(f"{path} cannot be opened: {error}; move it away and index again") from error
+            if time.monotonic() >= deadline:
+                raise IndexUnavailable(f"{path} is open in a process that ignores the lock file") from error
+        time.sleep(_POLL_S)
 
 
 def _read_collection(path: Path) -> Collection:
