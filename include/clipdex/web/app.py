@@ -16,6 +16,7 @@ from clipdex.index.search import EmptyQuery
 from clipdex.sanitize import escape_line
 from clipdex.web import api, assets, batches, search
 from clipdex.web.backend import Backend
+from clipdex.web.operations import Operations
 from clipdex.web.rendering import page, route_path
 
 log = logging.getLogger(__name__)
@@ -31,16 +32,20 @@ HEADERS = {
 
 
 def create_app(
-    settings: Callable[[], Settings], guard: Callable[..., Any], login_url: Callable[[Request], str]
+    settings: Callable[[], Settings],
+    guard: Callable[..., Any],
+    login_url: Callable[[Request], str],
+    operations: Operations | None = None,
 ) -> FastAPI:
     """Return the app, to be mounted.
 
     guard: a dependency of every route that raises 401 or 403 for unauthorized users
     login_url: the link on the login page
+    operations: what users may start; None for a host that only reads
     """
     app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
     app.state.backend = Backend(settings)
-    app.state.login_url = login_url
+    app.state.login_url, app.state.operations = login_url, operations
     for part in (search, api, batches, assets):
         app.include_router(part.router)
     app.middleware("http")(_with_headers)
