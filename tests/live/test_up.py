@@ -39,7 +39,7 @@ def test_everything_is_there_when_it_says_so_and_ctrl_c_leaves_no_process(up):
         assert {pool["name"] for pool in api.pages("/pools", "pools")} >= {"captioning", "indexing"}
         assert {dag["dag_id"] for dag in api.pages("/dags", "dags")} >= {"ingest_clips"}
         connections = {one["connection_id"] for one in api.pages("/connections", "connections")}
-        assert connections == {f"clipdex_{what}" for what in ("source", "store", "engine", "index")}
+        assert connections == {f"clipdex_{what}" for what in ("source", "store", "engine", "index", "embedding")}
     started = family(process)
     process.send_signal(signal.SIGINT)
     process.wait(30)

@@ -203,7 +203,7 @@ def die_at(moment: str, number: signal.Signals = signal.SIGKILL) -> None:
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), number)
-                signal.pause()  # another thread may receive the signal slightly later
+                time.sleep(1)  # another thread may receive the signal slightly later
 
     def audit(name: str, arguments: tuple[Any, ...]) -> None:
         if name == event:
@@ -215,5 +215,6 @@ def die_at(moment: str, number: signal.Signals = signal.SIGKILL) -> None:
 
     if event in ("call", "return"):
         sys.setprofile(profile)
+        threading.setprofile(profile)  # steps of the index stage run in threads of their own
     else:
         sys.addaudithook(audit)

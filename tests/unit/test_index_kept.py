@@ -1,9 +1,12 @@
 """Test that the embedded index stays open between searches, and that it is given up to whoever waits for it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -129,6 +132,22 @@ def test_processes_take_turns_at_searching(settings):
             other.stdin.flush()
             assert other.stdout.readline() == "1\n"
         other.stdin.close()
+
+
+def test_no_file_returns_to_a_folder_that_is_deleted(settings):
+    count(settings)
+    folder = settings.edge_path
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    deadline = time.monotonic() + 60
+    while any(str(one).startswith(str(folder)) for one in open_files()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    folder.rmdir()
+
+
+def open_files():
+    return [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
 
 
 def test_a_switched_alias_is_read_by_the_next_search(settings):
