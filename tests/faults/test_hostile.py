@@ -110,6 +110,6 @@ def _ingested(home: Path) -> dict:
             "CLIPDEX_ENGINE__BASE_URLS": json.dumps([engine.url]),
         }
         command = [sys.executable, "-m", "clipdex.cli", "ingest", str(home / "archive"), "--json"]
-        done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+        done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return json.loads(done.stdout)
