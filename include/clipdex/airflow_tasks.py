@@ -77,6 +77,9 @@ RETRY_POLICY = ExceptionRetryPolicy(
     ]
 )
 
+MOST_CLIPS_IN_PARAMS = 500
+"""More clips of a run are named by a list in the store: Airflow keeps the params of each run in its database."""
+
 # The first retry comes soon, for a killed worker; all of them together outlast a node that loads its model.
 DEFAULTS = {
     "owner": "clipdex",
@@ -99,6 +102,14 @@ PARAMS = {
     ),
     "retry_quarantined": Param(
         [], type="array", items={"enum": ["all", *Reason]}, description="Quarantined clips to try again, by reason"
+    ),
+    "clips": Param(
+        [], type="array", items={"type": "string", "pattern": "^[0-9a-f]{32}$"}, maxItems=MOST_CLIPS_IN_PARAMS,
+        description="Only these clips of the day, by clip_id, also from quarantine",
+    ),
+    "clip_list": Param(
+        None, type=["null", "string"], pattern="^[0-9a-z-]{1,64}$",
+        description="Name of a list of clips in the store, instead of clips; the page Quarantine writes it",
     ),
 }  # fmt: skip
 
@@ -162,6 +173,7 @@ def discover() -> list[dict[str, Any]]:
     )
     _check_timezone(context, pipeline.settings.source.timezone)
     day, before = _days(context, pipeline.settings.source.lookback_days)
+    only = _only(pipeline, params, day)
     with leases.Lease(pipeline.store, run, pipeline.settings.batches.lease_s, job, _is_active) as lease:
 
         def hold(one: str) -> None:
@@ -174,9 +186,9 @@ def discover() -> list[dict[str, Any]]:
             if day:
                 hold(day)
                 _hold_free_days(before, hold)
-            found = pipeline.survey(lease.days, criteria, prefix=None if day else params["prefix"], hold=hold)
+            found = pipeline.survey(lease.days, criteria, prefix=None if day else params["prefix"], hold=hold, only=only)
             lease.check()
-            plan = pipeline.plan(run, found)
+            plan = pipeline.plan(run, found, job)
         except BaseException:
             lease.release()
             raise
@@ -339,6 +351,20 @@ def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
     nightly = context["dag_run"].run_type == "scheduled"
     before = [(day - timedelta(days=back)).isoformat() for back in range(1, lookback + 1)] if nightly else []
     return day.isoformat(), before
+
+
+def _only(pipeline: Pipeline, params: Any, day: str | None) -> list[str] | None:
+    """Return the clips that this run tries again, by clip_id; None for all. Raises ConfigurationError."""
+    from clipdex.runs.requeues import read_list
+
+    clips = list(params["clips"])
+    if params["clip_list"]:
+        clips += read_list(pipeline.store, params["clip_list"])
+    if not clips:
+        return None
+    if day is None:
+        raise ConfigurationError("clips are tried again by day: trigger with the day of these clips, not a prefix")
+    return clips
 
 
 def _check_timezone(context: Any, timezone: str) -> None:
