@@ -45,6 +45,7 @@ from clipdex.config import Settings, source_timezone
 from clipdex.connections import ConnectionFields, engine_settings, index_settings, storage_settings
 from clipdex.days import day_of
 from clipdex.errors import ClipdexError, ConfigurationError, LeaseHeld, Reason
+from clipdex.node_links import collection_url, metrics_url
 from clipdex.pipeline import Pipeline
 from clipdex.sanitize import escape_line
 
@@ -62,6 +63,9 @@ CLIPS = Asset(name="clips", uri="clipdex://index/clips")
 
 OUTCOMES = "clipdex_outcomes"
 """The XCom that names the batch of a task, RUN/DAY/BATCH: the target of the plugin's link."""
+
+METRICS_LINK, COLLECTION_LINK = "clipdex_metrics_link", "clipdex_collection_link"
+"""XComs with the URLs of the metrics of the nodes, and of the collection in Qdrant's dashboard."""
 
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
@@ -186,7 +190,9 @@ def discover() -> list[dict[str, Any]]:
             if day:
                 hold(day)
                 _hold_free_days(before, hold)
-            found = pipeline.survey(lease.days, criteria, prefix=None if day else params["prefix"], hold=hold, only=only)
+            found = pipeline.survey(
+                lease.days, criteria, prefix=None if day else params["prefix"], hold=hold, only=only
+            )
             lease.check()
             plan = pipeline.plan(run, found, job)
         except BaseException:
@@ -199,14 +205,16 @@ def discover() -> list[dict[str, Any]]:
 @ends_plainly("Captions and outcomes of this try are stored; the next one requests only the other clips.")
 def caption(batch: dict[str, Any]) -> dict[str, Any]:
     """Caption one batch and return counts."""
-    ref, pipeline = _named(batch), Pipeline.open(run_settings())
+    pipeline = Pipeline.open(run_settings())
+    ref = _named(batch, pipeline.settings)
     return pipeline.caption(ref, get_current_context()["ti"].try_number).to_json()
 
 
 @ends_plainly("Points that were written stay; the next try writes the others.")
 def index(batch: dict[str, Any]) -> dict[str, Any]:
     """Index the captions of one batch and return counts."""
-    ref, pipeline = _named(batch), Pipeline.open(run_settings())
+    pipeline = Pipeline.open(run_settings())
+    ref = _named(batch, pipeline.settings)
     return pipeline.index(ref, get_current_context()["ti"].try_number).to_json()
 
 
@@ -413,12 +421,16 @@ def _is_active(job: str) -> bool:
     return state in (DagRunState.QUEUED, DagRunState.RUNNING)
 
 
-def _named(batch: dict[str, Any]) -> Any:
-    """Return the batch; set its outcomes as the link's target."""
+def _named(batch: dict[str, Any], settings: Settings) -> Any:
+    """Return the batch; set the targets of the plugin's links."""
     from clipdex.runs.planning import BatchRef
 
     ref, context = BatchRef.from_json(batch), get_current_context()
     context["ti"].xcom_push(key=OUTCOMES, value=f"{ref.run}/{ref.day}/{ref.batch}")
+    links = {METRICS_LINK: metrics_url(settings), COLLECTION_LINK: collection_url(settings)}
+    for key, link in links.items():
+        if link:
+            context["ti"].xcom_push(key=key, value=link)
     return ref
 
 

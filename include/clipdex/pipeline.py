@@ -15,7 +15,7 @@ admits one process at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,7 +138,7 @@ class Pipeline:
         criteria: CompletionCriteria,
         prefix: str | None = None,
         hold: Callable[[str], None] = lambda day: None,
-        only: Collection[str] | None = None,
+        only: Sequence[str] | None = None,
     ) -> Survey:
         """List the days, or one prefix, and leave out what is done. Writes nothing.
 
@@ -376,6 +376,12 @@ class Pipeline:
 
         return Catalog(self.store).find(wanted or QuarantineFilter())
 
+    def index_quarantine(self) -> int:
+        """Write what the page of the quarantine reads, for days of an earlier release; return their number."""
+        from clipdex.runs.quarantine import write_missing
+
+        return write_missing(self.store)
+
     def mark_never(self, clips: Iterable[QuarantinedClip], by: str, never: bool = True) -> int:
         """Exclude clips in quarantine from every further try, or allow tries again; return how many changed."""
         from clipdex.runs.marks import set_marks
@@ -394,9 +400,7 @@ class Pipeline:
         by_day: dict[str, list[str]] = {}
         for one in clips:
             by_day.setdefault(one.day, []).append(one.clip_id)
-        return [
-            self._ingest([day], None, self.criteria(), on_progress, by_day[day]) for day in sorted(by_day)
-        ]
+        return [self._ingest([day], None, self.criteria(), on_progress, by_day[day]) for day in sorted(by_day)]
 
     # Upkeep
 
@@ -448,7 +452,7 @@ class Pipeline:
         prefix: str | None,
         criteria: CompletionCriteria,
         on_progress: Callable[[Plan | CaptionTotals | Ingested], None],
-        only: Collection[str] | None = None,
+        only: Sequence[str] | None = None,
     ) -> Ingested:
         from clipdex.runs.leases import Lease
         from clipdex.runs.planning import run_label
