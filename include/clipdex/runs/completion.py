@@ -95,9 +95,8 @@ class CompletionCriteria:
         return self._done(clip, known, marked) if all(self._done(clip, part, marked) for part in parts) else None
 
     def _done(self, clip: Clip, known: ClipOutcome | None, marked: Mapping[str, Mark]) -> Outcome | None:
-        if known is not None and known.outcome is Outcome.QUARANTINED and known.version == clip.version:
-            if is_never(marked, known.clip_id, known.version):
-                return Outcome.QUARANTINED
+        if known is not None and known.outcome is Outcome.QUARANTINED and is_never(marked, known.clip_id, clip.version):
+            return Outcome.QUARANTINED
         if known is None or known.version != clip.version or self.recaption:
             return None
         if not self.is_current(known.fingerprint) and known.fingerprint not in self.earlier:

@@ -298,7 +298,8 @@ def ledger_days(store: Store) -> list[str]:
 def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
     """Merge a run's parts into one file and into the day's ledger. Return the latest outcomes, by clip_id.
 
-    Keeps the tries of batches that took several, and the day's clips in quarantine. A kill at any point loses nothing. Parts written meanwhile stay for the next call.
+    Keeps the tries of batches that took several, and the day's clips in quarantine. A kill at any point loses nothing.
+    Parts written meanwhile stay for the next call.
     """
     folder = outcomes_path(day, run)
 

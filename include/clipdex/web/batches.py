@@ -217,7 +217,7 @@ def _tries(of_clips: Mapping[str, tuple[ClipTry, ...]], errors: tuple[TryError, 
                 done[phase],
                 error.error if error else "",
                 error.why if error else "",
-            )  # fmt: skip
+            )
         )
         done[phase] += sum(one.outcome not in ("failed", "rejected") for one in clips)
     return tuple(views)

@@ -34,7 +34,9 @@ ReasonWord = Annotated[str, Field(max_length=40, pattern="^[a-z_]*$")]
 class QuarantineQuery(RangeQuery):
     """Hold filters of the quarantine, and the number of a page, from 1. first, last, where: as in a search"""
 
-    reason: Annotated[list[ReasonWord], Field(max_length=40, description="Any of these reasons; none for all")] = []
+    reason: Annotated[
+        list[ReasonWord], Field(max_length=40, default_factory=list, description="Any of these reasons; none for all")
+    ]
     folder: Annotated[str, Field(max_length=2000, description="URI of a folder, or of one above it")] = ""
     q: Annotated[str, Field(max_length=200, description="Words in the path or in the detail")] = ""
     never: Annotated[
