@@ -42,8 +42,8 @@ def _filter(args: argparse.Namespace) -> QuarantineFilter:
     if wrong := [word for word in args.where if "=" not in word]:
         args.error(f"argument --where: {wrong[0]!r} is not FIELD=VALUE, such as camera=cam-7")
     return QuarantineFilter(
-        tuple(args.reason), args.first or "", args.last or "", tuple((name, value) for name, _, value in pairs), args.folder,
-        args.words, clips=frozenset(args.clips),
+        tuple(args.reason), args.first or "", args.last or "", tuple((name, value) for name, _, value in pairs),
+        args.folder, args.words, clips=frozenset(args.clips),
     )  # fmt: skip
 
 

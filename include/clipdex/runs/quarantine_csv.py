@@ -30,7 +30,8 @@ def _lines(found: Quarantine) -> Iterator[tuple[Any, ...]]:
         metadata = "; ".join(f"{name}={value}" for name, value in one.metadata.items())
         yield (
             one.day, one.uri, *times, one.reason, one.detail, one.text, one.limit,
-            f"{one.found:g}" if one.limit else "", one.at, one.clip_id, metadata, mark.by if mark else "", mark.at if mark else "",
+            f"{one.found:g}" if one.limit else "", one.at, one.clip_id, metadata, mark.by if mark else "",
+            mark.at if mark else "",
         )  # fmt: skip
 
 
