@@ -1,8 +1,9 @@
 """Retention: delete the records of old runs; keep captions, posters, cuts, the ledger and the rebuild records.
 
 A run is deleted as a whole when none of its objects was written for retention_days: plan, manifests, outcomes, tries
-and report. Its latest outcomes are first merged into the day's ledger, even if the run wrote no report. Leases that were
-not renewed for as long are deleted, too, and requeues of that age. Half-written files of killed writers are deleted after one day.
+and report. Its latest outcomes are first merged into the day's ledger, even if the run wrote no report. Leases that
+were not renewed for as long are deleted, too, and requeues of that age. Half-written files of killed writers are
+deleted after one day.
 """
 
 import logging
