@@ -1,5 +1,5 @@
-"""Add clipdex to Airflow: the page Clips in the navigation, the button Outcomes on tasks that process a batch, and the
-timetable of ingest_clips.
+"""Add clipdex to Airflow: the page Clips in the navigation; tabs of task instances, runs and DAGs; links from a task to
+the outcomes of its batch, to the metrics of the nodes and to the collection; and the timetable of ingest_clips.
 
 Every Airflow process imports this file. The web app is created only on first use, by the API server.
 """
@@ -15,6 +15,9 @@ from clipdex.airflow_timetable import DayTimetable
 
 PREFIX, PAGE = "/clipdex", "clips"
 
+OUTCOMES, METRICS_LINK, COLLECTION_LINK = "clipdex_outcomes", "clipdex_metrics_link", "clipdex_collection_link"
+"""As in clipdex.airflow_tasks, which is not imported here: every Airflow process imports this file."""
+
 
 class OutcomesLink(BaseOperatorLink):
     """Link a task instance to the outcomes of its batch, embedded in an Airflow page."""
@@ -22,13 +25,31 @@ class OutcomesLink(BaseOperatorLink):
     name = "Outcomes"
 
     def get_link(self, operator, *, ti_key):
-        batch = _batch_of(ti_key)
+        batch = _from_xcom(self, operator, ti_key, OUTCOMES)
         return f"{_root()}/plugin/{PAGE}{_root()}{PREFIX}/batches/{quote(batch)}" if batch else ""
+
+
+class MetricsLink(BaseOperatorLink):
+    """Link a task instance to the metrics of the engine that it used, if the settings name their page."""
+
+    name = "Metrics of the nodes"
+
+    def get_link(self, operator, *, ti_key):
+        return _from_xcom(self, operator, ti_key, METRICS_LINK)
+
+
+class CollectionLink(BaseOperatorLink):
+    """Link a task instance to the collection in Qdrant's dashboard, if the index is on a server."""
+
+    name = "Qdrant collection"
+
+    def get_link(self, operator, *, ti_key):
+        return _from_xcom(self, operator, ti_key, COLLECTION_LINK)
 
 
 class ClipdexPlugin(AirflowPlugin):
     name = "clipdex"
-    global_operator_extra_links = [OutcomesLink()]  # noqa: RUF012  # Airflow requires a list and does not modify it
+    global_operator_extra_links = [OutcomesLink(), MetricsLink(), CollectionLink()]  # noqa: RUF012  # Airflow requires a list and does not modify it
     timetables = [DayTimetable]  # noqa: RUF012
 
     @property
@@ -45,6 +66,7 @@ def _app():
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.core_api.security import requires_authenticated
 
+    from clipdex.airflow_operations import AirflowOperations
     from clipdex.airflow_tasks import server_settings
     from clipdex.web.app import create_app
 
@@ -52,43 +74,53 @@ def _app():
         server_settings,
         requires_authenticated(),
         lambda request: get_auth_manager().get_url_login(next_url=str(request.url)),
+        AirflowOperations(),
     )
 
 
 @cache
 def _views():
     """Return the same list on every call: Airflow removes invalid views from it in place."""
-    static = f"{_root()}{PREFIX}/static"
+    home, static = f"{_root()}{PREFIX}", f"{_root()}{PREFIX}/static"
+    icons = {"icon": f"{static}/clips.svg", "icon_dark_mode": f"{static}/clips-dark.svg"}
     return [
         {
             "name": "Clips",
-            "href": f"{_root()}{PREFIX}/",
+            "href": f"{home}/",
             "destination": "nav",
             "nav_top_level": True,
             "url_route": PAGE,
-            "icon": f"{static}/clips.svg",
-            "icon_dark_mode": f"{static}/clips-dark.svg",
-        }
+            **icons,
+        },
+        {
+            "name": "Clips",
+            "href": f"{home}/tasks/{{DAG_ID}}/{{RUN_ID}}/{{TASK_ID}}/{{MAP_INDEX}}",
+            "destination": "task_instance",
+            "url_route": "clips-of-task",
+            **icons,
+        },
+        {
+            "name": "Clips",
+            "href": f"{home}/dag-runs/{{DAG_ID}}/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "clips-of-run",
+            **icons,
+        },
+        {
+            "name": "Quarantine",
+            "href": f"{home}/dags/{{DAG_ID}}",
+            "destination": "dag",
+            "url_route": "clips-quarantine",
+            **icons,
+        },
     ]
 
 
-def _batch_of(ti_key) -> str:
-    """Return RUN/DAY/BATCH from the task's XCom, or "" for a task without a batch."""
-    from airflow.models.xcom import XComModel
-    from airflow.utils.session import create_session
+def _from_xcom(link, operator, ti_key, key) -> str:
+    """Return the text that a task pushed under a key, "" if it did not. Airflow reads it, as for links of operators."""
+    from airflow.serialization.definitions.operatorlink import XComOperatorLink
 
-    from clipdex.airflow_tasks import OUTCOMES
-
-    query = XComModel.get_many(
-        key=OUTCOMES,
-        run_id=ti_key.run_id,
-        dag_ids=ti_key.dag_id,
-        task_ids=ti_key.task_id,
-        map_indexes=ti_key.map_index,
-    )
-    with create_session() as session:
-        row = session.execute(query.with_only_columns(XComModel.value)).first()
-    return XComModel.deserialize_value(row) if row else ""
+    return XComOperatorLink(name=link.name, xcom_key=key).get_link(operator, ti_key=ti_key)
 
 
 def _root() -> str:

@@ -45,6 +45,7 @@ from clipdex.config import Settings, source_timezone
 from clipdex.connections import ConnectionFields, engine_settings, index_settings, storage_settings
 from clipdex.days import day_of
 from clipdex.errors import ClipdexError, ConfigurationError, LeaseHeld, Reason
+from clipdex.node_links import collection_url, metrics_url
 from clipdex.pipeline import Pipeline
 from clipdex.sanitize import escape_line
 
@@ -63,6 +64,9 @@ CLIPS = Asset(name="clips", uri="clipdex://index/clips")
 OUTCOMES = "clipdex_outcomes"
 """The XCom that names the batch of a task, RUN/DAY/BATCH: the target of the plugin's link."""
 
+METRICS_LINK, COLLECTION_LINK = "clipdex_metrics_link", "clipdex_collection_link"
+"""XComs with the URLs of the metrics of the nodes, and of the collection in Qdrant's dashboard."""
+
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule("clipdex.errors.ConfigurationError", RetryAction.FAIL, reason="a person must change something first"),
@@ -76,6 +80,9 @@ RETRY_POLICY = ExceptionRetryPolicy(
         RetryRule("clipdex.airflow_tasks.FailedForGood", RetryAction.FAIL, reason="see the error above"),
     ]
 )
+
+MOST_CLIPS_IN_PARAMS = 500
+"""More clips of a run are named by a list in the store: Airflow keeps the params of each run in its database."""
 
 # The first retry comes soon, for a killed worker; all of them together outlast a node that loads its model.
 DEFAULTS = {
@@ -99,6 +106,14 @@ PARAMS = {
     ),
     "retry_quarantined": Param(
         [], type="array", items={"enum": ["all", *Reason]}, description="Quarantined clips to try again, by reason"
+    ),
+    "clips": Param(
+        [], type="array", items={"type": "string", "pattern": "^[0-9a-f]{32}$"}, maxItems=MOST_CLIPS_IN_PARAMS,
+        description="Only these clips of the day, by clip_id, also from quarantine",
+    ),
+    "clip_list": Param(
+        None, type=["null", "string"], pattern="^[0-9a-z-]{1,64}$",
+        description="Name of a list of clips in the store, instead of clips; the page Quarantine writes it",
     ),
 }  # fmt: skip
 
@@ -162,6 +177,7 @@ def discover() -> list[dict[str, Any]]:
     )
     _check_timezone(context, pipeline.settings.source.timezone)
     day, before = _days(context, pipeline.settings.source.lookback_days)
+    only = _only(pipeline, params, day)
     with leases.Lease(pipeline.store, run, pipeline.settings.batches.lease_s, job, _is_active) as lease:
 
         def hold(one: str) -> None:
@@ -174,9 +190,11 @@ def discover() -> list[dict[str, Any]]:
             if day:
                 hold(day)
                 _hold_free_days(before, hold)
-            found = pipeline.survey(lease.days, criteria, prefix=None if day else params["prefix"], hold=hold)
+            found = pipeline.survey(
+                lease.days, criteria, prefix=None if day else params["prefix"], hold=hold, only=only
+            )
             lease.check()
-            plan = pipeline.plan(run, found)
+            plan = pipeline.plan(run, found, job)
         except BaseException:
             lease.release()
             raise
@@ -187,14 +205,16 @@ def discover() -> list[dict[str, Any]]:
 @ends_plainly("Captions and outcomes of this try are stored; the next one requests only the other clips.")
 def caption(batch: dict[str, Any]) -> dict[str, Any]:
     """Caption one batch and return counts."""
-    ref, pipeline = _named(batch), Pipeline.open(run_settings())
+    pipeline = Pipeline.open(run_settings())
+    ref = _named(batch, pipeline.settings)
     return pipeline.caption(ref, get_current_context()["ti"].try_number).to_json()
 
 
 @ends_plainly("Points that were written stay; the next try writes the others.")
 def index(batch: dict[str, Any]) -> dict[str, Any]:
     """Index the captions of one batch and return counts."""
-    ref, pipeline = _named(batch), Pipeline.open(run_settings())
+    pipeline = Pipeline.open(run_settings())
+    ref = _named(batch, pipeline.settings)
     return pipeline.index(ref, get_current_context()["ti"].try_number).to_json()
 
 
@@ -341,6 +361,20 @@ def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
     return day.isoformat(), before
 
 
+def _only(pipeline: Pipeline, params: Any, day: str | None) -> list[str] | None:
+    """Return the clips that this run tries again, by clip_id; None for all. Raises ConfigurationError."""
+    from clipdex.runs.requeues import read_list
+
+    clips = list(params["clips"])
+    if params["clip_list"]:
+        clips += read_list(pipeline.store, params["clip_list"])
+    if not clips:
+        return None
+    if day is None:
+        raise ConfigurationError("clips are tried again by day: trigger with the day of these clips, not a prefix")
+    return clips
+
+
 def _check_timezone(context: Any, timezone: str) -> None:
     """Raise ConfigurationError if a scheduled run has days of another time zone than the schedule."""
     run, scheduled = context["dag_run"], source_timezone()
@@ -387,12 +421,16 @@ def _is_active(job: str) -> bool:
     return state in (DagRunState.QUEUED, DagRunState.RUNNING)
 
 
-def _named(batch: dict[str, Any]) -> Any:
-    """Return the batch; set its outcomes as the link's target."""
+def _named(batch: dict[str, Any], settings: Settings) -> Any:
+    """Return the batch; set the targets of the plugin's links."""
     from clipdex.runs.planning import BatchRef
 
     ref, context = BatchRef.from_json(batch), get_current_context()
     context["ti"].xcom_push(key=OUTCOMES, value=f"{ref.run}/{ref.day}/{ref.batch}")
+    links = {METRICS_LINK: metrics_url(settings), COLLECTION_LINK: collection_url(settings)}
+    for key, link in links.items():
+        if link:
+            context["ti"].xcom_push(key=key, value=link)
     return ref
 
 

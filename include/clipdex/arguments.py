@@ -89,6 +89,19 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("captions", help="count the captions of each day, by engine, model and settings")
 
+    one = commands.add_parser("quarantine", help="list the clips in quarantine, try them again, or never again")
+    of_quarantine = one.add_subparsers(dest="action", required=True)
+    one = of_quarantine.add_parser("list", help="print the clips in quarantine, with the reason")
+    one.add_argument("--csv", action="store_true", help="comma-separated values instead of text")
+    _add_quarantine_filters(one)
+    one = of_quarantine.add_parser("requeue", help="caption and index them again, here and now, without Airflow")
+    _add_quarantine_filters(one)
+    one.add_argument("--all", action="store_true", help="all that the filters leave; needed without CLIP_ID")
+    for name, what in (("never", "exclude them from every further try"), ("allow", "undo never")):
+        one = of_quarantine.add_parser(name, help=what)
+        _add_quarantine_filters(one)
+        one.add_argument("--all", action="store_true", help="all that the filters leave; needed without CLIP_ID")
+
     one = commands.add_parser("reindex", help="rebuild the index, for another embedding model, chunking or language")
 
     one = commands.add_parser("serve", help="serve the search page and its JSON API, behind tokens")
@@ -104,7 +117,9 @@ def parser() -> argparse.ArgumentParser:
     one = actions.add_parser("revoke", help="end a token and its sessions")
     one.add_argument("name", metavar="NAME")
 
-    for command in [one for name, one in commands.choices.items() if name != "token"] + [*actions.choices.values()]:
+    for command in [one for name, one in commands.choices.items() if name not in ("token", "quarantine")] + [
+        *actions.choices.values(), *of_quarantine.choices.values()
+    ]:  # fmt: skip
         command.add_argument("--json", action="store_true", help="one JSON document instead of text")
 
     one = commands.add_parser("mcp", help="serve searches to agents: Model Context Protocol on stdin and stdout")
@@ -113,6 +128,22 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--port", type=_port, help="0 for a free one (default 8765); with --http")
     one.set_defaults(error=one.error)
     return all_commands
+
+
+def _add_quarantine_filters(one: argparse.ArgumentParser) -> None:
+    one.add_argument("clips", nargs="*", metavar="CLIP_ID", help="only these clips")
+    one.add_argument(
+        "--reason", nargs="+", default=[], choices=list(map(str, Reason)), metavar="REASON",
+        help="only for these reasons, such as engine_failed",
+    )  # fmt: skip
+    one.add_argument("--from", dest="first", type=_day_text, metavar="DAY", help="this day or later")
+    one.add_argument("--to", dest="last", type=_day_text, metavar="DAY", help="this day or earlier")
+    one.add_argument(
+        "--where", action="append", default=[], metavar="FIELD=VALUE", help="of the metadata, such as camera=cam-7"
+    )
+    one.add_argument("--folder", default="", help="URI of a folder, or of one above it")
+    one.add_argument("--words", default="", help="in the path or in the message")
+    one.set_defaults(error=one.error)
 
 
 def _share(text: str) -> float:

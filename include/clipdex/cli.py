@@ -420,6 +420,13 @@ def captions(args: argparse.Namespace) -> int:
     return 0
 
 
+def quarantine(args: argparse.Namespace) -> int:
+    """List the clips in quarantine, try them again, or exclude them from further tries."""
+    from clipdex.quarantine_commands import run
+
+    return run(args)
+
+
 def reindex(args: argparse.Namespace) -> int:
     """Make the index again from the stored captions, then switch searches to it."""
     from clipdex.stages.reindex import DayTotals
@@ -520,6 +527,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "ingest": ingest,
     "plan": plan,
     "captions": captions,
+    "quarantine": quarantine,
     "reindex": reindex,
     "mcp": mcp,
     "serve": serve,

@@ -40,6 +40,8 @@ if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex
     from clipdex.runs.leases import Lease
     from clipdex.runs.outcomes import ClipOutcome
     from clipdex.runs.planning import BatchRef, Plan
+    from clipdex.runs.quarantine import Quarantine, QuarantineFilter
+    from clipdex.runs.quarantined import QuarantinedClip
     from clipdex.runs.report import RunReport
     from clipdex.runs.retention import Pruned
     from clipdex.runs.survey import Survey
@@ -136,17 +138,19 @@ class Pipeline:
         criteria: CompletionCriteria,
         prefix: str | None = None,
         hold: Callable[[str], None] = lambda day: None,
+        only: Sequence[str] | None = None,
     ) -> Survey:
         """List the days, or one prefix, and leave out what is done. Writes nothing.
 
-        hold: called with each day that was listed before its outcomes are read, to take its lease.
+        hold: called with each day that was listed before its outcomes are read, to take its lease. only: clip_ids: no
+        other clip is processed, and these also if they are in quarantine.
         """
         from clipdex.runs.survey import survey
 
-        return survey(self.store, self.source, days, criteria, prefix, hold)
+        return survey(self.store, self.source, days, criteria, prefix, hold, only)
 
-    def plan(self, run: str, found: Survey) -> Plan:
-        """Write the plan of a run and the manifests of its batches.
+    def plan(self, run: str, found: Survey, job: str = "") -> Plan:
+        """Write the plan of a run and the manifests of its batches. job: see Plan.
 
         Raises ConfigurationError for an index that can never be reached, or a package that is not installed, before
         anything is captioned.
@@ -161,14 +165,16 @@ class Pipeline:
             from clipdex.index.server_version import require_usable
 
             require_usable(self.settings.index)
-        return plan_run(self.settings, self.store, self.source, run, found)
+        return plan_run(self.settings, self.store, self.source, run, found, job)
 
     async def acaption(self, batch: BatchRef, try_number: int = 1) -> CaptionTotals:
         """Caption one batch. See clipdex.stages.caption.caption_batch for the errors."""
+        from clipdex.runs.tries import recorded
         from clipdex.stages.caption import caption_batch
 
-        async with self.engine() as engine:
-            return await caption_batch(self.settings, self.store, self.source, engine, batch, try_number)
+        with recorded(self.store, batch.day, batch.run, batch.batch, "caption", try_number):
+            async with self.engine() as engine:
+                return await caption_batch(self.settings, self.store, self.source, engine, batch, try_number)
 
     def caption(self, batch: BatchRef, try_number: int = 1) -> CaptionTotals:
         """Caption one batch, where no event loop runs."""
@@ -176,9 +182,11 @@ class Pipeline:
 
     def index(self, batch: BatchRef, try_number: int = 1) -> IndexTotals:
         """Write the points of a batch's captions, and delete its stale ones. Raises IndexUnavailable, LeaseHeld."""
+        from clipdex.runs.tries import recorded
         from clipdex.stages.index import index_batch
 
-        return index_batch(self.settings, self.store, self.embedder, batch, try_number)
+        with recorded(self.store, batch.day, batch.run, batch.batch, "index", try_number):
+            return index_batch(self.settings, self.store, self.embedder, batch, try_number)
 
     def report(self, run: str) -> RunReport:
         """Compact the outcomes of a run into its report."""
@@ -206,7 +214,7 @@ class Pipeline:
         without a result, LeaseHeld while another run works on one of the days, and LeaseLost if another run took one
         over; and, after the result, what stopped the run: EngineUnavailable or BatchRejected.
         """
-        pipeline = self if folder is None else self._over(folder)
+        pipeline = self if folder is None else self.over(folder)
         criteria = pipeline.criteria(
             recaption=recaption, recaption_for=recaption_for, retry_quarantined=retry_quarantined
         )
@@ -360,6 +368,40 @@ class Pipeline:
             self.settings, Path(judgements) if isinstance(judgements, str) else judgements, variants, on_progress
         )
 
+    # Quarantine
+
+    def quarantine(self, wanted: QuarantineFilter | None = None) -> Quarantine:
+        """Return the clips in quarantine that a filter leaves, the latest day first, with counts."""
+        from clipdex.runs.quarantine import Catalog, QuarantineFilter
+
+        return Catalog(self.store).find(wanted or QuarantineFilter())
+
+    def index_quarantine(self) -> int:
+        """Write what the page of the quarantine reads, for days of an earlier release; return their number."""
+        from clipdex.runs.quarantine import write_missing
+
+        return write_missing(self.store)
+
+    def mark_never(self, clips: Iterable[QuarantinedClip], by: str, never: bool = True) -> int:
+        """Exclude clips in quarantine from every further try, or allow tries again; return how many changed."""
+        from clipdex.runs.marks import set_marks
+
+        return set_marks(self.store, clips, never, by)
+
+    def requeue(
+        self,
+        clips: Iterable[QuarantinedClip],
+        on_progress: Callable[[Plan | CaptionTotals | Ingested], None] = lambda _: None,
+    ) -> list[Ingested]:
+        """Try clips in quarantine again, here and now, one run per day; return the result of each. Raises as ingest().
+
+        A clip that is marked "never again" stays in quarantine.
+        """
+        by_day: dict[str, list[str]] = {}
+        for one in clips:
+            by_day.setdefault(one.day, []).append(one.clip_id)
+        return [self._ingest([day], None, self.criteria(), on_progress, by_day[day]) for day in sorted(by_day)]
+
     # Upkeep
 
     def days_to_reindex(self) -> list[str]:
@@ -395,7 +437,7 @@ class Pipeline:
 
         return prune(self.store, self.settings.store.retention_days)
 
-    def _over(self, folder: str | Path) -> Pipeline:
+    def over(self, folder: str | Path) -> Pipeline:
         """Return the same pipeline over another source, whose damaged files are quarantined however many they are."""
         url = resolved(folder)
         update: Mapping[str, Any] = {
@@ -410,6 +452,7 @@ class Pipeline:
         prefix: str | None,
         criteria: CompletionCriteria,
         on_progress: Callable[[Plan | CaptionTotals | Ingested], None],
+        only: Sequence[str] | None = None,
     ) -> Ingested:
         from clipdex.runs.leases import Lease
         from clipdex.runs.planning import run_label
@@ -417,7 +460,7 @@ class Pipeline:
         run = run_label(f"ingest-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}", 1)
         with Lease(self.store, run, self.settings.batches.lease_s) as lease:
             try:
-                found = self.survey(days, criteria, prefix, lease.take)
+                found = self.survey(days, criteria, prefix, lease.take, only)
                 result, stopped = self._ingest_leased(run, found, lease, on_progress)
             finally:
                 lease.release()

@@ -1,6 +1,7 @@
 """The plugin in Airflow's own API server, over a real index and store: who may see what, and what a person sees."""
 
 import html
+import itertools
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import threading
 from dataclasses import replace
 from hashlib import sha256
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 
@@ -197,10 +199,11 @@ def write_batch(settings, store):
 def test_an_anonymous_visitor_gets_nothing_from_any_route(anonymous):
     routes = plugin_app().routes
     assert len(routes) >= 6
+    assert {"/quarantine", "/quarantine/requeue", "/api/quarantine", "/api/runs/{run}"} <= {one.path for one in routes}
     for route in routes:
         filled = re.sub(r"\{.*?\}", "x", route.path)
-        for path in (filled, filled + "?limit=none"):
-            assert anonymous.get(f"/clipdex{path}").status_code == 401, path
+        for path, method in itertools.product((filled, filled + "?limit=none"), route.methods):
+            assert anonymous.request(method, f"/clipdex{path}").status_code == 401, (method, path)
 
 
 def test_every_route_stands_behind_the_guard_and_none_describes_the_others():
@@ -427,7 +430,8 @@ def test_what_is_no_batch_is_not_looked_for(viewer, address, status):
 
 def test_the_page_is_in_the_navigation(person):
     plugins = person.get("/api/v2/plugins").json()["plugins"]
-    (view,) = [view for plugin in plugins for view in plugin["external_views"] if view["name"] == "Clips"]
+    views = [view for plugin in plugins for view in plugin["external_views"] if view["href"].startswith("/clipdex/")]
+    (view,) = [view for view in views if view["destination"] == "nav"]
     assert (view["href"], view["destination"], view["nav_top_level"]) == ("/clipdex/", "nav", True)
     assert person.get(view["icon"]).headers["Content-Type"] == "image/svg+xml"
     assert person.get(view["icon_dark_mode"]).status_code == 200
@@ -441,7 +445,77 @@ def test_a_task_that_works_on_a_batch_links_to_its_outcomes_and_no_other_does(vi
     (link,) = {links(f"process.{task}", 0)["Outcomes"] for task in ("caption", "index")}
     shown = re.fullmatch(r"/plugin/clips(/clipdex/batches/.+)", link)
     assert "empty file" in viewer.get(shown[1]).text
-    assert links("discover") == links("report") == {"Outcomes": None}
+    assert set(links("discover").values()) == set(links("report").values()) == {None}
+
+
+def test_a_task_links_to_the_metrics_of_its_node_and_to_the_collection():
+    from clipdex.config import Settings
+    from clipdex.node_links import collection_url, metrics_url
+
+    engine = {"name": "sglang", "model": "m", "base_urls": ["http://gpu-1:30000/v1"]}
+    settings = Settings.load(engine=engine, index={"url": "https://qdrant:6333", "api_key": "a key"})
+    assert metrics_url(settings) == "http://gpu-1:30000/metrics"
+    assert collection_url(settings) == "https://qdrant:6333/dashboard#/collections/clips"
+    secret = Settings.load(engine={**engine, "base_urls": ["http://me:word@gpu-1:30000"]}, index={"url": ""})
+    assert metrics_url(secret) == collection_url(secret) == ""
+
+
+def test_a_task_instance_a_run_and_the_dag_have_a_tab_with_their_clips(viewer, a_run):
+    plugins = viewer.get("/api/v2/plugins").json()["plugins"]
+    views = [view for plugin in plugins for view in plugin["external_views"] if view["href"].startswith("/clipdex/")]
+    hrefs = {view["destination"]: view["href"] for view in views}
+    assert len({view["url_route"] for view in views}) == len(views) == 4
+    fields = {"DAG_ID": "ingest_clips", "RUN_ID": a_run, "TASK_ID": "process.caption", "MAP_INDEX": "0"}
+
+    def opened(destination):
+        href = hrefs[destination]
+        for name, value in fields.items():
+            href = href.replace(f"{{{name}}}", quote(value, safe=""))
+        return viewer.get(href)
+
+    assert "empty file" in opened("task_instance").text and "Batch " in opened("task_instance").text
+    assert "Quarantined by this run" in opened("dag_run").text
+    assert opened("dag").headers["Location"] == "/clipdex/quarantine"
+
+
+# Repair
+
+
+ORIGIN = {"Origin": "http://localhost"}
+
+
+def form_of(client):
+    found = re.search('name="form_token" value="([^"]+)"', client.get("/clipdex/quarantine").text)
+    return {"form_token": found[1], "all": "yes"} if found else None
+
+
+def test_an_admin_requeues_a_clip_in_a_run_of_its_own_with_an_audit_entry(airflow, a_run):
+    admin = logged_in(airflow(), "adam")
+    answer = admin.post("/clipdex/quarantine/requeue", data=form_of(admin) | {"from": "2026-11-07"}, headers=ORIGIN)
+    assert answer.status_code == 303, answer.text
+    view = admin.get(answer.headers["Location"].replace("/clipdex/", "/clipdex/api/")).json()
+    [run] = view["runs"]
+    started = admin.get(f"/api/v2/dags/ingest_clips/dagRuns/{run['run']}").json()
+    assert (started["conf"]["day"], len(started["conf"]["clips"])) == ("2026-11-07", 1)
+    assert (started["state"], started["triggering_user_name"]) == (run["state"], "adam")
+    assert run["url"] == f"/dags/ingest_clips/runs/{quote(run['run'], safe='')}"
+    events = {one["event"]: one for one in admin.get("/api/v2/eventLogs?limit=100").json()["event_logs"]}
+    assert events["clipdex_requeue"]["owner"] == events["trigger_dag_run"]["owner"] == "adam"
+    assert view["name"] in events["clipdex_requeue"]["extra"]
+
+
+def test_a_viewer_cannot_write_and_a_form_of_another_site_is_refused(airflow, a_run):
+    viewer, admin = logged_in(airflow(), "vera"), logged_in(airflow(), "adam")
+    assert form_of(viewer) is None and "Your role may read" in viewer.get("/clipdex/quarantine").text
+    runs = viewer.get("/api/v2/dags/ingest_clips/dagRuns").json()["total_entries"]
+    viewer.cookies.set("clipdex_form", "f" * 40, path="/")
+    for action in ("requeue", "never", "allow"):
+        given = {"form_token": "f" * 40, "all": "yes"}
+        refused = viewer.post(f"/clipdex/quarantine/{action}", data=given, headers=ORIGIN)
+        assert refused.status_code == 403 and "may not trigger runs" in refused.text, refused.text
+        other = admin.post(f"/clipdex/quarantine/{action}", data=form_of(admin), headers={"Origin": "http://evil"})
+        assert other.status_code == 403 and "not from a page of this" in other.text
+    assert viewer.get("/api/v2/dags/ingest_clips/dagRuns").json()["total_entries"] == runs
 
 
 def test_importing_the_plugin_costs_milliseconds_and_loads_no_web_app():

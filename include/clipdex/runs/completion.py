@@ -11,12 +11,16 @@ from clipdex.config import Settings
 from clipdex.errors import Reason
 from clipdex.index import Collection
 from clipdex.index.embeddings import open_embedder
+from clipdex.runs.marks import Mark, is_never
 from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
 from clipdex.storage.artifacts import Store
 from clipdex.storage.clip import Clip, part_id
 
 NOT_READ = frozenset(reason for reason in Reason if reason.seen_by_source)
 """Reasons that are the source's, not the file's: what is listed may be readable."""
+
+
+_NO_MARKS: Mapping[str, Mark] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +76,27 @@ class CompletionCriteria:
         )
 
     def done(
-        self, clip: Clip, known: ClipOutcome | None, outcomes: Mapping[str, ClipOutcome] | None = None
+        self,
+        clip: Clip,
+        known: ClipOutcome | None,
+        outcomes: Mapping[str, ClipOutcome] | None = None,
+        marked: Mapping[str, Mark] = _NO_MARKS,
     ) -> Outcome | None:
         """Return the final outcome of this clip version, or None if the clip must be processed.
 
         outcomes: by clip_id, with those of the parts if the file was cut; such a file is done if each part is
+        marked: clips that stay in quarantine whatever the settings are, see marks.py
         """
         if known is None or not known.parts:
-            return self._done(clip, known)
+            return self._done(clip, known, marked)
         if self.cut not in ("", known.cut):
             return None
         parts = ((outcomes or {}).get(part_id(clip.clip_id, number)) for number in range(known.parts))
-        return self._done(clip, known) if all(self._done(clip, part) for part in parts) else None
+        return self._done(clip, known, marked) if all(self._done(clip, part, marked) for part in parts) else None
 
-    def _done(self, clip: Clip, known: ClipOutcome | None) -> Outcome | None:
+    def _done(self, clip: Clip, known: ClipOutcome | None, marked: Mapping[str, Mark]) -> Outcome | None:
+        if known is not None and known.outcome is Outcome.QUARANTINED and is_never(marked, known.clip_id, clip.version):
+            return Outcome.QUARANTINED
         if known is None or known.version != clip.version or self.recaption:
             return None
         if not self.is_current(known.fingerprint) and known.fingerprint not in self.earlier:

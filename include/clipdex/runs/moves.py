@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from clipdex.days import days_nearby
-from clipdex.runs.outcomes import ClipOutcome, Outcome, add_to_ledger, next_stamp, whole_ledger
+from clipdex.runs import quarantined as index
+from clipdex.runs.outcomes import ClipOutcome, Outcome, add_to_ledger, ledger, next_stamp, whole_ledger
 from clipdex.storage.artifacts import Store
 from clipdex.storage.clip import Clip
 
@@ -47,6 +48,7 @@ def mark_moved(store: Store, day: str, moves: Iterable[Move], after: str) -> Non
 
     after: time of the latest outcome of these clips
     """
+    moves = list(moves)
     marks: dict[str, list[ClipOutcome]] = defaultdict(list)
     quarantined, now = [], next_stamp(after)
     for move in moves:
@@ -57,3 +59,7 @@ def mark_moved(store: Store, day: str, moves: Iterable[Move], after: str) -> Non
         add_to_ledger(store, former, outcomes)
     if quarantined:
         add_to_ledger(store, day, quarantined)
+    for changed in {one.known.day for one in moves if one.known.outcome is Outcome.QUARANTINED}:
+        index.write(store, changed, ledger(store, changed))
+    if quarantined:
+        index.write(store, day, ledger(store, day))

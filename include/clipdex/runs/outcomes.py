@@ -23,11 +23,13 @@ from itertools import chain
 from typing import Any, Self, TypeVar
 
 from clipdex.errors import Reason, Unavailable
+from clipdex.runs import quarantined, tries
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Seen = Callable[[str, dict[str, Any]], None]
 
 
 class Outcome(StrEnum):
@@ -219,6 +221,21 @@ def batch_outcomes(store: Store, day: str, run: str, batch: str) -> dict[str, Cl
     return {clip_id: one for clip_id, one in outcomes.items() if one.batch == batch}
 
 
+def batch_history(
+    store: Store, day: str, run: str, batch: str
+) -> tuple[dict[str, ClipOutcome], dict[str, tuple[tries.ClipTry, ...]]]:
+    """Return what batch_outcomes() returns, and the tries of each clip if the batch took several (tries.py)."""
+    folder = outcomes_path(day, run)
+
+    def read() -> tuple[dict[str, ClipOutcome], dict[str, tuple[tries.ClipTry, ...]]]:
+        history = tries.History()
+        _, outcomes = _of_run(store, folder, f"{folder}/{batch}", history.add)
+        return outcomes, tries.of_batch(store, day, run, batch, history)
+
+    outcomes, of_clips = _read_again(read)
+    return {clip_id: one for clip_id, one in outcomes.items() if one.batch == batch}, of_clips
+
+
 def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
     """Return this run's latest outcome of each clip of a day, by clip_id."""
     folder = outcomes_path(day, run)
@@ -281,14 +298,22 @@ def ledger_days(store: Store) -> list[str]:
 def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
     """Merge a run's parts into one file and into the day's ledger. Return the latest outcomes, by clip_id.
 
-    A kill at any point loses nothing. Parts written meanwhile stay for the next call.
+    Keeps the tries of batches that took several, and the day's clips in quarantine. A kill at any point loses nothing.
+    Parts written meanwhile stay for the next call.
     """
     folder = outcomes_path(day, run)
-    parts, whole = _read_again(lambda: _of_run(store, folder, folder))
+
+    def read() -> tuple[list[str], dict[str, ClipOutcome], tries.History]:
+        history = tries.History()
+        return *_of_run(store, folder, folder, history.add), history
+
+    parts, whole, history = _read_again(read)
     if parts:
         ledgers, union = _read_again(lambda: _merged(store, day, whole))
         add_to_ledger(store, day, union.values())
         store.write_lines(f"{folder}/{ALL}", (one.to_json() for one in whole.values()))
+        tries.keep(store, day, run, history)
+        quarantined.write(store, day, current(union))
         by_batch: dict[str, list[str]] = defaultdict(list)
         for key in parts:
             by_batch[key.rpartition("/")[0]].append(key)
@@ -318,10 +343,15 @@ def _parts(store: Store, prefix: str) -> list[str]:
     return [key for key in store.list(prefix) if not key.endswith(f"/{ALL}")]
 
 
-def _of_run(store: Store, folder: str, prefix: str) -> tuple[list[str], dict[str, ClipOutcome]]:
-    """Return the parts below a prefix, and the latest outcomes in them and in the run's all.jsonl."""
+def _of_run(
+    store: Store, folder: str, prefix: str, seen: Seen | None = None
+) -> tuple[list[str], dict[str, ClipOutcome]]:
+    """Return the parts below a prefix, and the latest outcomes in them and in the run's all.jsonl.
+
+    seen: called with the key and the record of each outcome in the parts
+    """
     parts = _parts(store, prefix)
-    last = _last(store, parts)
+    last = _last(store, parts, seen)
     if not store.exists(f"{folder}/{ALL}"):
         return parts, last
     whole = _last(store, [f"{folder}/{ALL}"])
@@ -336,13 +366,15 @@ def _merged(store: Store, day: str, whole: dict[str, ClipOutcome]) -> tuple[list
     return ledgers, _newest([*_each(store, ledgers), whole])
 
 
-def _last(store: Store, keys: Iterable[str]) -> dict[str, ClipOutcome]:
+def _last(store: Store, keys: Iterable[str], seen: Seen | None = None) -> dict[str, ClipOutcome]:
     """Return the last outcome of each clip: parts override each other by name (phase, try, sequence).
 
     Raises FileNotFoundError if one was deleted.
     """
     last: dict[str, ClipOutcome] = {}
-    for record in store.read_lines(*sorted(keys)):
+    for key, record in store.read_lines_of(sorted(keys)):
+        if seen is not None:
+            seen(key, record)
         outcome = ClipOutcome.from_json(record)
         last[outcome.clip_id] = _with_content(outcome, last.get(outcome.clip_id))
     return last

@@ -67,6 +67,7 @@ class Plan:
     skipped: number of listed files that are no clips, by extension
     excluded: number of files and folders that the setting `exclude` left out
     nothing: why no clip was found although files are there, with an example; "" otherwise
+    job: Airflow's dag_id and run_id as a JSON list; "" without Airflow
     """
 
     run: str
@@ -81,6 +82,7 @@ class Plan:
     skipped: dict[str, int] = field(default_factory=dict)
     excluded: int = 0
     nothing: str = ""
+    job: str = ""
 
     @property
     def to_do(self) -> int:
@@ -96,8 +98,11 @@ class Plan:
         return cls(**{**record, "days": tuple(record["days"]), "batches": batches, "vanished": vanished})
 
 
-def plan_run(settings: Settings, store: Store, source: Source, run: str, found: Survey) -> Plan:
-    """Write the manifests and the plan of a run (a label from run_label()). A run without clips has a plan, too."""
+def plan_run(settings: Settings, store: Store, source: Source, run: str, found: Survey, job: str = "") -> Plan:
+    """Write the manifests and the plan of a run (a label from run_label()). A run without clips has a plan, too.
+
+    job: as in Plan
+    """
     work: dict[str, list[Clip]] = {}
     for day, clips in found.to_do.items():
         moves = found.moves.get(day, ())
@@ -116,6 +121,7 @@ def plan_run(settings: Settings, store: Store, source: Source, run: str, found: 
         skipped=found.skipped.to_json(),
         excluded=found.skipped.excluded,
         nothing=found.why_nothing(source),
+        job=job,
     )  # fmt: skip
     store.write_json(_plan_key(run), plan.to_json())
     log.info(
@@ -142,6 +148,23 @@ def run_label(run_id: str, try_number: int) -> str:
 
 def load_plan(store: Store, run: str) -> Plan:
     return Plan.from_json(store.read_json(_plan_key(run)))
+
+
+def latest_plan(store: Store, run_id: str) -> Plan | None:
+    """Return the plan of the last try of a run id that made one; None if there is none, or it was pruned."""
+    label = latest_label(store, run_id)
+    try:
+        return load_plan(store, label) if label else None
+    except FileNotFoundError:
+        return None
+
+
+def latest_label(store: Store, run_id: str) -> str:
+    """Return the label of the last try of a run id that made a plan, "" if none did."""
+    start, end = f"runs/{run_name(run_id)}.", ".json"
+    tries = (key.removeprefix(start).removesuffix(end) for key in store.list("runs") if key.startswith(start))
+    numbers = [int(number) for number in tries if number.isdecimal()]
+    return run_label(run_id, max(numbers)) if numbers else ""
 
 
 def manifest(store: Store, batch: BatchRef) -> list[Clip]:

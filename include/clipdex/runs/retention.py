@@ -1,8 +1,9 @@
 """Retention: delete the records of old runs; keep captions, posters, cuts, the ledger and the rebuild records.
 
-A run is deleted as a whole when none of its objects was written for retention_days: plan, manifests, outcomes and
-report. Its latest outcomes are first merged into the day's ledger, even if the run wrote no report. Leases that were
-not renewed for as long are deleted, too. Half-written files of killed writers are deleted after one day.
+A run is deleted as a whole when none of its objects was written for retention_days: plan, manifests, outcomes, tries
+and report. Its latest outcomes are first merged into the day's ledger, even if the run wrote no report. Leases that
+were not renewed for as long are deleted, too, and requeues of that age. Half-written files of killed writers are
+deleted after one day.
 """
 
 import logging
@@ -13,8 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clipdex.errors import LeaseHeld
+from clipdex.runs import requeues
 from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ALL, compact, outcomes_path
+from clipdex.runs.quarantine import write_missing
 from clipdex.storage.artifacts import Store
 from clipdex.storage.filesystem import UNKNOWN
 
@@ -27,7 +30,7 @@ _LEASE_S = 900.0
 _WRITING = timedelta(days=1)
 """Upper bound for one write: older half-written files are abandoned."""
 
-_KINDS = ("runs", "manifests", "outcomes", "reports")
+_KINDS = ("runs", "manifests", "outcomes", "reports", "tries")
 _RUN = re.compile(r"^(?:runs|reports)/(?P<alone>[^/]+)\.json$|/run=(?P<folder>[^/]+)/")
 _FOLDER = re.compile(r"^.*/run=[^/]+(?=/)")
 _DAY = re.compile(r"/day=([^/]+)/")
@@ -55,6 +58,8 @@ def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pru
     """Delete records older than retention_days before now (default: the current time). Safe to kill and repeat."""
     now = now or datetime.now(UTC)
     before = now - timedelta(days=retention_days)
+    write_missing(store)
+    store.delete(key for key, moment in store.written(requeues.FOLDER).items() if _old([moment], before))
     half_written = store.sweep(now - _WRITING)  # first, so that folders can become empty
     old = _old_runs(store, before)
     pending = {run: _not_in_the_ledger(keys) for run, keys in old.items()}

@@ -1,11 +1,12 @@
 """Survey: what the source lists, and which of these clips a run must process. Nothing is written."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from clipdex.errors import Reason
 from clipdex.runs.completion import NOT_READ, CompletionCriteria
+from clipdex.runs.marks import marks
 from clipdex.runs.moves import Move, known_elsewhere
 from clipdex.runs.outcomes import ClipOutcome, Outcome, current, whole_ledger
 from clipdex.runs.vanished import VanishedFolder, require_source, vanished_folders
@@ -67,10 +68,12 @@ def survey(
     criteria: CompletionCriteria,
     prefix: str | None = None,
     hold: Callable[[str], None] = lambda day: None,
+    only: Collection[str] | None = None,
 ) -> Survey:
     """List the clips of the days (or of one prefix) and skip those that are done. Writes nothing.
 
     Raises SourceUnavailable if the source is away, though an earlier run found clips there.
+    only: clip_ids of clips or parts; no other clip is processed, and these also if they are in quarantine
     hold: called with each day that was listed before its outcomes are read, to take its lease
     """
     listed: dict[str, list[Clip]] = {day: [] for day in days}
@@ -84,19 +87,26 @@ def survey(
     to_do: dict[str, list[Clip]] = {day: [] for day in listed}
     moves: dict[str, list[Move]] = {day: [] for day in listed}
     vanished: list[VanishedFolder] = []
+    discovered = {day: len(clips) for day, clips in listed.items()}
+    never = marks(store)  # not per day: a clip keeps its mark if its day changes
+    if only is not None:
+        criteria = replace(criteria, retry_quarantined=("all",))
     after, again = "", 0
     for day, clips in listed.items():
         hold(day)
         entries = whole_ledger(store, day)
         known = current(entries)
         vanished += vanished_folders(source, day, clips, known.values(), prefix or "")
+        if only is not None:
+            files = _files(only, known)
+            clips = [clip for clip in clips if clip.clip_id in files]
         new = {clip.clip_id for clip in clips if clip.clip_id not in known and not source.names_day(clip)}
         elsewhere = known_elsewhere(store, day, new)
         after = max([after, *(outcome.at for outcome in (*entries.values(), *elsewhere.values()))])
         described = []
         for clip in clips:
             latest = known.get(clip.clip_id) or elsewhere.get(clip.clip_id)
-            done = criteria.done(clip, latest, known)
+            done = criteria.done(clip, latest, known, never)
             if clip.clip_id in elsewhere:
                 moves[day].append(Move(clip, elsewhere[clip.clip_id], done))
             if done is None:
@@ -117,7 +127,8 @@ def survey(
             log.info("%s: the metadata of %d clips has changed; their captions stay", day, len(changed))
         to_do[day] += [with_caption(clip, known[clip.clip_id]) for clip in changed]
         counts[Outcome.INDEXED] += len(described) - len(changed)
-    discovered = {day: len(clips) for day, clips in listed.items()}
+    if only is not None:
+        log.info("of %d clips to try again, %d are to do", len(only), sum(map(len, to_do.values())))
     if again:
         log.info("%d clips that an earlier run could not read are listed: they are tried again", again)
     for folder in vanished:
@@ -126,6 +137,11 @@ def survey(
         discovered, to_do, counts[Outcome.INDEXED], counts[Outcome.QUARANTINED], after, criteria,
         tuple(vanished), moves, skipped, prefix,
     )  # fmt: skip
+
+
+def _files(only: Collection[str], known: Mapping[str, ClipOutcome]) -> set[str]:
+    """Return the clip_ids of files: of a part, that of its file."""
+    return {known[clip_id].part_of or clip_id if clip_id in known else clip_id for clip_id in only}
 
 
 def _with_known(clip: Clip, known: ClipOutcome | None) -> Clip:

@@ -9,8 +9,12 @@ ledger/day=DAY/*.jsonl              outcomes compacted by the report
 rebuild/day=DAY/run=RUN/BATCH.jsonl records to rebuild an index without listing captions
 leases/day=DAY/EPOCH.json           lease of a day (leases.py)
 runs/RUN.json, reports/RUN.json     plan and report of a run
+tries/run=RUN/day=DAY/BATCH/*       what happened on each try of a batch that took several (tries.py)
+quarantine/clips/DAY.jsonl          the clips of a day in quarantine (quarantined.py)
+quarantine/never/*.jsonl            clips that no run tries again (marks.py)
+quarantine/requeues/*.json          clips that a person requeued (requeues.py)
 
-Only captions, posters, cuts, ledger and rebuild grow without limit (retention.py).
+Only captions, posters, cuts, ledger, rebuild and the first two of quarantine grow without limit (retention.py).
 Writes are atomic: a temporary file and a rename (folder), or one PUT (object storage).
 """
 
@@ -149,12 +153,27 @@ class Store:
     def write_json(self, key: str, record: Any) -> None:
         self.write(key, json.dumps(record, ensure_ascii=True).encode())
 
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Return the names of the folders in a folder, sorted, without listing what is in them."""
+        path = self._path(prefix)
+        try:
+            found = self._fs.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
+        names = (info["name"].rstrip("/") for info in found if info["type"] == "directory")
+        return sorted(name.rpartition("/")[2] for name in names if name != path)
+
     def read_lines(self, *keys: str) -> Iterator[dict[str, Any]]:
         """Yield the JSON lines of the objects in order. Skip and log truncated lines; a later try recomputes them."""
+        for _, record in self.read_lines_of(keys):
+            yield record
+
+    def read_lines_of(self, keys: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield what read_lines() yields, each with the key of its object."""
         for key, data in zip(keys, self._read_ahead(keys), strict=True):
             for number, line in enumerate(io.BytesIO(data), 1):
                 try:
-                    yield json.loads(line)
+                    yield key, json.loads(line)
                 except ValueError:
                     log.warning("%s line %d: not JSON (%d bytes), skipped", key, number, len(line))
 

@@ -7,7 +7,11 @@ Airflow's API server mounts it (plugins/), and `clipdex serve` serves it.
     search.py    /, /posters/CONTENT.jpg
     api.py       /api/search, /api/similar, /api/facets, /api/days, /api/clips/ID
     problems.py  errors of the JSON API
-    batches.py   /batches/RUN/DAY/BATCH, and the same below /api
+    batches.py   /batches/RUN/DAY/BATCH, and the same below /api: outcomes and tries
+    runs.py      /runs/RUN, /api/runs/RUN; /tasks/…, /dag-runs/…, /dags/…: the tabs in Airflow
+    quarantine.py  /quarantine, /quarantine.csv, /api/quarantine
+    repair.py    /requeues/NAME; the forms that requeue clips or mark them, where operations.py starts runs
+    csrf.py      the checks of these forms; links.py: links that not every host has
     assets.py    /static/NAME
     rendering.py templates and URLs
     pages/       templates; static/ their assets. No external resources.

@@ -11,10 +11,17 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from clipdex.config import Settings
-from clipdex.errors import ClipdexError, InvalidFilter, NothingIndexed, Unavailable, UnknownClip
+from clipdex.errors import (
+    ClipdexError,
+    InvalidFilter,
+    NothingIndexed,
+    Unavailable,
+    UnknownClip,
+    describe_os_error,
+)
 from clipdex.index.search import EmptyQuery
 from clipdex.sanitize import escape_line
-from clipdex.web import api, assets, batches, search
+from clipdex.web import api, assets, batches, quarantine, repair, runs, search
 from clipdex.web.backend import Backend
 from clipdex.web.operations import Operations
 from clipdex.web.rendering import page, route_path
@@ -23,7 +30,7 @@ log = logging.getLogger(__name__)
 
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
+        "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
         "form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -46,12 +53,15 @@ def create_app(
     app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
     app.state.backend = Backend(settings)
     app.state.login_url, app.state.operations = login_url, operations
-    for part in (search, api, batches, assets):
+    for part in (search, api, batches, runs, quarantine, repair, assets):
         app.include_router(part.router)
+    if operations is not None:
+        app.include_router(repair.writes)
     app.middleware("http")(_with_headers)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ClipdexError, _clipdex_error)
+    app.add_exception_handler(OSError, _store_error)
     return app
 
 
@@ -69,7 +79,7 @@ def add_headers(response: Response) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if error.status_code in (401, 403) and not _is_api(request):
+    if error.status_code in (401, 403) and request.method == "GET" and not _is_api(request):
         return page(request, "login.html", status=error.status_code, login_url=request.app.state.login_url(request))
     return error_response(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
@@ -94,6 +104,14 @@ async def _clipdex_error(request: Request, error: Exception) -> Response:
         case _:
             log.error("%s: %s", escape_line(route_path(request)), error)
             return error_response(request, 500, str(error))
+
+
+async def _store_error(request: Request, error: Exception) -> Response:
+    """Report a store that is away: its disk, mount or bucket."""
+    assert isinstance(error, OSError)
+    log.warning("%s: %s", escape_line(route_path(request)), escape_line(str(error)))
+    message = escape_line(f"the artifact store does not answer: {describe_os_error(error)}")
+    return error_response(request, 503, message, {"Retry-After": "5"})
 
 
 def error_response(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:

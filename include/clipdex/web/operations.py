@@ -15,6 +15,15 @@ class Operations(Protocol):
     def run_url(self, run: str) -> str:
         """Return the URL of a run."""
 
+    def log_url(self, job: str, task: str, map_index: int, try_number: int) -> str:
+        """Return the URL of the log of a try, "" if it is unknown. job: as in Plan; task: caption or index"""
+
+    async def run_state(self, request: Request, run: str) -> str:
+        """Return the state of a run, such as queued, running, success, failed; "" if it is unknown."""
+
+    async def user(self, request: Request) -> str:
+        """Return the name of the user of this request."""
+
     async def may_write(self, request: Request) -> bool:
         """Return whether the user of this request may trigger runs of ingest_clips."""
 
