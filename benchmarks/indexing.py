@@ -1,6 +1,7 @@
 """Measure the index stage: clips per second from stored captions of 512 tokens to points that the index acknowledged.
 
-    python -m benchmarks.indexing [--clips 384] [--rounds 3] [--judgements FILE] [--http-clips 48] [--server URL --model NAME]
+    python -m benchmarks.indexing [--clips 384] [--rounds 3] [--judgements FILE] [--http-clips 48]
+                                  [--server URL --model NAME]
 
 Each round indexes the same captions under each configuration, one after another, into a new embedded index: as one
 batch, by stages.index.index_batch, as an Airflow task does. clips_per_s is the median of the rounds. The first batch,

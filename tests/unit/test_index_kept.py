@@ -147,7 +147,7 @@ def test_no_file_returns_to_a_folder_that_is_deleted(settings):
 
 
 def open_files():
-    return [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
 
 
 def test_a_switched_alias_is_read_by_the_next_search(settings):
