@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from clipdex.days import days_nearby
 from clipdex.runs.outcomes import ClipOutcome, Outcome, add_to_ledger, next_stamp, whole_ledger
+from clipdex.runs.summary import summarize
 from clipdex.storage.artifacts import Store
 from clipdex.storage.clip import Clip
 
@@ -57,3 +58,5 @@ def mark_moved(store: Store, day: str, moves: Iterable[Move], after: str) -> Non
         add_to_ledger(store, former, outcomes)
     if quarantined:
         add_to_ledger(store, day, quarantined)
+    for former in marks:  # the report of this run summarizes its own day
+        summarize(store, former)

@@ -72,6 +72,7 @@ class ClipOutcome:
     part_of, part_no: as in Clip; start_s, end_s: of a part [s on a player's clock of the file]
     metadata, details, recorded_at, recorded_from: as in Clip; recorded_at may also be from the container
     similar_to, distance, paragraphs, timed: as in Caption; the last two of captions that this run wrote
+    node: as in Caption, of captions that this run wrote
     """
 
     clip_id: str
@@ -117,6 +118,7 @@ class ClipOutcome:
     distance: float = 0.0
     paragraphs: int = 0
     timed: int = 0
+    node: str = ""
 
     @property
     def conclusive(self) -> bool:
@@ -157,7 +159,7 @@ class ClipOutcome:
 
 
 _LITTER = frozenset(reason for reason in Reason if reason.is_litter)
-_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin", "recorded_from", "cut", "part_of")
+_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin", "recorded_from", "cut", "part_of", "node")
 """Fields with few distinct values: interned to save memory."""
 
 

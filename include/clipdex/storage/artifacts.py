@@ -9,8 +9,9 @@ ledger/day=DAY/*.jsonl              outcomes compacted by the report
 rebuild/day=DAY/run=RUN/BATCH.jsonl records to rebuild an index without listing captions
 leases/day=DAY/EPOCH.json           lease of a day (leases.py)
 runs/RUN.json, reports/RUN.json     plan and report of a run
+summaries/*                         the state of each day and the pace of its runs, in small (runs/summary.py)
 
-Only captions, posters, cuts, ledger and rebuild grow without limit (retention.py).
+Only captions, posters, cuts, ledger, rebuild and summaries grow without limit (retention.py).
 Writes are atomic: a temporary file and a rename (folder), or one PUT (object storage).
 """
 
@@ -105,6 +106,25 @@ class Store:
         skip = len(self._root) + 1
         keys = {path[skip:]: modified(info) for path, info in found.items()}
         return {key: moment for key, moment in keys.items() if not key.rpartition("/")[2].startswith(_TEMPORARY)}
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """Return the folders directly in a folder, such as captions/ab in captions; () if it does not exist."""
+        top = self._path(prefix).rstrip("/")
+        try:
+            found = self._fs.ls(top, detail=True)
+        except FileNotFoundError:
+            return ()
+        skip = len(self._root) + 1
+        return tuple(sorted(one["name"].rstrip("/")[skip:] for one in found if one["type"] == "directory"))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the size per key below a folder [bytes]."""
+        try:
+            found = files_below(self._fs, self._path(prefix))
+        except FileNotFoundError:
+            return {}
+        skip = len(self._root) + 1
+        return {path[skip:]: int(info.get("size") or 0) for path, info in found.items()}
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects. Missing keys are no error: another process may have deleted them."""
