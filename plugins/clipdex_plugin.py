@@ -45,6 +45,7 @@ def _app():
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.core_api.security import requires_authenticated
 
+    from clipdex.airflow_operations import AirflowOperations
     from clipdex.airflow_tasks import server_settings
     from clipdex.web.app import create_app
 
@@ -52,6 +53,7 @@ def _app():
         server_settings,
         requires_authenticated(),
         lambda request: get_auth_manager().get_url_login(next_url=str(request.url)),
+        AirflowOperations(),
     )
 
 

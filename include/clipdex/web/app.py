@@ -14,9 +14,10 @@ from clipdex.config import Settings
 from clipdex.errors import ClipdexError, InvalidFilter, NothingIndexed, Unavailable, UnknownClip
 from clipdex.index.search import EmptyQuery
 from clipdex.sanitize import escape_line
-from clipdex.web import api, assets, batches, search
+from clipdex.web import api, assets, batches, ingestion, reference, search
 from clipdex.web.backend import Backend
 from clipdex.web.operations import Operations
+from clipdex.web.overview import Overview
 from clipdex.web.rendering import page, route_path
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,11 @@ def create_app(
     app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
     app.state.backend = Backend(settings)
     app.state.login_url, app.state.operations = login_url, operations
-    for part in (search, api, batches, assets):
+    app.state.overview = Overview(app.state.backend.pipeline)
+    for part in (search, api, batches, ingestion, reference, assets):
         app.include_router(part.router)
+    if operations is not None:
+        app.include_router(ingestion.writes)
     app.middleware("http")(_with_headers)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
