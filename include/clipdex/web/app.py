@@ -19,6 +19,7 @@ from clipdex.web.backend import Backend
 from clipdex.web.operations import Operations
 from clipdex.web.overview import Overview
 from clipdex.web.rendering import page, route_path
+from clipdex.web.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ def create_app(
     """
     app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
     app.state.backend = Backend(settings)
-    app.state.login_url, app.state.operations = login_url, operations
-    app.state.overview = Overview(app.state.backend.pipeline)
+    app.state.login_url, app.state.operations, app.state.descriptions = login_url, operations, {}
+    app.state.overview, app.state.views = Overview(app.state.backend.pipeline), Views()
     for part in (search, api, batches, ingestion, reference, assets):
         app.include_router(part.router)
     if operations is not None:

@@ -11,21 +11,22 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from clipdex.config import Quarantine
+from clipdex.config import Quarantine, Settings
 from clipdex.runs.progress import Running
 from clipdex.storage.usage import Usage
-from clipdex.web import assets, calendar, plots
+from clipdex.web import assets
 from clipdex.web.backend import TheBackend
 from clipdex.web.csrf import require_same_site
 from clipdex.web.overview import IndexFacts, Overview, State
 from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import page, url
-from clipdex.web.statistics import DayFigures, DayState, Figures, each_day, figures, spans
+from clipdex.web.statistics import DayFigures, DayState, Figures
+from clipdex.web.views import View
 
 router, writes = APIRouter(), APIRouter()
 
 MOST_DAYS = 1100
-_USUAL_DAYS, _MOST_SPANS, _MOST_ROWS = 365, 12, 92
+_USUAL_DAYS, _MOST_SPANS, _MOST_ROWS, _MOST_YEARS = 365, 12, 92, 12
 _BODY_BYTES = 4096
 
 
@@ -112,45 +113,34 @@ class Ingestion:
 
 @router.get("/ingestion", name="ingestion", include_in_schema=False)
 async def ingestion_page(request: Request, backend: TheBackend, question: Annotated[PageQuery, Query()]) -> Response:
-    state = await backend.read(_overview(request).state)
-    settings = await backend.settings()
-    zone = settings.source.timezone if settings else "UTC"
-    rule = settings.quarantine if settings else Quarantine()
-    today = datetime.now(ZoneInfo(zone)).date()
-    known = _dates(state)
-    first, last = question.span(known, today)
-    days = each_day(first, last, state.known, rule, state.busy)
-    inside = [one for one in days if known and known[0] <= one.day <= known[-1]]
-    operations = request.app.state.operations
-    started = _started(question.started)
+    state, view, zone = await backend.read(_seen, request, await backend.settings(), question)
+    operations, started = request.app.state.operations, _started(question.started)
+    first, last, root = view.first, view.last, request.scope.get("root_path", "")
     return page(
         request,
         "ingestion.html",
         headers={"Refresh": "1"} if state.empty else None,
         timezone=zone,
-        today=today.isoformat(),
+        today=_today(zone).isoformat(),
         first=first.isoformat(),
         last=last.isoformat(),
-        known=known,
-        years=_years(request, known, first, last),
+        view=view,
+        years=_years(request, view),
         state=state,
         now=now_of(state),
-        total=figures(state.known[one.day] for one in days if one.day in state.known),
-        states={str(kind): sum(one.state is kind for one in inside) for kind in DayState},
-        calendars=calendar.calendars(days, known, today),
-        gaps=spans(inside, DayState.GAP)[-_MOST_SPANS:],
-        failed=spans(inside, DayState.FAILED)[-_MOST_SPANS:],
-        picked=_picked(question, inside),
-        plots=plots.plots(days),
+        total=view.total,
+        states={str(kind): view.count(kind) for kind in DayState},
+        gaps=view.spans(DayState.GAP)[-_MOST_SPANS:],
+        failed=view.spans(DayState.FAILED)[-_MOST_SPANS:],
+        picked=_picked(question, view),
+        plots=view.plots,
         has_charts=assets.chart_file() is not None,
-        quarantine_url=lambda reason: (
-            f"{request.scope.get('root_path', '')}/quarantine?{urlencode({'reason': reason})}"
-        ),
-        rows=[one for one in reversed(days) if one.figures.captioned or one.figures.total][:_MOST_ROWS],
+        rows=[one for one in reversed(view.days) if one.figures.captioned or one.figures.total][:_MOST_ROWS],
         may_start=operations is not None and await operations.may_write(request),
         reads_only=operations is None,
         started=started,
         watch_url=operations.backfill_url(*started) if operations and started else "",
+        quarantine_url=lambda reason: f"{root}/quarantine?{urlencode({'reason': reason})}",
         link=lambda **more: f"{url(request, 'ingestion')}?{urlencode({'from': first, 'to': last, **more})}",
     )
 
@@ -158,19 +148,14 @@ async def ingestion_page(request: Request, backend: TheBackend, question: Annota
 @router.get("/api/stats", operation_id="get_stats", responses=ERRORS)
 async def get_stats(request: Request, backend: TheBackend, question: Annotated[SpanQuery, Query()]) -> Stats:
     """Return clips by outcome, tokens, GPU time and latency, per day and together."""
-    state = await backend.read(_overview(request).state)
-    settings = await backend.settings()
-    rule, zone = (settings.quarantine, settings.source.timezone) if settings else (Quarantine(), "UTC")
-    known = _dates(state)
-    first, last = question.span(known, datetime.now(ZoneInfo(zone)).date())
-    days = each_day(first, last, state.known, rule, state.busy)
+    state, view, _ = await backend.read(_seen, request, await backend.settings(), question)
     return Stats(
-        first=first.isoformat(),
-        last=last.isoformat(),
-        known_first=known[0] if known else "",
-        known_last=known[-1] if known else "",
-        total=figures(state.known[one.day] for one in days if one.day in state.known),
-        days=days,
+        first=view.first.isoformat(),
+        last=view.last.isoformat(),
+        known_first=view.known[0] if view.known else "",
+        known_last=view.known[-1] if view.known else "",
+        total=view.total,
+        days=view.days,
         outdated=state.days.value.missing if state.days.value else 0,
         loading=state.loading,
     )
@@ -186,7 +171,7 @@ async def get_ingestion(request: Request, backend: TheBackend) -> Ingestion:
 async def start_backfill(request: Request, backend: TheBackend) -> Response:
     """Backfill the days of the form as the user who sent it, and show where it is watched."""
     settings = await backend.settings()
-    today = datetime.now(ZoneInfo(settings.source.timezone if settings else "UTC")).date()
+    today = _today(settings.source.timezone if settings else "UTC")
     first, last = _form_days(await _body(request), today)
     await request.app.state.operations.backfill(request, first, last)
     return RedirectResponse(f"{url(request, 'ingestion')}?{urlencode({'started': f'{first}_{last}'})}", 303)
@@ -213,6 +198,19 @@ def _overview(request: Request) -> Overview:
     return overview
 
 
+def _seen(request: Request, settings: Settings | None, question: SpanQuery) -> tuple[State, View, str]:
+    """Return the state, the view of the days, and the time zone. Blocks."""
+    state, views = _overview(request).state(), request.app.state.views
+    rule, zone = (settings.quarantine, settings.source.timezone) if settings else (Quarantine(), "UTC")
+    known = _dates(state)
+    first, last = question.span(known, _today(zone))
+    return state, views.get(state, first, last, known, _today(zone), rule), zone
+
+
+def _today(zone: str) -> date:
+    return datetime.now(ZoneInfo(zone)).date()
+
+
 def _dates(state: State) -> list[str]:
     """Return the days with a summary. A name that is no date is none of this release's."""
     return [day for day in state.known if _is_date(day)]
@@ -229,22 +227,22 @@ def _days_between(first: str, last: str) -> int:
     return (date.fromisoformat(last) - date.fromisoformat(first)).days
 
 
-def _years(request: Request, known: Sequence[str], first: date, last: date) -> list[tuple[str, str, bool]]:
+def _years(request: Request, view: View) -> list[tuple[str, str, bool]]:
     """Return the name of each year with clips, its link, and whether it is shown."""
+    known, home = view.known, url(request, "ingestion")
     years = range(int(known[0][:4]), int(known[-1][:4]) + 1) if known else range(0)
-    home = url(request, "ingestion")
-    spans_of = [(str(year), date(year, 1, 1), date(year, 12, 31)) for year in years][-12:]
+    spans_of = [(str(year), date(year, 1, 1), date(year, 12, 31)) for year in years][-_MOST_YEARS:]
     return [
-        (name, f"{home}?{urlencode({'from': begin, 'to': end})}", (begin, end) == (first, last))
+        (name, f"{home}?{urlencode({'from': begin, 'to': end})}", (begin, end) == (view.first, view.last))
         for name, begin, end in spans_of
     ]
 
 
-def _picked(question: PageQuery, inside: Sequence[DayFigures]) -> tuple[str, str]:
+def _picked(question: PageQuery, view: View) -> tuple[str, str]:
     """Return the days of the form: those of the query, or the latest gap, or the latest failed days."""
     if question.pick_first:
         return question.pick_first, question.pick_last or question.pick_first
-    found = spans(inside, DayState.GAP) or spans(inside, DayState.FAILED)
+    found = view.spans(DayState.GAP) or view.spans(DayState.FAILED)
     return found[-1][:2] if found else ("", "")
 
 

@@ -13,6 +13,7 @@ from clipdex.runs.summary import DaySummary
 from clipdex.storage.artifacts import Store
 from clipdex.storage.usage import Usage, read_usage
 from clipdex.web.snapshots import Held, Snapshot
+from clipdex.web.statistics import Figures, figures
 
 WAIT_S = 0.3
 """How long a request waits for newer values [s]."""
@@ -32,11 +33,12 @@ class IndexFacts:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """Hold the summaries by day, and how many are missing or outdated."""
+    """Hold the summaries and their figures by day. The same object as long as nothing changed."""
 
     store: Store
     days: dict[str, DaySummary]
     catalog: Catalog
+    figures: dict[str, Figures]
 
     @property
     def missing(self) -> int:
@@ -78,6 +80,10 @@ class State:
         return sorted({one.problem for one in (self.days, self.running, self.index, self.usage) if one.problem})
 
 
+def _same(these: dict[str, DaySummary], those: dict[str, DaySummary]) -> bool:
+    return these.keys() == those.keys() and all(one is those[day] for day, one in these.items())
+
+
 class Overview:
     """Keep the snapshots of one app. pipeline: returns one over the current settings"""
 
@@ -108,7 +114,10 @@ class Overview:
         if last is not None and catalog.outdated:
             days |= {one.day: one for one in compute_outdated(store, catalog, _COMPUTE_S)}
             catalog = read_catalog(store, days, 0.0)
-        return Days(store, days, catalog)
+        if last is not None and catalog.outdated == last.catalog.outdated and _same(days, known):
+            return last
+        kept = {day: one for day, one in last.figures.items() if days.get(day) is known.get(day)} if last else {}
+        return Days(store, days, catalog, {day: kept.get(day) or figures([one]) for day, one in days.items()})
 
     def _read_running(self, last: list[Running] | None) -> list[Running]:
         return self._progress.read(self._pipeline().store, _PARTS_S)

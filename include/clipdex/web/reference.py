@@ -40,14 +40,24 @@ async def reference_page(request: Request) -> Response:
 
 
 def describe(request: Request) -> dict[str, Any]:
-    """Return the description of the routes of this app, as OpenAPI."""
+    """Return the description of the routes of this app, as OpenAPI. It is made once per path prefix."""
+    root, kept = request.scope.get("root_path", ""), request.app.state.descriptions
+    if root not in kept:
+        if len(kept) >= _MOST_ROOTS:
+            kept.clear()
+        kept[root] = _described(request, root)
+    found: dict[str, Any] = kept[root]
+    return found
+
+
+def _described(request: Request, root: str) -> dict[str, Any]:
     described = get_openapi(
         title="clipdex",
         version=version("clipdex"),
         summary="Search an archive of video clips by their captions.",
         description=getattr(request.app.state, "api_access", ACCESS),
         routes=request.app.routes,
-        servers=[{"url": request.scope.get("root_path", "") or "/"}],
+        servers=[{"url": root or "/"}],
     )
     described.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     described["security"] = [{"token": []}]
@@ -106,4 +116,5 @@ def _type(schema: dict[str, Any]) -> list[tuple[str, str]]:
     return [(" ".join([str(kind), *([f"({', '.join(bounds)})"] if bounds else [])]), "")]
 
 
+_MOST_ROOTS = 8
 _BOUNDS = {"minimum": "from", "maximum": "to", "maxLength": "characters up to", "maxItems": "items up to"}

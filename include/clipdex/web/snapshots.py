@@ -23,7 +23,7 @@ _THREADS = ThreadPoolExecutor(4, thread_name_prefix="clipdex-snapshot")
 
 @dataclass(frozen=True, slots=True)
 class Held(Generic[T]):
-    """Hold a value. value: None if there is none yet; loading: whether a newer one is being read; problem: or why not"""
+    """Hold a value, None if there is none yet. loading: whether a newer one is being read; problem: or why it is not"""
 
     value: T | None
     loading: bool

@@ -143,15 +143,20 @@ def state_of(summary: DaySummary | None, rule: Quarantine, running: bool) -> Day
 
 
 def each_day(
-    first: date, last: date, known: Mapping[str, DaySummary], rule: Quarantine, running: Iterable[str] = ()
+    first: date,
+    last: date,
+    known: Mapping[str, DaySummary],
+    rule: Quarantine,
+    running: Iterable[str] = (),
+    made: Mapping[str, Figures] | None = None,
 ) -> list[DayFigures]:
-    """Return the figures of each day from first to last."""
+    """Return the figures of each day from first to last. made: figures that are there already, by day"""
     busy, found = set(running), []
     for number in range((last - first).days + 1):
         day = (first + timedelta(days=number)).isoformat()
         summary = known.get(day)
         state = state_of(summary, rule, day in busy)
-        own = figures([summary]) if summary is not None else Figures()
+        own = (made or {}).get(day) or (figures([summary]) if summary is not None else Figures())
         found.append(DayFigures(day, state, summary.discovered if summary else None, own))
     return found
 
