@@ -1,4 +1,4 @@
-"""Calendar: days as grids of weeks, one grid per year."""
+"""Calendar: days as grids of weeks, one grid for up to a year, or one per calendar year."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from clipdex.web.statistics import DayFigures, DayState
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_YEAR = 366
 _WORDS = {
     DayState.DONE: "done",
     DayState.PARTLY: "some clips in quarantine",
@@ -28,23 +29,29 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Hold the weeks of a year: rows of weekdays, and the months as headers over a number of weeks."""
+    """Hold weeks: rows of weekdays, and the months as headers over a number of weeks. title: the year, or the months"""
 
-    year: int
+    title: str
     months: list[tuple[str, int]]
     rows: list[tuple[str, list[Cell | None]]]
 
 
 def calendars(days: Sequence[DayFigures], known: Sequence[str], today: date) -> list[Grid]:
-    """Return a grid per year. known: days with clips, in order; days after today are left out"""
-    by_year: dict[int, list[DayFigures]] = {}
-    for one in days:
-        if date.fromisoformat(one.day) <= today:
-            by_year.setdefault(int(one.day[:4]), []).append(one)
+    """Return the grids, the latest first. known: days with clips, in order; days after today are left out"""
+    shown = [one for one in days if date.fromisoformat(one.day) <= today]
+    if not shown:
+        return []
+    if len(shown) <= _YEAR:
+        first, last = (date.fromisoformat(one.day) for one in (shown[0], shown[-1]))
+        title = f"{first.year}" if first.year == last.year else f"{first:%b %Y} to {last:%b %Y}"
+        return [_grid(title, shown, known)]
+    by_year: dict[str, list[DayFigures]] = {}
+    for one in shown:
+        by_year.setdefault(one.day[:4], []).append(one)
     return [_grid(year, of_year, known) for year, of_year in sorted(by_year.items(), reverse=True)]
 
 
-def _grid(year: int, days: Sequence[DayFigures], known: Sequence[str]) -> Grid:
+def _grid(title: str, days: Sequence[DayFigures], known: Sequence[str]) -> Grid:
     cells = {date.fromisoformat(one.day): _cell(one, known) for one in days}
     first, last = min(cells), max(cells)
     monday = first - timedelta(days=first.weekday())
@@ -60,7 +67,7 @@ def _grid(year: int, days: Sequence[DayFigures], known: Sequence[str]) -> Grid:
             months[-1] = (name, months[-1][1] + 1)
         else:
             months.append((name, 1))
-    return Grid(year, months, rows)
+    return Grid(title, months, rows)
 
 
 def _cell(one: DayFigures, known: Sequence[str]) -> Cell:

@@ -1,12 +1,14 @@
 """Plots: the series that the page draws with Chart.js, as JSON in attributes of the page."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from clipdex.web.statistics import DayFigures, Figures, NodeStats
+from clipdex.runs.summary import DaySummary
+from clipdex.web.statistics import DayFigures, Figures, NodeStats, figures
 
 MOST_NODES = 8
+_MOST_DAYS = 200
 _Value = float | int | None
 
 
@@ -23,39 +25,56 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Plots:
-    """Hold the plots and their days, as JSON. left_out: number of nodes that are not drawn"""
+    """Hold the plots and their days, as JSON.
+
+    weekly: whether a value is that of a week, under its first day
+    left_out: number of nodes that are not drawn
+    """
 
     days: str
     plots: list[Plot]
+    weekly: bool
     left_out: int
 
 
-def plots(days: Sequence[DayFigures]) -> Plots:
+_Points = Sequence[tuple[str, Figures]]
+
+
+def plots(days: Sequence[DayFigures], known: Mapping[str, DaySummary]) -> Plots:
     """Return the plots of these days, without the days before the first and after the last clip."""
     filled = [number for number, one in enumerate(days) if one.figures.total or one.figures.captioned]
     days = days[filled[0] : filled[-1] + 1] if filled else []
-    names, left_out = _nodes(days)
+    weekly = len(days) > _MOST_DAYS
+    points = _weeks(days, known) if weekly else [(one.day, one.figures) for one in days]
+    names, left_out = _nodes(points)
     every = [
-        _plot(days, "Clips per day", "clips", "bar", [
+        _plot(points, f"Clips per {'week' if weekly else 'day'}", "clips", "bar", [
             ("indexed", lambda one: one.clips.get("indexed", 0)),
             ("quarantined", lambda one: one.clips.get("quarantined", 0)),
             ("unfinished", lambda one: one.unfinished),
         ]),
-        _plot(days, "Clips captioned per second", "clips/s", "line", [("clips/s", lambda one: one.clips_per_s)]),
-        _plot(days, "Output tokens per second", "tokens/s", "line", [("tokens/s", lambda one: one.tokens_per_s)]),
-        _plot(days, "GPU-seconds per clip", "GPU-s", "line", [("GPU-s", lambda one: one.gpu_s_per_clip)]),
-        _plot(days, "Latency per clip, median", "s", "line", _per_node(names, lambda one: one.p50_s)),
-        _plot(days, "Latency per clip, 95th percentile", "s", "line", _per_node(names, lambda one: one.p95_s)),
-        _plot(days, "Requests in flight, mean", "requests", "line", _per_node(names, lambda one: one.in_flight)),
+        _plot(points, "Clips captioned per second", "clips/s", "line", [("clips/s", lambda one: one.clips_per_s)]),
+        _plot(points, "Output tokens per second", "tokens/s", "line", [("tokens/s", lambda one: one.tokens_per_s)]),
+        _plot(points, "GPU-seconds per clip", "GPU-s", "line", [("GPU-s", lambda one: one.gpu_s_per_clip)]),
+        _plot(points, "Latency per clip, median", "s", "line", _per_node(names, lambda one: one.p50_s)),
+        _plot(points, "Latency per clip, 95th percentile", "s", "line", _per_node(names, lambda one: one.p95_s)),
+        _plot(points, "Requests in flight, mean", "requests", "line", _per_node(names, lambda one: one.in_flight)),
     ]  # fmt: skip
-    return Plots(json.dumps([one.day for one in days]), [one for one in every if one is not None], left_out)
+    labels = json.dumps([day for day, _ in points])
+    return Plots(labels, [one for one in every if one is not None], weekly, left_out)
 
 
-def _nodes(days: Sequence[DayFigures]) -> tuple[list[str], int]:
+def _weeks(days: Sequence[DayFigures], known: Mapping[str, DaySummary]) -> _Points:
+    """Return the figures of each week, under its first day."""
+    groups = [days[start : start + 7] for start in range(0, len(days), 7)]
+    return [(week[0].day, figures(known[one.day] for one in week if one.day in known)) for week in groups]
+
+
+def _nodes(points: _Points) -> tuple[list[str], int]:
     """Return the nodes that captioned most clips, and the number of the others."""
     clips: dict[str, int] = {}
-    for one in days:
-        for node in one.figures.nodes:
+    for _, one in points:
+        for node in one.nodes:
             clips[node.node] = clips.get(node.node, 0) + node.clips
     most = sorted(clips, key=lambda name: (-clips[name], name))[:MOST_NODES]
     return sorted(most), len(clips) - len(most)
@@ -71,16 +90,17 @@ def _per_node(
 
 
 def _plot(
-    days: Sequence[DayFigures], title: str, unit: str, kind: str, series: list[tuple[str, Callable[[Figures], _Value]]]
+    points: _Points, title: str, unit: str, kind: str, series: list[tuple[str, Callable[[Figures], _Value]]]
 ) -> Plot | None:
     """Return a plot, None if no day has a value."""
-    drawn = [{"label": name, "data": [value(one.figures) for one in days]} for name, value in series]
-    drawn = [one for one in drawn if any(value for value in one["data"] if value is not None)]
+    drawn: list[tuple[str, list[_Value]]] = [(name, [value(one) for _, one in points]) for name, value in series]
+    drawn = [(name, values) for name, values in drawn if any(values)]
     if not drawn:
         return None
     texts = []
-    for one in drawn:
-        values = [value for value in one["data"] if isinstance(value, int | float)]
-        texts.append(f"{one['label']} from {min(values):,.6g} to {max(values):,.6g}, last {values[-1]:,.6g}")
-    label = f"{title}, {days[0].day} to {days[-1].day}, in {unit}: {'; '.join(texts)}"
-    return Plot(title, unit, kind, json.dumps(drawn, separators=(",", ":")), label)
+    for name, values in drawn:
+        there = [value for value in values if value is not None]
+        texts.append(f"{name} from {min(there):,.6g} to {max(there):,.6g}, last {there[-1]:,.6g}")
+    label = f"{title}, {points[0][0]} to {points[-1][0]}, in {unit}: {'; '.join(texts)}"
+    data = json.dumps([{"label": name, "data": values} for name, values in drawn], separators=(",", ":"))
+    return Plot(title, unit, kind, data, label)

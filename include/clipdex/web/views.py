@@ -64,5 +64,5 @@ def _view(state: State, first: date, last: date, known: Sequence[str], today: da
         inside=[one for one in days if known and known[0] <= one.day <= known[-1]],
         total=figures(state.known[one.day] for one in days if one.day in state.known),
         calendars=calendar.calendars(days, known, today),
-        plots=plots.plots(days),
+        plots=plots.plots(days, state.known),
     )

@@ -22,7 +22,7 @@ function show() {
   for (const cell of cells) {
     const inside = valid && cell.dataset.day >= first && cell.dataset.day <= last;
     cell.parentElement.setAttribute("aria-selected", inside);
-    cell.classList.toggle("chosen", inside);
+    cell.classList.toggle("picked", inside);
   }
   const label = document.querySelector("[data-count]");
   const days = valid ? count(first, last) : 0;
@@ -117,6 +117,7 @@ function draw() {
     const bar = canvas.dataset.kind === "bar";
     const series = JSON.parse(canvas.dataset.series);
     const few = days.length < 40;
+    const short = (day) => (days[0].slice(0, 4) === days.at(-1).slice(0, 4) ? day.slice(5) : day.slice(0, 7));
     const datasets = series.map((one, number) => {
       const own = colour(bar ? bars[one.label] : `series-${(number % 8) + 1}`);
       return { ...one, borderColor: own, backgroundColor: own, borderWidth: bar ? 0 : 1.75, spanGaps: true, tension: 0.2,
@@ -135,7 +136,7 @@ function draw() {
             `${item.dataset.label}: ${item.formattedValue}${item.dataset.label === canvas.dataset.unit ? "" : ` ${canvas.dataset.unit}`}` } },
         },
         scales: {
-          x: { stacked: bar, ticks: { color: text, maxTicksLimit: 7, maxRotation: 0 }, grid: { display: false }, border: { color: line } },
+          x: { stacked: bar, ticks: { color: text, maxTicksLimit: 6, maxRotation: 0, autoSkipPadding: 12, callback: (_, index) => short(days[index]) }, grid: { display: false }, border: { color: line } },
           y: { stacked: bar, beginAtZero: true, ticks: { color: text, maxTicksLimit: 6 }, grid: { color: line }, border: { display: false } },
         },
       },
