@@ -66,7 +66,8 @@ def _described(request: Request, root: str) -> dict[str, Any]:
 
 def _call(path: str, method: str, call: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     content = call["responses"].get("200", {}).get("content", {})
-    media, body = next(iter(content.items()), ("", {}))
+    found: list[tuple[str, dict[str, Any]]] = list(content.items()) or [("", {})]
+    media, body = found[0]
     return {
         "id": call["operationId"],
         "method": method.upper(),
@@ -83,7 +84,7 @@ def _call(path: str, method: str, call: dict[str, Any], schemas: dict[str, Any])
             }
             for one in call.get("parameters", ())
         ],
-        "result": _type(body.get("schema", {})) or ([media, ""],),
+        "result": _type(body["schema"]) if body.get("schema") else [(media or "nothing", "")],
         "errors": [
             (status, one["description"]) for status, one in call["responses"].items() if not status.startswith("2")
         ],

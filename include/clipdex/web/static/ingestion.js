@@ -120,7 +120,7 @@ function draw() {
     const short = (day) => (days[0].slice(0, 4) === days.at(-1).slice(0, 4) ? day.slice(5) : day.slice(0, 7));
     const datasets = series.map((one, number) => {
       const own = colour(bar ? bars[one.label] : `series-${(number % 8) + 1}`);
-      return { ...one, borderColor: own, backgroundColor: own, borderWidth: bar ? 0 : 1.75, spanGaps: true, tension: 0.2,
+      return { ...one, borderColor: own, backgroundColor: own, borderWidth: bar ? 0 : 1.75, spanGaps: true,
         pointRadius: few ? 2 : 0, pointHitRadius: 6, barPercentage: 1, categoryPercentage: few ? 0.8 : 1 };
     });
     new Chart(canvas, {
