@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 import httpx
 from airflow.api_fastapi.app import cached_app, get_auth_manager
 from airflow.configuration import conf
-from fastapi import HTTPException, Request
+from fastapi import Request
 
 from clipdex.sanitize import escape_line
+from clipdex.web.problems import Refused
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class AirflowOperations:
 
 
 async def _send(request: Request, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """POST to Airflow's REST API with the credentials of a request. Raises HTTPException."""
+    """POST to Airflow's REST API with the credentials of a request. Raises Refused."""
     headers = {name: value for name in _CREDENTIALS if (value := request.headers.get(name))}
     transport = httpx.ASGITransport(app=cached_app(), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60.0) as client:
@@ -76,7 +77,7 @@ async def _send(request: Request, path: str, body: dict[str, Any]) -> dict[str, 
     if answer.is_success:
         made: dict[str, Any] = answer.json()
         return made
-    raise HTTPException(answer.status_code, _words(answer))
+    raise Refused(answer.status_code, _words(answer))
 
 
 def _words(answer: httpx.Response) -> str:

@@ -18,6 +18,7 @@ from clipdex.web import api, assets, batches, ingestion, reference, search
 from clipdex.web.backend import Backend
 from clipdex.web.operations import Operations
 from clipdex.web.overview import Overview
+from clipdex.web.problems import Refused
 from clipdex.web.rendering import page, route_path
 from clipdex.web.views import Views
 
@@ -74,7 +75,7 @@ def add_headers(response: Response) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if error.status_code in (401, 403) and not _is_api(request):
+    if error.status_code in (401, 403) and not isinstance(error, Refused) and not _is_api(request):
         return page(request, "login.html", status=error.status_code, login_url=request.app.state.login_url(request))
     return error_response(request, error.status_code, str(error.detail), dict(error.headers or {}))
 

@@ -1,6 +1,8 @@
 """Cross-site requests: a form on another site must not act with the cookie of a user of this one."""
 
-from fastapi import HTTPException, Request
+from fastapi import Request
+
+from clipdex.web.problems import Refused
 
 
 def require_same_site(request: Request) -> None:
@@ -14,7 +16,7 @@ def require_same_site(request: Request) -> None:
     same = origin.lower().partition("://")[2] == host.lower() and bool(origin)
     if relation == "same-origin" or (relation is None and same):
         return
-    raise HTTPException(
+    raise Refused(
         403, f"the form comes from {origin or 'an unknown origin'}, not from {host}: open the page here, or let the "
         "reverse proxy pass the header Host",
     )  # fmt: skip

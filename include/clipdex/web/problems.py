@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastapi import HTTPException
 from pydantic import BaseModel
 
 
@@ -9,6 +10,10 @@ class Problem(BaseModel):
     """Describe an error: what failed, why, and what to do."""
 
     detail: str
+
+
+class Refused(HTTPException):
+    """Refuse what a user who is logged in tried. The page of it is no login page."""
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
