@@ -4,6 +4,7 @@ Two listings show which days there are and which summaries are current (summary.
 from one object, and those that changed since from an object each. refresh() writes both; a reader writes nothing.
 """
 
+import json
 import logging
 import time
 from collections import defaultdict
@@ -111,7 +112,9 @@ def refresh(store: Store, most: int | None = None, on_day: Callable[[str], None]
         by_month[_month_path(day)].append(days[day])
     months = 0
     for key, of_month in by_month.items():
-        record = {"days": [one.to_json() for one in of_month]}
+        record = json.loads(
+            json.dumps({"days": [one.to_json() for one in of_month]})
+        )  # lists for tuples, as it is read
         if _read(store, key) != record:
             store.write_json(key, record)
             months += 1
