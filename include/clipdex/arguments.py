@@ -104,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("reindex", help="rebuild the index, for another embedding model, chunking or language")
 
+    one = commands.add_parser("summarize", help="write the figures per day that the page Ingestion shows")
+
     one = commands.add_parser("serve", help="serve the search page and its JSON API, behind tokens")
     one.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     one.add_argument("--port", type=_port, default=8088, help="default 8088; 0 for a free one")

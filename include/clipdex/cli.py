@@ -447,6 +447,16 @@ def reindex(args: argparse.Namespace) -> int:
     return 0
 
 
+def summarize(args: argparse.Namespace) -> int:
+    """Write the summaries of days that the page Ingestion shows, where they are missing or outdated."""
+    done = Pipeline.open().summarize(lambda day: print(day, file=sys.stderr))
+    if args.json:
+        _print(done.to_json())
+        return 0
+    print(f"{done.days} days and {done.months} months written; the page Ingestion and /api/stats show them")
+    return 0
+
+
 def mcp(args: argparse.Namespace) -> int:
     """Serve the index to agents until the client, or a signal, ends it."""
     if not args.http and not (args.host is None and args.port is None):
@@ -529,6 +539,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "captions": captions,
     "quarantine": quarantine,
     "reindex": reindex,
+    "summarize": summarize,
     "mcp": mcp,
     "serve": serve,
     "token": token,

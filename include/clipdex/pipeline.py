@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex
     from clipdex.index.facets import Facet
     from clipdex.index.search import ClipHit
     from clipdex.index.where import Where
+    from clipdex.runs.catalog import Refreshed
     from clipdex.runs.completion import CompletionCriteria, DayCaptions
     from clipdex.runs.leases import Lease
     from clipdex.runs.outcomes import ClipOutcome
@@ -436,6 +437,15 @@ class Pipeline:
         from clipdex.runs.retention import prune
 
         return prune(self.store, self.settings.store.retention_days)
+
+    def summarize(self, on_day: Callable[[str], None] = lambda day: None) -> Refreshed:
+        """Write the summaries that are missing or outdated, and measure the store. prune() does the same."""
+        from clipdex.runs.catalog import refresh
+        from clipdex.storage.usage import measure_usage
+
+        done = refresh(self.store, on_day=on_day)
+        measure_usage(self.store)
+        return done
 
     def over(self, folder: str | Path) -> Pipeline:
         """Return the same pipeline over another source, whose damaged files are quarantined however many they are."""

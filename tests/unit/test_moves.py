@@ -148,7 +148,7 @@ def test_a_clip_without_a_final_outcome_is_continued_under_its_new_day(opened, e
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", range(4))
+@pytest.mark.parametrize("steps", range(5))
 def test_a_move_that_is_killed_anywhere_is_continued(opened, engine, monkeypatch, steps):
     """The store dies after so many objects that planning wrote."""
     nights(opened("UTC"), "before")
@@ -168,7 +168,7 @@ def test_a_move_that_is_killed_anywhere_is_continued(opened, engine, monkeypatch
         died = False
     except KeyboardInterrupt:
         died = True
-    assert died == (steps < 3), written
+    assert died == (steps < 4), written
     nights(opened("Europe/Moscow"), "after")
     assert days_of_points(opened("Europe/Moscow")) == days_in_ledger(opened("Europe/Moscow")) == DAYS["Europe/Moscow"]
     assert len(engine.chats) == len(MOMENTS)

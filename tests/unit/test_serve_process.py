@@ -63,6 +63,7 @@ def client(served, secret) -> Any:
 PATHS = (
     f"/api/search?q={QUESTION}", "/api/search?like=car&diverse=true", "/api/similar?clip_id=car&related=true",
     "/api/facets?field=day", "/api/days?from=2026-11-01", "/api/clips/car",
+    "/api/stats", "/api/ingestion",
 )  # fmt: skip
 
 

@@ -82,6 +82,7 @@ class CaptionDraft:
     prompt_tokens, completion_tokens: total cost as counted by the engine; 0 if not counted
     text_tokens: the completion tokens that are in text
     paragraphs, timed: as in Caption
+    node: of the slowest request, as in Completion
     """
 
     text: str
@@ -97,6 +98,7 @@ class CaptionDraft:
     attempts: int = 1
     paragraphs: int = 0
     timed: int = 0
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class Completion:
     seconds: wall time from request to last token [s]
     gpu_s: share of the engine's GPUs [GPU-seconds], 0 if it reports no load
     attempts: requests that were sent
+    node: host and port of the server that answered, "" for a model in this process
     """
 
     text: str
@@ -67,6 +68,7 @@ class Completion:
     seconds: float = 0.0
     gpu_s: float = 0.0
     attempts: int = 1
+    node: str = ""
 
 
 class Model(Protocol):

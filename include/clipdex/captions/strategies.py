@@ -261,6 +261,7 @@ def _draft(completion: Completion) -> CaptionDraft:
         seconds=completion.seconds,
         gpu_s=completion.gpu_s,
         attempts=completion.attempts,
+        node=completion.node,
     )
 
 
@@ -292,12 +293,14 @@ def _joined(replies: Sequence[Completion]) -> CaptionDraft:
 
 
 def _with_costs(draft: CaptionDraft, replies: Sequence[Completion]) -> CaptionDraft:
-    """Return the draft with the summed costs of concurrent requests; seconds is the maximum."""
+    """Return the draft with the summed costs of concurrent requests; seconds is the maximum, of the named node."""
+    slowest = max(replies, key=lambda one: one.seconds)
     return replace(
         draft,
         prompt_tokens=sum(one.prompt_tokens for one in replies),
         completion_tokens=sum(one.completion_tokens for one in replies),
-        seconds=max(one.seconds for one in replies),
+        seconds=slowest.seconds,
+        node=slowest.node,
         gpu_s=sum(one.gpu_s for one in replies),
         attempts=sum(one.attempts for one in replies),
     )

@@ -47,12 +47,14 @@ def endpoints(access: Access, service: Service) -> list["Endpoint"]:
 class Endpoint:
     """One base URL with its own httpx client, because httpx scans all connections of a client per request.
 
+    name: host and port, for statistics
     model_seen: the endpoint served the model before, so model_not_found is transient.
     """
 
     def __init__(
         self, url: str, access: Access, service: Service, key: SecretStr, certificates: ssl.SSLContext
     ) -> None:
+        self.name = httpx.URL(url).netloc.decode()[:_LONGEST_NAME]
         self.url, self.model_seen, self._service, self._key = url, False, service, key
         self._through_proxy = proxies.through_proxy(url)
         self._client = httpx.AsyncClient(
@@ -133,6 +135,7 @@ _ABSENT = {404, 405, 501}
 _FROM_A_PROXY = {403, 407, 502, 503, 504}
 _LONGEST_RETRY_AFTER_S = 120.0
 _LONGEST_MESSAGE = 300
+_LONGEST_NAME = 100
 
 
 class _Bearer(httpx.Auth):

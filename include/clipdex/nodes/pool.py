@@ -94,12 +94,14 @@ class Answer:
     seconds: from the request to its last byte [s]
     gpu_s: GPU time [GPU-seconds]; 0 if unknown
     attempts: requests sent, retries included
+    node: host and port of the node that answered
     """
 
     document: Document
     seconds: float
     gpu_s: float
     attempts: int
+    node: str
 
 
 class Nodes:
@@ -301,7 +303,7 @@ class Nodes:
         started, before = time.monotonic(), node.meter.read()
         try:
             async with asyncio.timeout(limit_s):
-                document = await self._hedged(node, send)
+                answered, document = await self._hedged(node, send)
             after = node.meter.read()  # before the release, which gives the share of this request to the others
         except TimeoutError:
             node.record_failure(self._backoff_s)
@@ -316,10 +318,10 @@ class Nodes:
         finally:
             self._release(node)
         gpu_s = after - before if before is not None and after is not None else 0.0
-        return Answer(document, time.monotonic() - started, gpu_s, attempts)
+        return Answer(document, time.monotonic() - started, gpu_s, attempts, answered.endpoint.name)
 
-    async def _hedged(self, node: Node, send: Callable[[Node], Awaitable[Document]]) -> Document:
-        """Return the first answer, of this node or of the hedge node if one joins."""
+    async def _hedged(self, node: Node, send: Callable[[Node], Awaitable[Document]]) -> tuple[Node, Document]:
+        """Return the first answer and its node: this one, or the hedge node if one joins."""
         hedge = _Hedge(node, time.monotonic(), asyncio.get_running_loop().create_future())
         self._hedges.add(hedge)
         tasks = [asyncio.ensure_future(_measured(node, send))]
@@ -361,11 +363,11 @@ _MAX_PAUSE_S = 30.0
 _HEDGE_FACTOR = 1.5
 
 
-async def _measured(node: Node, send: Callable[[Node], Awaitable[Document]]) -> Document:
+async def _measured(node: Node, send: Callable[[Node], Awaitable[Document]]) -> tuple[Node, Document]:
     started = time.monotonic()
     document = await send(node)
     node.record_success(time.monotonic() - started)
-    return document
+    return node, document
 
 
 def _apart(node: Node) -> Node:

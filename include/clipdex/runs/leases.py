@@ -191,6 +191,11 @@ def release(store: Store, day: str, owner: str) -> None:
         store.write_json(_key(day, epoch), _record(owner, 0.0, holder.job, released=True).to_json())
 
 
+def current_holder(store: Store, day: str) -> Holder | None:
+    """Return who holds a day, or held it last; None for nobody."""
+    return _current(store, day)[1]
+
+
 def _renewed(store: Store, day: str, owner: str, seconds: float) -> float:
     """Renew a lease, also an expired one if nobody took the day. Return how long it is valid [s]; raise LeaseLost."""
     epoch, holder = _current(store, day)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from clipdex.days import days_nearby
 from clipdex.runs import quarantined as index
 from clipdex.runs.outcomes import ClipOutcome, Outcome, add_to_ledger, ledger, next_stamp, whole_ledger
+from clipdex.runs.summary import summarize
 from clipdex.storage.artifacts import Store
 from clipdex.storage.clip import Clip
 
@@ -63,3 +64,5 @@ def mark_moved(store: Store, day: str, moves: Iterable[Move], after: str) -> Non
         index.write(store, changed, ledger(store, changed))
     if quarantined:
         index.write(store, day, ledger(store, day))
+    for former in marks:  # the report of this run summarizes its own day
+        summarize(store, former)

@@ -74,6 +74,7 @@ class ClipOutcome:
     part_of, part_no: as in Clip; start_s, end_s: of a part [s on a player's clock of the file]
     metadata, details, recorded_at, recorded_from: as in Clip; recorded_at may also be from the container
     similar_to, distance, paragraphs, timed: as in Caption; the last two of captions that this run wrote
+    node: as in Caption, of captions that this run wrote
     """
 
     clip_id: str
@@ -119,6 +120,7 @@ class ClipOutcome:
     distance: float = 0.0
     paragraphs: int = 0
     timed: int = 0
+    node: str = ""
 
     @property
     def conclusive(self) -> bool:
@@ -159,7 +161,7 @@ class ClipOutcome:
 
 
 _LITTER = frozenset(reason for reason in Reason if reason.is_litter)
-_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin", "recorded_from", "cut", "part_of")
+_REPEATED = ("day", "batch", "reason", "fingerprint", "collection", "origin", "recorded_from", "cut", "part_of", "node")
 """Fields with few distinct values: interned to save memory."""
 
 

@@ -166,7 +166,7 @@ def days_without_index(store: Store, indexed: Iterable[str] | None = None) -> li
     if indexed is None:
         indexed = map(quarantined.day_of, store.list(quarantined.FOLDER))
     root = ledger_path("").partition("/")[0]
-    days = {found[1] for name in store.folders(root) if (found := _DAY.fullmatch(name))}
+    days = {found[1] for path in store.folders(root) if (found := _DAY.fullmatch(path.rpartition("/")[2]))}
     return sorted(days - set(indexed))
 
 

@@ -12,6 +12,7 @@ from clipdex.errors import RunIncomplete
 from clipdex.runs import leases
 from clipdex.runs.outcomes import ClipOutcome, Origin, Outcome, compact, without_former_parts
 from clipdex.runs.planning import Plan, load_plan, manifest
+from clipdex.runs.summary import summarize_run
 from clipdex.runs.throughput import Throughput, throughput
 from clipdex.runs.vanished import VanishedFolder
 from clipdex.sanitize import escape_line
@@ -133,7 +134,7 @@ class RunReport:
 
 
 def report_run(store: Store, run: str) -> RunReport:
-    """Compact the outcomes of a run into the ledger, write the report, and release the leases."""
+    """Compact the outcomes of a run into the ledger, write the report and the summaries, and release the leases."""
     plan = load_plan(store, run)
     outcomes = {day: without_former_parts(compact(store, day, run)) for day in plan.days}
     planned = {day: _planned(store, plan, day) for day in plan.days}
@@ -167,6 +168,7 @@ def report_run(store: Store, run: str) -> RunReport:
         nothing=plan.nothing,
     )
     store.write_json(report_path(run), report.to_json())
+    summarize_run(store, run, plan.discovered, outcomes)
     for day in plan.days:
         leases.release(store, day, run)
     _log_report(report)

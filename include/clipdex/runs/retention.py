@@ -1,9 +1,10 @@
-"""Retention: delete the records of old runs; keep captions, posters, cuts, the ledger and the rebuild records.
+"""Retention: delete the records of old runs; keep captions, posters, cuts, ledger, rebuild records and summaries.
 
 A run is deleted as a whole when none of its objects was written for retention_days: plan, manifests, outcomes, tries
 and report. Its latest outcomes are first merged into the day's ledger, even if the run wrote no report. Leases that
 were not renewed for as long are deleted, too, and requeues of that age. Half-written files of killed writers are
-deleted after one day.
+deleted after one day. At the end, outdated summaries are written (catalog.py), and the size of the store is measured
+(usage.py).
 """
 
 import logging
@@ -15,11 +16,13 @@ from typing import Any
 
 from clipdex.errors import LeaseHeld
 from clipdex.runs import requeues
+from clipdex.runs.catalog import refresh
 from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ALL, compact, outcomes_path
 from clipdex.runs.quarantine import write_missing
 from clipdex.storage.artifacts import Store
 from clipdex.storage.filesystem import UNKNOWN
+from clipdex.storage.usage import measure_usage
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +83,8 @@ def prune(store: Store, retention_days: int, now: datetime | None = None) -> Pru
         for folder in {found[0] for key in keys if (found := _FOLDER.match(key))}:
             store.delete_folder(folder)
     pruned = Pruned(len(gone), sum(map(len, gone.values())), len(leased - busy), half_written, tuple(sorted(busy)))
+    refresh(store)
+    measure_usage(store)
     log.info(
         "deleted records older than %d days: %d runs (%d objects), %d leases; %d half-written files; "
         "skipped %d days with an active lease",

@@ -5,7 +5,7 @@
     rate_limit.py  how many requests a token, and how many failures an address, may have
     peer.py        which client sent a request, and under which name of this server
     gate.py        the middleware that admits or refuses each request
-    routes.py      /health, /login, /logout, /openapi.json
+    routes.py      /health, /login, /logout
     server.py      the app with its gate, and the process that serves it
     commands.py    clipdex serve, clipdex token
 

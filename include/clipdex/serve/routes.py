@@ -1,12 +1,10 @@
-"""Routes of the server alone: whether it is ready, the login of a browser, and the description of the API."""
+"""Routes of the server alone: whether it is ready, and the login of a browser."""
 
 import asyncio
-from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from clipdex.serve.gate import local_path
@@ -63,22 +61,6 @@ async def logout(request: Request) -> Response:
     response = RedirectResponse(url(request, "login"), 303)
     response.delete_cookie(COOKIE, **_scope_of_cookie(request))
     return response
-
-
-@router.get("/openapi.json")
-async def openapi(request: Request) -> dict[str, Any]:
-    """Return the OpenAPI description of the JSON API."""
-    described = get_openapi(
-        title="clipdex",
-        version=version("clipdex"),
-        summary="Search an archive of video clips by their captions.",
-        description="Read-only. Each request needs a token that `clipdex token create` made.",
-        routes=request.app.routes,
-        servers=[{"url": request.scope.get("root_path", "") or "/"}],
-    )
-    described.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    described["security"] = [{"token": []}]
-    return described
 
 
 def _from_another_origin(request: Request) -> Response | None:

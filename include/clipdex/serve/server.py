@@ -41,6 +41,7 @@ def create(
     app = create_app(lambda: settings, passed, lambda request: url(request, "login"))
     app.include_router(routes.router)
     app.state.tokens, app.state.ready = tokens, threading.Event()
+    app.state.api_access = "Read-only. Each request needs a token that `clipdex token create` made."
     names = (*peer.LOOPBACK_NAMES, host, *settings.serve.hosts)
     app.add_middleware(Gate, settings=settings.serve, tokens=tokens, names=names, clock=tick)
     return app

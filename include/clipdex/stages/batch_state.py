@@ -264,6 +264,7 @@ class BatchState:
                 answered_at=caption.created_at,
                 paragraphs=caption.paragraphs,
                 timed=caption.timed,
+                node=caption.node,
             )
         await self._record(outcome)
         self._origins[origin] += 1

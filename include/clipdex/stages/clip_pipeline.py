@@ -415,6 +415,7 @@ class ClipPipeline:
             distance=near.distance if near else 0.0,
             paragraphs=reply.paragraphs,
             timed=reply.timed,
+            node=reply.node,
         )
         if poster:
             await asyncio.to_thread(self._store.write, poster, ready.prepared.poster)

@@ -21,6 +21,7 @@ from clipdex.index.embeddings import Embedder
 from clipdex.index.points import in_batches
 from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, current, whole_ledger
+from clipdex.runs.summary import summarize
 from clipdex.stages.index import CLIPS_AT_ONCE, CaptionedClip, payloads_of, points_of
 from clipdex.storage.artifacts import Store
 
@@ -135,6 +136,7 @@ def _reindex_day(
             journal.add(changed(file, batch=_BATCH, collection=collection.name))
     journal.flush()
     compact(store, day, run)
+    summarize(store, day)
     indexed = (one for one in known.values() if one.outcome is Outcome.INDEXED and not one.parts)
     gone = [one.uri for one in indexed if one.clip_id not in there]
     if gone:

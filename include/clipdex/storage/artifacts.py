@@ -13,8 +13,10 @@ tries/run=RUN/day=DAY/BATCH/*       what happened on each try of a batch that to
 quarantine/clips/DAY.jsonl          the clips of a day in quarantine (quarantined.py)
 quarantine/never/*.jsonl            clips that no run tries again (marks.py)
 quarantine/requeues/*.json          clips that a person requeued (requeues.py)
+summaries/*                         the state of each day and the pace of its runs, in small (runs/summary.py)
 
-Only captions, posters, cuts, ledger, rebuild and the first two of quarantine grow without limit (retention.py).
+Only captions, posters, cuts, ledger, rebuild, summaries and the first two of quarantine grow without limit
+(retention.py).
 Writes are atomic: a temporary file and a rename (folder), or one PUT (object storage).
 """
 
@@ -110,6 +112,25 @@ class Store:
         keys = {path[skip:]: modified(info) for path, info in found.items()}
         return {key: moment for key, moment in keys.items() if not key.rpartition("/")[2].startswith(_TEMPORARY)}
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """Return the folders directly in a folder, such as captions/ab in captions; () if it does not exist."""
+        top = self._path(prefix).rstrip("/")
+        try:
+            found = self._fs.ls(top, detail=True)
+        except FileNotFoundError:
+            return ()
+        skip = len(self._root) + 1
+        return tuple(sorted(one["name"].rstrip("/")[skip:] for one in found if one["type"] == "directory"))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the size per key below a folder [bytes]."""
+        try:
+            found = files_below(self._fs, self._path(prefix))
+        except FileNotFoundError:
+            return {}
+        skip = len(self._root) + 1
+        return {path[skip:]: int(info.get("size") or 0) for path, info in found.items()}
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects. Missing keys are no error: another process may have deleted them."""
         with ThreadPoolExecutor(_AT_ONCE) as deleting:
@@ -152,16 +173,6 @@ class Store:
 
     def write_json(self, key: str, record: Any) -> None:
         self.write(key, json.dumps(record, ensure_ascii=True).encode())
-
-    def folders(self, prefix: str) -> Sequence[str]:
-        """Return the names of the folders in a folder, sorted, without listing what is in them."""
-        path = self._path(prefix)
-        try:
-            found = self._fs.ls(path, detail=True)
-        except FileNotFoundError:
-            return []
-        names = (info["name"].rstrip("/") for info in found if info["type"] == "directory")
-        return sorted(name.rpartition("/")[2] for name in names if name != path)
 
     def read_lines(self, *keys: str) -> Iterator[dict[str, Any]]:
         """Yield the JSON lines of the objects in order. Skip and log truncated lines; a later try recomputes them."""

@@ -29,6 +29,7 @@ class Caption:
     distance: of the two clips [mean bits of 64 per frame]
     paragraphs: number of paragraphs that should begin with their times; 0 if the engine was not asked for times
     timed: of these, those with times that are usable; segments has them, text does not
+    node: host and port of the server that wrote it, "" for a model in the process
     """
 
     key: str
@@ -60,6 +61,7 @@ class Caption:
     distance: float = 0.0
     paragraphs: int = 0
     timed: int = 0
+    node: str = ""
 
     @property
     def end_s(self) -> float:

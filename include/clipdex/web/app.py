@@ -21,10 +21,12 @@ from clipdex.errors import (
 )
 from clipdex.index.search import EmptyQuery
 from clipdex.sanitize import escape_line
-from clipdex.web import api, assets, batches, quarantine, repair, runs, search
+from clipdex.web import api, assets, batches, ingestion, quarantine, reference, repair, runs, search
 from clipdex.web.backend import Backend
 from clipdex.web.operations import Operations
+from clipdex.web.overview import Overview
 from clipdex.web.rendering import page, route_path
+from clipdex.web.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +54,13 @@ def create_app(
     """
     app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
     app.state.backend = Backend(settings)
-    app.state.login_url, app.state.operations = login_url, operations
-    for part in (search, api, batches, runs, quarantine, repair, assets):
+    app.state.login_url, app.state.operations, app.state.descriptions = login_url, operations, {}
+    app.state.overview, app.state.views = Overview(app.state.backend.pipeline), Views()
+    for part in (search, api, batches, runs, quarantine, repair, ingestion, reference, assets):
         app.include_router(part.router)
     if operations is not None:
         app.include_router(repair.writes)
+        app.include_router(ingestion.writes)
     app.middleware("http")(_with_headers)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)

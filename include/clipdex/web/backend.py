@@ -77,6 +77,10 @@ class Backend:
         """Call a blocking read function, such as Store.read, in a thread."""
         return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=self._reads)
 
+    def pipeline(self) -> Pipeline:
+        """Return a pipeline over the current settings, from a worker thread. Raises ConfigurationError."""
+        return self._now()
+
     async def store(self) -> Store:
         return await self.read(lambda: self._now().store)
 

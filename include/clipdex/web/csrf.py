@@ -13,6 +13,8 @@ from urllib.parse import parse_qs
 
 from fastapi import HTTPException, Request, Response
 
+from clipdex.web.operations import Operations
+
 COOKIE, FIELD = "clipdex_form", "form_token"
 MOST_BYTES = 1_000_000
 
@@ -34,6 +36,20 @@ def set_token(request: Request, response: Response, token: str) -> None:
         "samesite": "strict",
     }
     response.set_cookie(COOKIE, token, **scope)
+
+
+async def writer_form(request: Request) -> tuple[Operations, dict[str, list[str]]]:
+    """Return the operations of the host and the form of a user who may write. Raises 403."""
+    operations: Operations | None = request.app.state.operations
+    if operations is None:
+        raise HTTPException(403, "this server only reads: use the pages in Airflow, or the command clipdex")
+    form = await checked_form(request)
+    if not await operations.may_write(request):
+        raise HTTPException(
+            403, "your role may not trigger runs of ingest_clips, so it may neither backfill days nor change the "
+            "quarantine: ask an admin of this Airflow",
+        )  # fmt: skip
+    return operations, form
 
 
 async def checked_form(request: Request) -> dict[str, list[str]]:

@@ -40,5 +40,20 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def duration(seconds: float) -> str:
+    """Format a length of time, such as 5400 → 1 h 30 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} days {hours} h" if hours and days < 14 else f"{days} days"
+
+
 _TEMPLATES = Jinja2Templates(directory=Path(__file__).parent / "pages", context_processors=[_context])
 _TEMPLATES.env.filters["clock"] = clock
+_TEMPLATES.env.filters["duration"] = duration

@@ -100,7 +100,7 @@ async def get_requeue(request: Request, backend: TheBackend, name: Name) -> Requ
 @writes.post("/quarantine/requeue", name="requeue_clips")
 async def requeue_clips(request: Request, backend: TheBackend) -> Response:
     """Trigger a run per day for the chosen clips, and lead to the page that shows how far they are."""
-    operations, form = await _allowed(request)
+    operations, form = await csrf.writer_form(request)
     found, chosen = await _chosen(request, backend, form)
     wanted = [one for one in chosen if found.mark_of(one) is None]
     if not wanted:
@@ -141,7 +141,7 @@ async def allow_again(request: Request, backend: TheBackend) -> Response:
 
 
 async def _mark(request: Request, backend: Backend, never: bool) -> Response:
-    operations, form = await _allowed(request)
+    operations, form = await csrf.writer_form(request)
     _, chosen = await _chosen(request, backend, form)
     who = await operations.user(request)
     changed = await backend.read(set_marks, await backend.store(), chosen, never, who)
@@ -149,20 +149,6 @@ async def _mark(request: Request, backend: Backend, never: bool) -> Response:
     await operations.audit(request, action, json.dumps({"changed": changed, "clips": len(chosen), **_some(chosen)}))
     back = form.get("back", [""])[0].partition("#")[0]
     return RedirectResponse(f"{url(request, 'quarantine')}{back if back.startswith('?') else ''}", 303)
-
-
-async def _allowed(request: Request) -> tuple[Operations, dict[str, list[str]]]:
-    """Return the operations of the host and the form of a user who may write. Raises 403."""
-    operations: Operations | None = request.app.state.operations
-    if operations is None:
-        raise HTTPException(403, "this server only reads: requeue clips in Airflow, or with clipdex quarantine")
-    form = await csrf.checked_form(request)
-    if not await operations.may_write(request):
-        raise HTTPException(
-            403, "your role may not trigger runs of ingest_clips, so it may not change the quarantine: ask an admin of "
-            "this Airflow",
-        )  # fmt: skip
-    return operations, form
 
 
 async def _chosen(

@@ -89,6 +89,7 @@ class ServerModel:
             seconds=answer.seconds,
             gpu_s=answer.gpu_s,
             attempts=answer.attempts,
+            node=answer.node,
         )
 
     async def aclose(self) -> None:
