@@ -75,7 +75,7 @@ class _Rounds:
     """Schedule the clips of one try."""
 
     def __init__(self, captioner: Captioner, pipeline: ClipPipeline, state: BatchState, context: BatchContext) -> None:
-        self._lease, self._source = context.lease, context.source
+        self._lease, self._source, self._store = context.lease, context.source, context.store
         self._captioner, self._pipeline, self._state = captioner, pipeline, state
         self._preparing = context.settings.batches.preparing
         self._idle_s = self._open_s = 0.0
@@ -84,6 +84,8 @@ class _Rounds:
         todo = await self._pipeline.reuse_captions(await self._state.load(clips))
         if todo:
             await self._captioner.check()
+            fingerprint = self._captioner.fingerprint
+            await asyncio.to_thread(self._store.write_fingerprint, fingerprint.digest(), fingerprint.to_json())
             await self._caption(todo)
         await self._retry_unread(clips)
         await self._retry_rejections(clips)

@@ -1,7 +1,10 @@
 """The artifact store: immutable objects under keys, in a folder or s3://.
 
 captions/KEY[:2]/KEY.json           one caption per content and fingerprint, written before the outcome
+contents/CONTENT[:2]/CONTENT/KEY    names a caption of a content, written before the caption
+fingerprints/DIGEST.json            what captions with this fingerprint were made with, such as the prompt
 posters/CONTENT[:2]/CONTENT.jpg
+playbacks/CONTENT[:2]/CONTENT.mp4   what a player shows
 cuts/KEY[:2]/KEY.json               times of the parts of one long file, per content and way of cutting
 manifests/run=RUN/BATCH.jsonl       clips of a batch
 outcomes/day=DAY/run=RUN/BATCH/*    outcome per clip, written during the batch (outcomes.py)
@@ -10,7 +13,7 @@ rebuild/day=DAY/run=RUN/BATCH.jsonl records to rebuild an index without listing 
 leases/day=DAY/EPOCH.json           lease of a day (leases.py)
 runs/RUN.json, reports/RUN.json     plan and report of a run
 
-Only captions, posters, cuts, ledger and rebuild grow without limit (retention.py).
+Only captions, contents, posters, playbacks, cuts, ledger and rebuild grow without limit (retention.py).
 Writes are atomic: a temporary file and a rename (folder), or one PUT (object storage).
 """
 
@@ -35,6 +38,7 @@ from clipdex.storage.filesystem import files_below, is_local, modified, open_roo
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 16  # objects read or deleted concurrently
+_MOST_CAPTIONS = 100  # of one content that are read
 
 _TEMPORARY = ".tmp-"
 
@@ -177,7 +181,35 @@ class Store:
             return tuple(readers.map(self.caption, keys))
 
     def write_caption(self, caption: Caption) -> None:
+        """Write a caption, after the record that names it: a killed writer leaves no caption without one."""
+        if caption.content:
+            self.write(f"{_content_path(caption.content)}/{caption.key}", caption.fingerprint.encode())
         self.write_json(caption_path(caption.key), caption.to_json())
+
+    def captions_of(self, content: str) -> tuple[Caption, ...]:
+        """Return the captions of a content, the first written first.
+
+        Those that an earlier release wrote are not named by their content, and are left out.
+        """
+        keys = [key.rpartition("/")[2] for key in self.list(_content_path(content))] if content else []
+        found = (one for one in self.captions(keys[:_MOST_CAPTIONS]) if one is not None)
+        return tuple(sorted(found, key=lambda one: (one.created_at, one.key)))
+
+    def write_fingerprint(self, digest: str, parts: dict[str, Any]) -> None:
+        """Write what captions with this fingerprint are made with, once. digest: Fingerprint.digest()"""
+        if not self.exists(_fingerprint_path(digest)):
+            self.write_json(_fingerprint_path(digest), parts)
+
+    def fingerprint(self, digest: str) -> dict[str, Any]:
+        """Return what captions with this fingerprint were made with; {} if an earlier release made them."""
+        try:
+            parts = self.read_json(_fingerprint_path(digest)) if digest else {}
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            log.warning("%s: not JSON (%s); it is written again", _fingerprint_path(digest), error)
+            return {}
+        return parts if isinstance(parts, dict) else {}
 
     def cut(self, content: str, how: str) -> tuple[Span, ...] | None:
         """Return the start and end of each part of a long file [s], or None if it was not cut that way.
@@ -224,6 +256,14 @@ def caption_path(key: str) -> str:
     return f"captions/{key[:2]}/{key}.json"
 
 
+def _content_path(content: str) -> str:
+    return f"contents/{content[:2]}/{content}"
+
+
+def _fingerprint_path(digest: str) -> str:
+    return f"fingerprints/{digest}.json"
+
+
 def _cut_path(content: str, how: str) -> str:
     key = hashlib.sha256(f"{content}\0{how}".encode()).hexdigest()[:32]
     return f"cuts/{key[:2]}/{key}.json"
@@ -231,6 +271,10 @@ def _cut_path(content: str, how: str) -> str:
 
 def poster_path(content: str) -> str:
     return f"posters/{content[:2]}/{content}.jpg"
+
+
+def playback_path(content: str) -> str:
+    return f"playbacks/{content[:2]}/{content}.mp4"
 
 
 def run_name(run_id: str) -> str:
