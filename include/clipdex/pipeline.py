@@ -307,14 +307,18 @@ class Pipeline:
 
         day: YYYY-MM-DD, today or yesterday: all outcomes of that day are read. Raises InvalidFilter.
         """
-        from clipdex.days import parse_day
         from clipdex.runs.outcomes import ledger
 
+        return ledger(self.store, self.day(day)).get(clip_id)
+
+    def day(self, given: str) -> str:
+        """Return a day as YYYY-MM-DD, also of the words today and yesterday. Raises InvalidFilter."""
+        from clipdex.days import parse_day
+
         try:
-            known = parse_day(day, self.settings.source.timezone).isoformat()
+            return parse_day(given, self.settings.source.timezone).isoformat()
         except ValueError:
-            raise InvalidFilter(f"day: {day[:64]!r} is not a date such as 2026-11-03, today or yesterday") from None
-        return ledger(self.store, known).get(clip_id)
+            raise InvalidFilter(f"day: {given[:64]!r} is not a date such as 2026-11-03, today or yesterday") from None
 
     def describe(self, file: Path) -> CaptionDraft:
         """Return a caption of one file; nothing is stored. Raises ClipRejected, EngineUnavailable."""

@@ -103,7 +103,7 @@ def search(
     """
     how, most = how or Search(), pool(limit, diversity)
     clips = _hits(_find(index, _prepare(embedder, query, how), how, most, filters), how, most, weak)
-    return diversified(index, clips, limit, diversity)
+    return _chosen(index, clips, limit, diversity)
 
 
 def search_once(
@@ -128,7 +128,7 @@ def search_once(
     if not diversity:
         return clips[:limit]
     with open_index(settings) as index:
-        return diversified(index, clips, limit, diversity)
+        return _chosen(index, clips, limit, diversity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +209,15 @@ def _hits(found: _Found, how: Search, limit: int, weak: bool) -> list[ClipHit]:
         if weak or not hit.weak:
             hits.append(hit)
     return hits[:limit]
+
+
+def _chosen(index: Index, clips: list[ClipHit], limit: int, diversity: float) -> list[ClipHit]:
+    """Return the first clips or, with a diversity, clips that differ. A weak one then takes the place of no other."""
+    if not diversity:
+        return clips[:limit]
+    good, weak = ([clip for clip in clips if clip.weak is kind] for kind in (False, True))
+    chosen = diversified(index, good, limit, diversity)
+    return [*chosen, *diversified(index, weak, limit - len(chosen), diversity)]
 
 
 def _by_clip(hits: Sequence[Hit]) -> list[list[Hit]]:

@@ -215,14 +215,14 @@ def ledger_path(day: str) -> str:
 def batch_outcomes(store: Store, day: str, run: str, batch: str) -> dict[str, ClipOutcome]:
     """Return this run's latest outcome of each clip of a batch, by clip_id, before and after compaction."""
     folder = outcomes_path(day, run)
-    _, outcomes = _read_again(lambda: _of_run(store, folder, f"{folder}/{batch}"))
+    _, outcomes = read_again(lambda: _of_run(store, folder, f"{folder}/{batch}"))
     return {clip_id: one for clip_id, one in outcomes.items() if one.batch == batch}
 
 
 def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
     """Return this run's latest outcome of each clip of a day, by clip_id."""
     folder = outcomes_path(day, run)
-    _, outcomes = _read_again(lambda: _of_run(store, folder, folder))
+    _, outcomes = read_again(lambda: _of_run(store, folder, folder))
     return outcomes
 
 
@@ -259,7 +259,7 @@ def whole_ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
         of_runs = [_last(store, parts) for parts in runs.values()]
         return _newest([*_each(store, store.list(ledger_path(day))), *of_runs])
 
-    return _read_again(read)
+    return read_again(read)
 
 
 def add_to_ledger(store: Store, day: str, outcomes: Iterable[ClipOutcome]) -> None:
@@ -284,9 +284,9 @@ def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
     A kill at any point loses nothing. Parts written meanwhile stay for the next call.
     """
     folder = outcomes_path(day, run)
-    parts, whole = _read_again(lambda: _of_run(store, folder, folder))
+    parts, whole = read_again(lambda: _of_run(store, folder, folder))
     if parts:
-        ledgers, union = _read_again(lambda: _merged(store, day, whole))
+        ledgers, union = read_again(lambda: _merged(store, day, whole))
         add_to_ledger(store, day, union.values())
         store.write_lines(f"{folder}/{ALL}", (one.to_json() for one in whole.values()))
         by_batch: dict[str, list[str]] = defaultdict(list)
@@ -297,7 +297,7 @@ def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
     return whole
 
 
-def _read_again(read: Callable[[], T]) -> T:
+def read_again(read: Callable[[], T]) -> T:
     """Return read(), repeated while files are deleted between their listing and their reading.
 
     Raises Unavailable after about 50 s.

@@ -162,6 +162,15 @@ class Store:
                 except ValueError:
                     log.warning("%s line %d: not JSON (%d bytes), skipped", key, number, len(line))
 
+    def find_lines(self, text: str, *keys: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the JSON lines that contain a text, with the key of their object: of large objects, few are parsed."""
+        wanted = json.dumps(text, ensure_ascii=True).encode()
+        for key, data in zip(keys, self._read_ahead(keys), strict=True):
+            for line in io.BytesIO(data) if wanted in data else ():
+                if wanted in line:
+                    with contextlib.suppress(ValueError):  # truncated
+                        yield key, json.loads(line)
+
     def write_lines(self, key: str, records: Iterable[dict[str, Any]]) -> None:
         self.write(key, b"".join(json.dumps(record, ensure_ascii=True).encode() + b"\n" for record in records))
 
