@@ -100,7 +100,7 @@ class Backend:
 
     async def warm(self) -> None:
         """Load the embedding model before the first search."""
-        await to_thread.run_sync(self._warm, limiter=self._searches)
+        await to_thread.run_sync(self.try_load, limiter=self._searches)
 
     def load(self) -> None:
         """Load the embedding model and open the index, in this thread. Raises ConfigurationError, Unavailable.
@@ -114,6 +114,16 @@ class Backend:
             self._language()
         except (NothingIndexed, Unavailable) as error:
             log.info("searches are not rehearsed: %s", error)
+
+    def try_load(self) -> None:
+        """Load as load() does, and log what prevents it: the first search reports it to its user."""
+        started = time.monotonic()
+        try:
+            self.load()
+        except Exception as error:  # of settings, a driver or a server: nothing here may end the process
+            log.warning("searches will load the embedding model: %s", error)
+        else:
+            log.info("ready to search after %.1f s", time.monotonic() - started)
 
     async def _run(self, function: Callable[[], T]) -> T:
         return await to_thread.run_sync(function, limiter=self._searches)
@@ -151,12 +161,6 @@ class Backend:
         with self._lock:
             self._facets[key] = now + _COUNTS_FRESH_S, found
         return found
-
-    def _warm(self) -> None:
-        try:
-            self.load()
-        except (ConfigurationError, Unavailable) as error:  # the first search reports it to the user
-            log.warning("no embedding model: %s", error)
 
     def _now(self) -> Pipeline:
         with self._lock:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, fields
 from datetime import date
+from itertools import islice
 from typing import Annotated, Any, Self
 from urllib.parse import urlencode
 
@@ -26,6 +27,7 @@ from clipdex.web.rendering import page, url
 router = APIRouter()
 
 MAX_LIMIT = 60
+_MOST_TAGS = 3
 _LEAST = 10  # clips that a search judges at least
 
 
@@ -140,6 +142,12 @@ class HitView:
     spans: tuple[str, ...]
     href: str
 
+    @property
+    def tags(self) -> list[tuple[str, str]]:
+        """Return the first texts of the clip's metadata, with their fields."""
+        texts = ((name, value) for name, value in self.clip.metadata.items() if isinstance(value, str))
+        return list(islice(texts, _MOST_TAGS))
+
     @classmethod
     def of(cls, request: Request, clip: FoundClip, words: str, language: str) -> Self:
         offset_s = clip.clip_start_s
@@ -179,7 +187,7 @@ async def search_page(
         "search.html",
         hits=hits,
         weak=weak,
-        more=min(2 * question.limit, MAX_LIMIT) if len(found) >= question.limit < MAX_LIMIT else None,
+        more=min(2 * question.limit, MAX_LIMIT) if len(hits) == question.limit < MAX_LIMIT else None,
         seconds=seconds,
         form=form,
         **shared,
