@@ -14,7 +14,7 @@ from clipdex.config import Settings
 from clipdex.errors import ClipdexError, InvalidFilter, NothingIndexed, Unavailable, UnknownClip
 from clipdex.index.search import EmptyQuery
 from clipdex.sanitize import escape_line
-from clipdex.web import api, assets, batches, search
+from clipdex.web import api, assets, batches, playback, search
 from clipdex.web.backend import Backend
 from clipdex.web.operations import Operations
 from clipdex.web.rendering import page, route_path
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
+        "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; media-src 'self'; "
         "form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -46,7 +46,7 @@ def create_app(
     app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
     app.state.backend = Backend(settings)
     app.state.login_url, app.state.operations = login_url, operations
-    for part in (search, api, batches, assets):
+    for part in (search, playback, api, batches, assets):
         app.include_router(part.router)
     app.middleware("http")(_with_headers)
     app.add_exception_handler(HTTPException, _http_error)
