@@ -18,6 +18,7 @@ from tests.dags.conftest import HOME, REPOSITORY, loaded_dag
 
 DAY, RUN, CONTENT = "2026-11-03", "manual__2026-11-22T01-02-03-00-00.1", "ab" * 32
 JPEG = b"\xff\xd8\xff\xe0 a poster"
+MP4 = b"0000ftyp a playback"
 PASSWORDS = {"vera": "viewer's word", "adam": "admin's word"}
 HOSTILE = "<script>alert(1)</script>"
 
@@ -54,11 +55,12 @@ def airflow(environment):
 def kept(environment):
     """What runs left behind: points of three clips, a poster, a batch with every kind of outcome."""
     from clipdex.config import Settings
-    from clipdex.storage.artifacts import Store, poster_path
+    from clipdex.storage.artifacts import Store, playback_path, poster_path
 
     settings = Settings.load(home=environment.home)
     store = Store.open(settings)
     store.write(poster_path(CONTENT), JPEG)
+    store.write(playback_path(CONTENT), MP4)
     write_points(settings)
     return SimpleNamespace(settings=settings, store=store, batch=write_batch(settings, store))
 
@@ -227,6 +229,7 @@ def test_a_forged_token_is_refused(anonymous):
 
 def test_whoever_is_logged_in_may_search_and_read(person, kept):
     pages = ["/", "/?q=bicycles", "/api/search?q=bicycles", f"/posters/{CONTENT}.jpg", "/static/style.css"]
+    pages.append(f"/playbacks/{CONTENT}.mp4")
     pages += [f"{api}/batches/{RUN}/{DAY}/{kept.batch.batch}" for api in ("", "/api")]
     assert {path: person.get(f"/clipdex{path}").status_code for path in pages} == dict.fromkeys(pages, 200)
 
@@ -345,6 +348,12 @@ def test_the_page_shows_the_zone_of_the_connection_of_the_source(viewer, kept, m
 
 
 # Posters
+
+
+def test_a_playback_is_served_in_ranges(viewer):
+    answer = viewer.get(f"/clipdex/playbacks/{CONTENT}.mp4", headers={"Range": "bytes=4-7"})
+    assert (answer.status_code, answer.content) == (206, b"ftyp")
+    assert answer.headers["Content-Range"] == f"bytes 4-7/{len(MP4)}"
 
 
 def test_a_poster_is_a_picture_that_a_browser_keeps(viewer):

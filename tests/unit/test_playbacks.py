@@ -22,8 +22,8 @@ FOLDER = DAY.replace("-", "/")
 CUT: dict[str, Any] = {"split": "fixed", "max_duration_s": 8.0, "part_s": 4.0, "min_part_s": 1.0}
 
 
-def opened(home: Path, engine: StandIn, playback: str = "proxy", **more: Any) -> Pipeline:
-    return Pipeline(home, [engine.url], store={"playback": playback}, **more)
+def opened(home: Path, stand_in: StandIn, playback: str = "proxy", **more: Any) -> Pipeline:
+    return Pipeline(home, [stand_in.url], store={"playback": playback}, **more)
 
 
 def contents(pipeline: Pipeline) -> set[str]:
