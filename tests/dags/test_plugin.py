@@ -17,6 +17,7 @@ from tests.dags.conftest import HOME, REPOSITORY, loaded_dag
 
 DAY, RUN, CONTENT = "2026-11-03", "manual__2026-11-22T01-02-03-00-00.1", "ab" * 32
 JPEG = b"\xff\xd8\xff\xe0 a poster"
+MP4 = b"0000ftyp a playback"
 PASSWORDS = {"vera": "viewer's word", "adam": "admin's word"}
 HOSTILE = "<script>alert(1)</script>"
 
@@ -53,11 +54,12 @@ def airflow(environment):
 def kept(environment):
     """What runs left behind: points of three clips, a poster, a batch with every kind of outcome."""
     from clipdex.config import Settings
-    from clipdex.storage.artifacts import Store, poster_path
+    from clipdex.storage.artifacts import Store, playback_path, poster_path
 
     settings = Settings.load(home=environment.home)
     store = Store.open(settings)
     store.write(poster_path(CONTENT), JPEG)
+    store.write(playback_path(CONTENT), MP4)
     write_points(settings)
     return SimpleNamespace(settings=settings, store=store, batch=write_batch(settings, store))
 
@@ -228,6 +230,7 @@ def test_whoever_is_logged_in_may_search_and_read(person, kept):
     pages = ["/export.csv?q=bicycles", "/export.json?q=bicycles", "/clips/street.mp4", "/clips/street.mp4/player"]
     pages += [f"/api/clips/street.mp4/{part}" for part in ("record", "captions", "outcomes")]
     pages += ["/", "/?q=bicycles", "/api/search?q=bicycles", f"/posters/{CONTENT}.jpg", "/static/style.css"]
+    pages.append(f"/playbacks/{CONTENT}.mp4")
     pages += [f"{api}/batches/{RUN}/{DAY}/{kept.batch.batch}" for api in ("", "/api")]
     assert {path: person.get(f"/clipdex{path}").status_code for path in pages} == dict.fromkeys(pages, 200)
 
@@ -391,6 +394,12 @@ def test_wrong_settings_are_logged_when_the_server_loads_and_shown_by_the_first_
 
 
 # Posters
+
+
+def test_a_playback_is_served_in_ranges(viewer):
+    answer = viewer.get(f"/clipdex/playbacks/{CONTENT}.mp4", headers={"Range": "bytes=4-7"})
+    assert (answer.status_code, answer.content) == (206, b"ftyp")
+    assert answer.headers["Content-Range"] == f"bytes 4-7/{len(MP4)}"
 
 
 def test_a_poster_is_a_picture_that_a_browser_keeps(viewer):

@@ -1,4 +1,4 @@
-"""Retention: delete the records of old runs; keep captions, posters, cuts, the ledger and the rebuild records.
+"""Retention: delete the records of old runs; keep captions, posters, playbacks, cuts, ledger and rebuild records.
 
 A run is deleted as a whole when none of its objects was written for retention_days: plan, manifests, outcomes and
 report. Its latest outcomes are first merged into the day's ledger, even if the run wrote no report. Leases that were

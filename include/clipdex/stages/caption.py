@@ -60,7 +60,8 @@ async def _caption_batch(
     journal = Journal(store, batch.day, batch.run, batch.batch, "caption", try_number, batch.after)
     state = BatchState(context, journal, captioner.fingerprint.digest())
     with scratch() as folder:
-        async with DecoderPool(settings.video, settings.sampling, settings.batches.preparing) as own:
+        preparing, playback = settings.batches.preparing, settings.store.playback
+        async with DecoderPool(settings.video, settings.sampling, preparing, playback) as own:
             pipeline = ClipPipeline(context, captioner, state, decoders or own, folder)
             try:
                 return await _Rounds(captioner, pipeline, state, context).run(clips)

@@ -4,7 +4,7 @@ captions/KEY[:2]/KEY.json           one caption per content and fingerprint, wri
 contents/CONTENT[:2]/CONTENT/KEY    names a caption of a content, written before the caption
 fingerprints/DIGEST.json            what captions with this fingerprint were made with, such as the prompt
 posters/CONTENT[:2]/CONTENT.jpg
-playbacks/CONTENT[:2]/CONTENT.mp4   what a player shows
+playbacks/CONTENT[:2]/CONTENT.mp4   what browsers play, written before the outcome
 cuts/KEY[:2]/KEY.json               times of the parts of one long file, per content and way of cutting
 manifests/run=RUN/BATCH.jsonl       clips of a batch
 outcomes/day=DAY/run=RUN/BATCH/*    outcome per clip, written during the batch (outcomes.py)
@@ -62,6 +62,15 @@ class Store:
         data: bytes = self._fs.cat_file(self._path(key))
         return data
 
+    def size(self, key: str) -> int:
+        """Return an object's size [bytes]. Raises FileNotFoundError."""
+        return int(self._fs.info(self._path(key))["size"])
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return the bytes from start up to end, without end; fewer at the object's end. Raises FileNotFoundError."""
+        data: bytes = self._fs.cat_file(self._path(key), start=start, end=end)
+        return data
+
     def write(self, key: str, data: bytes) -> None:
         """Write or replace an object atomically."""
         if not self._local:
@@ -95,6 +104,12 @@ class Store:
 
     def exists(self, key: str) -> bool:
         return bool(self._fs.exists(self._path(key)))
+
+    def existing(self, keys: Iterable[str]) -> set[str]:
+        """Return the keys that exist, looked up concurrently."""
+        wanted = list(dict.fromkeys(keys))
+        with ThreadPoolExecutor(_AT_ONCE) as readers:
+            return {key for key, there in zip(wanted, readers.map(self.exists, wanted), strict=True) if there}
 
     def list(self, prefix: str) -> list[str]:
         """Return the keys below a folder such as outcomes/day=2026-11-03, sorted."""
@@ -283,6 +298,7 @@ def poster_path(content: str) -> str:
 
 
 def playback_path(content: str) -> str:
+    """Return the key of what browsers play of a content. Whether there is one, only the store knows."""
     return f"playbacks/{content[:2]}/{content}.mp4"
 
 
