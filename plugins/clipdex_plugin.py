@@ -1,10 +1,12 @@
 """Add clipdex to Airflow: the page Clips in the navigation; tabs of task instances, runs and DAGs; links from a task to
 the outcomes of its batch, to the metrics of the nodes and to the collection; and the timetable of ingest_clips.
 
-Every Airflow process imports this file. The web app is created only on first use, by the API server.
+Every Airflow process imports this file. The web app is created only on first use, by the API server. Each of its
+workers loads the embedding model after it has started, so that the first search does not wait for it.
 """
 
 from functools import cache
+from threading import Thread
 from urllib.parse import quote, urlsplit
 
 from airflow.configuration import conf
@@ -57,8 +59,38 @@ class ClipdexPlugin(AirflowPlugin):
         return _views()
 
     @property
+    def fastapi_root_middlewares(self):
+        return [{"middleware": AfterStart, "kwargs": {"load": _load}, "name": "clipdex"}]
+
+    @property
     def fastapi_apps(self):
         return [{"app": _app(), "url_prefix": PREFIX, "name": "clipdex"}]
+
+
+class AfterStart:
+    """Call load() in a thread when a process of the API server has started. Middleware, because it sees the start.
+
+    An app that a plugin mounts sees none. A process that is forked later starts by itself.
+    """
+
+    def __init__(self, app, load):
+        self._app, self._load = app, load
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "lifespan":
+            return await self._app(scope, receive, send)
+
+        async def watched(message):
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                Thread(target=self._load, name="clipdex-load", daemon=True).start()
+
+        return await self._app(scope, receive, watched)
+
+
+def _load():
+    """Load the embedding model and open the index. A failure is logged: the first search reports it to its user."""
+    _app().state.backend.try_load()
 
 
 @cache

@@ -105,6 +105,12 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("reindex", help="rebuild the index, for another embedding model, chunking or language")
 
     one = commands.add_parser("summarize", help="write the figures per day that the page Ingestion shows")
+    one = commands.add_parser("playback", help="make what the pages play, of clips that were captioned without it")
+    one.add_argument("folder", nargs="?", help="that was ingested, or its URL; without one, the configured source")
+    one.add_argument("--day", type=_day_text, metavar="DAY", help="only this day: 2026-11-03, today or yesterday")
+    one.add_argument("--from", dest="first", type=_day_text, metavar="DAY", help="only this day or later")
+    one.add_argument("--to", dest="last", type=_day_text, metavar="DAY", help="only this day or earlier")
+    one.add_argument("--again", action="store_true", help="also those that are there, for another setting")
 
     one = commands.add_parser("serve", help="serve the search page and its JSON API, behind tokens")
     one.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")

@@ -457,6 +457,39 @@ def summarize(args: argparse.Namespace) -> int:
     return 0
 
 
+def playback(args: argparse.Namespace) -> int:
+    """Make the missing playbacks, day by day; 1 if a file could not be read now."""
+    if args.day and (args.first or args.last):
+        raise ConfigurationError("--day is one day, and --from and --to are several: give the one or the others")
+    folder = resolved(args.folder) if args.folder else None
+    pipeline = Pipeline.open()
+    days = []
+    for day in pipeline.captioned_days(args.day or args.first or "", args.day or args.last or ""):
+        days.append(done := pipeline.make_playbacks(day, folder, again=args.again))
+        print(f"{day}: {done.made} made ({done.bytes} bytes), {done.there} there before", file=sys.stderr)
+        for one in done.troubles:
+            print(escape_line(f"{one.uri}: no playback, {one.reason} ({one.detail})"), file=sys.stderr)
+    totals = {name: sum(getattr(day, name) for day in days) for name in ("made", "bytes", "there", "elsewhere")}
+    failed, unfinished = sum(len(day.troubles) for day in days), sum(day.unfinished for day in days)
+    if args.json:
+        _print({**totals, "failed": failed, "unfinished": unfinished, "days": [day.to_json() for day in days]})
+    else:
+        console.print(
+            f"{totals['made']} playbacks made ({totals['bytes'] / 1e6:.1f} MB), {totals['there']} there before, "
+            f"{failed} files without one",
+            soft_wrap=True,
+        )
+        if totals["elsewhere"]:
+            console.print(
+                f"{totals['elsewhere']} clips are not in {folder or pipeline.settings.source_url}: name the folder "
+                "that they were ingested from",
+                soft_wrap=True, markup=False,
+            )  # fmt: skip
+    if unfinished:
+        raise RunIncomplete(f"{unfinished} files could not be read; run the same command again")
+    return 0
+
+
 def mcp(args: argparse.Namespace) -> int:
     """Serve the index to agents until the client, or a signal, ends it."""
     if not args.http and not (args.host is None and args.port is None):
@@ -540,6 +573,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "quarantine": quarantine,
     "reindex": reindex,
     "summarize": summarize,
+    "playback": playback,
     "mcp": mcp,
     "serve": serve,
     "token": token,

@@ -150,15 +150,26 @@ class Source(_Access):
         return tuple(glob for one in self.exclude for glob in (DEFAULT_EXCLUDE if one == "..." else (one,)))
 
 
+class Playback(StrEnum):
+    """Select what is kept of a clip for browsers to play: nothing, the proxy, or 480 lines with sound."""
+
+    OFF = "off"
+    PROXY = "proxy"
+    P480 = "480p"
+
+
 class StoreSettings(_Access):
     """Configure the artifact store.
 
     url: any fsspec URL or a folder
     retention_days: age at which runs and reports are deleted [days]
+    playback: what the pages play: proxy: the pictures that the engine sees, without sound; 480p: up to 30 pictures per
+        second, with sound, which costs more CPU time and space; off: nothing is kept from now on
     """
 
     url: str = ""
     retention_days: int = Field(default=90, ge=1)
+    playback: Playback = Playback.PROXY
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
 

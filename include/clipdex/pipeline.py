@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex
     from clipdex.runs.survey import Survey
     from clipdex.stages.batch_state import CaptionTotals
     from clipdex.stages.index import IndexTotals
+    from clipdex.stages.playbacks import PlaybackTotals
     from clipdex.stages.reindex import DayTotals, Served
     from clipdex.storage.artifacts import Store
     from clipdex.storage.source import Source
@@ -316,14 +317,18 @@ class Pipeline:
 
         day: YYYY-MM-DD, today or yesterday: all outcomes of that day are read. Raises InvalidFilter.
         """
-        from clipdex.days import parse_day
         from clipdex.runs.outcomes import ledger
 
+        return ledger(self.store, self.day(day)).get(clip_id)
+
+    def day(self, given: str) -> str:
+        """Return a day as YYYY-MM-DD, also of the words today and yesterday. Raises InvalidFilter."""
+        from clipdex.days import parse_day
+
         try:
-            known = parse_day(day, self.settings.source.timezone).isoformat()
+            return parse_day(given, self.settings.source.timezone).isoformat()
         except ValueError:
-            raise InvalidFilter(f"day: {day[:64]!r} is not a date such as 2026-11-03, today or yesterday") from None
-        return ledger(self.store, known).get(clip_id)
+            raise InvalidFilter(f"day: {given[:64]!r} is not a date such as 2026-11-03, today or yesterday") from None
 
     def describe(self, file: Path) -> CaptionDraft:
         """Return a caption of one file; nothing is stored. Raises ClipRejected, EngineUnavailable."""
@@ -431,6 +436,23 @@ class Pipeline:
             days.append(self.reindex_day(day, run))
             on_day(days[-1])
         return self.serve(days)
+
+    def captioned_days(self, first: str = "", last: str = "") -> list[str]:
+        """Return the days with outcomes, in order. first, last: YYYY-MM-DD, inclusive; "" for no bound."""
+        from clipdex.runs.outcomes import ledger_days
+
+        return [day for day in ledger_days(self.store) if first <= day and (not last or day <= last)]
+
+    def make_playbacks(self, day: str, folder: str | Path | None = None, *, again: bool = False) -> PlaybackTotals:
+        """Make what browsers play of the clips of a day that were captioned without it. Needs no engine.
+
+        folder: where the clips are, without one the configured source; again: also those that are there. Raises
+        ConfigurationError if CLIPDEX_STORE__PLAYBACK is off, SourceUnavailable, FileNotFoundError.
+        """
+        from clipdex.stages.playbacks import make_playbacks
+
+        pipeline = self if folder is None else self.over(folder)
+        return make_playbacks(pipeline.settings, self.store, pipeline.source, day, again)
 
     def prune(self) -> Pruned:
         """Delete the runs that are older than their retention."""

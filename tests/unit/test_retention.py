@@ -51,7 +51,7 @@ def test_an_old_run_leaves_no_folder_behind(tmp_path):
     assert list(tmp_path.glob("**/*run=r.1*")) == []
 
 
-@pytest.mark.parametrize("folder", ["captions/ab", "posters/ab", "ledger/day=2026-11-03", "reports"])
+@pytest.mark.parametrize("folder", ["captions/ab", "posters/ab", "playbacks/ab", "ledger/day=2026-11-03", "reports"])
 def test_half_written_files_are_deleted_after_a_day_in_every_folder(tmp_path, folder):
     store = Store.open(Settings.load(store={"url": str(tmp_path)}))
     store.write(f"{folder}/whole", b"stays")
@@ -81,7 +81,12 @@ def test_outcomes_of_a_run_without_a_report_stay_in_the_ledger(store):
 def test_captions_posters_ledger_summaries_and_rebuild_data_stay(store):
     a_run(store)
     report_run(store, "r.1")
-    kept = ["captions/ab/abcd.json", "posters/ab/abcd.jpg", f"rebuild/day={DAY}/run=r.1/b1-001-00000.jsonl"]
+    kept = [
+        "captions/ab/abcd.json",
+        "playbacks/ab/abcd.mp4",
+        "posters/ab/abcd.jpg",
+        f"rebuild/day={DAY}/run=r.1/b1-001-00000.jsonl",
+    ]
     for key in kept:
         store.write(key, b"{}")
     kept += [*store.list("ledger"), f"summaries/{DAY[:7]}/{DAY}.json"]

@@ -101,7 +101,7 @@ class Expiry(float):
 def test_counts_are_stored_while_another_thread_removes_expired_ones(monkeypatch):
     counting, counted = threading.Event(), threading.Event()
 
-    def facets(*, where: Any, limit: int) -> list[str]:
+    def facets(fields: Any, *, where: Any, limit: int) -> list[str]:
         if where == {"camera": "slow"}:
             counting.set()
             assert counted.wait(10)

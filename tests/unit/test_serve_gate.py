@@ -92,7 +92,15 @@ def test_every_route_but_the_named_ones_needs_a_valid_token(server):
     }  # fmt: skip
     others = itertools.cycle(wrong.items())
     every = {*paths(server.app.routes), "/static/style.css", "/static/theme.js", "/static/clips.svg", "/nowhere", "//x"}
-    assert {"/", "/api/search", "/api/clips/x", "/openapi.json", "/posters/x.jpg", "/added/later"} <= every
+    assert {
+        "/",
+        "/api/search",
+        "/api/clips/x",
+        "/openapi.json",
+        "/posters/x.jpg",
+        "/playbacks/x.mp4",
+        "/added/later",
+    } <= every
     client, requests = server.client(), 0
     for path, method in itertools.product(sorted(every), METHODS):
         if (method, path) in OPEN:
@@ -316,11 +324,12 @@ def test_the_description_is_valid_openapi_with_models_and_the_token(server):
     assert {operation["operationId"] for operation in operations.values()} == {
         "search_clips", "similar_clips", "count_facets", "list_days", "get_clip", "get_batch", "get_poster",
         "get_stats", "get_ingestion",
+        "get_playback",
     }  # fmt: skip
     assert described["security"] == [{"token": []}]
     for path, operation in operations.items():
         content = operation["responses"]["200"]["content"]
-        assert "/posters/" in path or "$ref" in content["application/json"]["schema"], path
+        assert path.startswith(("/posters/", "/playbacks/")) or "$ref" in content["application/json"]["schema"], path
         assert {"401", "404", "422", "429", "503"} <= operation["responses"].keys()
     client = server.client(server.token("other"))
     for path in operations:

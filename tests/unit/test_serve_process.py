@@ -19,12 +19,12 @@ from clipdex.config import REPOSITORY, Settings
 from clipdex.index import Collection, open_index
 from clipdex.index.embeddings import open_embedder
 from clipdex.serve import tokens
-from clipdex.storage.artifacts import Store, poster_path
+from clipdex.storage.artifacts import Store, playback_path, poster_path
 from tests.support.engine import MODEL, StandIn
 from tests.support.indexes import SCENES, fill
 from tests.support.serving import Served, serving
 
-CONTENT, JPEG = "ab" * 32, b"\xff\xd8\xff\xe0 a poster"
+CONTENT, JPEG, MP4 = "ab" * 32, b"\xff\xd8\xff\xe0 a poster", b"0000ftyp a playback"
 READY_S = 120
 QUESTION = "a red car turns left"
 
@@ -37,6 +37,7 @@ def settings(tmp_path_factory) -> Settings:
         index.ensure()
         fill(index, embedder, SCENES)
     Store.open(settings).write(poster_path(CONTENT), JPEG)
+    Store.open(settings).write(playback_path(CONTENT), MP4)
     return settings
 
 
@@ -83,6 +84,8 @@ def test_the_api_answers_as_its_description_promises(client):
     assert (clip["text"], clip["uri"], clip["poster_url"]) == (SCENES["car"], "car.mp4", "")
     assert client.get("/api/days?to=2026-11-01").json()["days"] == []
     assert client.get(f"/posters/{CONTENT}.jpg").content == JPEG
+    played = client.get(f"/playbacks/{CONTENT}.mp4", headers={"Range": "bytes=2-5"})
+    assert (played.status_code, played.content) == (206, MP4[2:6])
     for path, status in (("/api/clips/no", 404), ("/api/days?from=x", 422), ("/api/days?where=colour=red", 422)):
         answer = client.get(path)
         assert answer.status_code == status and isinstance(answer.json()["detail"], str)
@@ -135,7 +138,9 @@ def test_the_server_writes_nothing(client, settings, secret, served):
     before = snapshot(settings.home)
     assert len(before) > 20 and ".clipdex/tokens.json" in before
     for path in (*PATHS, "/", "/?q=cat&weak=true", f"/posters/{CONTENT}.jpg", "/openapi.json", "/api/clips/no",
-                 "/batches/r.1/2026-11-03/000000000000", "/nowhere", "/api/search?q="):  # fmt: skip
+                 f"/playbacks/{CONTENT}.mp4",
+                 "/batches/r.1/2026-11-03/000000000000", "/nowhere", "/ingestion",
+                 "/quarantine", "/reference", f"/clips/{CONTENT[:32]}", "/api/search?q="):  # fmt: skip
         assert client.get(path).status_code in (200, 404, 422), path
     for method in ("POST", "PUT", "DELETE"):
         assert client.request(method, "/api/clips/car").status_code == 405

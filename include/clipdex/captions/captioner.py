@@ -42,9 +42,13 @@ class Fingerprint:
 
     def digest(self) -> str:
         """Return the fingerprint's digest, 32 hex digits."""
+        return _digest(json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the inputs that determine a caption, by name."""
         inputs = asdict(self)
         del inputs["equal_prompts"]
-        return _digest(json.dumps(inputs, sort_keys=True, ensure_ascii=True))
+        return inputs
 
     def equal(self) -> "tuple[Fingerprint, ...]":
         """Return this fingerprint and those with an equal prompt: their captions are kept until recaption is set."""

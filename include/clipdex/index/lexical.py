@@ -84,6 +84,11 @@ def query_words(text: str, language: str = ENGLISH) -> tuple[_Terms, ...]:
     return tuple(dict.fromkeys(_words(text, language.lower(), pairs_alone=True)))
 
 
+def unspaced(text: str) -> bool:
+    """Return whether a text has letters of a script without spaces."""
+    return _HAS_UNSPACED.search(text) is not None
+
+
 _K, _B, _AVERAGE = 1.2, 0.75, 256.0  # of Qdrant/bm25
 
 # ISO 639-1 code → name in Qdrant; it has a stemmer for the first, and stop words alone for the others.

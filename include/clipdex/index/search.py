@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clipdex.config import RESERVED_FIELDS, Search, Settings
+from clipdex.config import Search, Settings
 from clipdex.errors import ClipdexError
 from clipdex.index import Filters, Hit, Index, Query, Sparse, open_index, sparse_query
 from clipdex.index.chunking import split_sentences
@@ -15,6 +15,7 @@ from clipdex.index.diversity import diversified, pool
 from clipdex.index.embeddings import Embedder
 from clipdex.index.lexical import query_words
 from clipdex.index.moments import moment
+from clipdex.index.payloads import clip_fields
 from clipdex.index.ranking import rank
 from clipdex.index.relevance import Evidence, Judge
 from clipdex.index.reranking import reranked
@@ -102,7 +103,7 @@ def search(
     """
     how, most = how or Search(), pool(limit, diversity)
     clips = _hits(_find(index, _prepare(embedder, query, how), how, most, filters), how, most, weak)
-    return diversified(index, clips, limit, diversity)
+    return _chosen(index, clips, limit, diversity)
 
 
 def search_once(
@@ -127,7 +128,7 @@ def search_once(
     if not diversity:
         return clips[:limit]
     with open_index(settings) as index:
-        return diversified(index, clips, limit, diversity)
+        return _chosen(index, clips, limit, diversity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,15 @@ def _hits(found: _Found, how: Search, limit: int, weak: bool) -> list[ClipHit]:
     return hits[:limit]
 
 
+def _chosen(index: Index, clips: list[ClipHit], limit: int, diversity: float) -> list[ClipHit]:
+    """Return the first clips or, with a diversity, clips that differ. A weak one then takes the place of no other."""
+    if not diversity:
+        return clips[:limit]
+    good, weak = ([clip for clip in clips if clip.weak is kind] for kind in (False, True))
+    chosen = diversified(index, good, limit, diversity)
+    return [*chosen, *diversified(index, weak, limit - len(chosen), diversity)]
+
+
 def _by_clip(hits: Sequence[Hit]) -> list[list[Hit]]:
     """Return the hits of each clip, the clip with the best one first."""
     groups: dict[str, list[Hit]] = {}
@@ -243,20 +253,10 @@ def clip_hit(group: Sequence[Hit], times: Callable[[Mapping[str, Any]], tuple[fl
     best = group[0].payload
     chunks = tuple(ChunkHit(hit.payload["text"], *times(hit.payload), hit.score, hit.id) for hit in group)
     return ClipHit(
-        clip_id=best["clip_id"],
-        uri=best["uri"],
-        day=best["day"],
+        **clip_fields(best),
         score=group[0].score,
-        poster=best["poster"],
-        duration_s=best["duration_s"],
         text=best["text"],
         start_s=chunks[0].start_s,
         end_s=chunks[0].end_s,
         hits=chunks,
-        metadata={name: value for name, value in best.items() if name not in RESERVED_FIELDS},
-        recorded_at=best.get("recorded_at", ""),
-        recorded_from=best.get("recorded_from", ""),
-        part_of=best.get("part_of", ""),
-        part_no=best.get("part_no", 0),
-        clip_start_s=best.get("clip_start_s", 0.0),
     )

@@ -219,7 +219,7 @@ def ledger_path(day: str) -> str:
 def batch_outcomes(store: Store, day: str, run: str, batch: str) -> dict[str, ClipOutcome]:
     """Return this run's latest outcome of each clip of a batch, by clip_id, before and after compaction."""
     folder = outcomes_path(day, run)
-    _, outcomes = _read_again(lambda: _of_run(store, folder, f"{folder}/{batch}"))
+    _, outcomes = read_again(lambda: _of_run(store, folder, f"{folder}/{batch}"))
     return {clip_id: one for clip_id, one in outcomes.items() if one.batch == batch}
 
 
@@ -234,14 +234,14 @@ def batch_history(
         _, outcomes = _of_run(store, folder, f"{folder}/{batch}", history.add)
         return outcomes, tries.of_batch(store, day, run, batch, history)
 
-    outcomes, of_clips = _read_again(read)
+    outcomes, of_clips = read_again(read)
     return {clip_id: one for clip_id, one in outcomes.items() if one.batch == batch}, of_clips
 
 
 def run_outcomes(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
     """Return this run's latest outcome of each clip of a day, by clip_id."""
     folder = outcomes_path(day, run)
-    _, outcomes = _read_again(lambda: _of_run(store, folder, folder))
+    _, outcomes = read_again(lambda: _of_run(store, folder, folder))
     return outcomes
 
 
@@ -278,7 +278,7 @@ def whole_ledger(store: Store, day: str) -> dict[str, ClipOutcome]:
         of_runs = [_last(store, parts) for parts in runs.values()]
         return _newest([*_each(store, store.list(ledger_path(day))), *of_runs])
 
-    return _read_again(read)
+    return read_again(read)
 
 
 def add_to_ledger(store: Store, day: str, outcomes: Iterable[ClipOutcome]) -> None:
@@ -309,9 +309,9 @@ def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
         history = tries.History()
         return *_of_run(store, folder, folder, history.add), history
 
-    parts, whole, history = _read_again(read)
+    parts, whole, history = read_again(read)
     if parts:
-        ledgers, union = _read_again(lambda: _merged(store, day, whole))
+        ledgers, union = read_again(lambda: _merged(store, day, whole))
         add_to_ledger(store, day, union.values())
         store.write_lines(f"{folder}/{ALL}", (one.to_json() for one in whole.values()))
         tries.keep(store, day, run, history)
@@ -324,7 +324,7 @@ def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
     return whole
 
 
-def _read_again(read: Callable[[], T]) -> T:
+def read_again(read: Callable[[], T]) -> T:
     """Return read(), repeated while files are deleted between their listing and their reading.
 
     Raises Unavailable after about 50 s.

@@ -1,4 +1,5 @@
-"""Retention: delete the records of old runs; keep captions, posters, cuts, ledger, rebuild records and summaries.
+"""Retention: delete the records of old runs; keep captions, posters, playbacks, cuts, the ledger, summaries and the
+records for rebuilds.
 
 A run is deleted as a whole when none of its objects was written for retention_days: plan, manifests, outcomes, tries
 and report. Its latest outcomes are first merged into the day's ledger, even if the run wrote no report. Leases that

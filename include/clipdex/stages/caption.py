@@ -60,7 +60,8 @@ async def _caption_batch(
     journal = Journal(store, batch.day, batch.run, batch.batch, "caption", try_number, batch.after)
     state = BatchState(context, journal, captioner.fingerprint.digest())
     with scratch() as folder:
-        async with DecoderPool(settings.video, settings.sampling, settings.batches.preparing) as own:
+        preparing, playback = settings.batches.preparing, settings.store.playback
+        async with DecoderPool(settings.video, settings.sampling, preparing, playback) as own:
             pipeline = ClipPipeline(context, captioner, state, decoders or own, folder)
             try:
                 return await _Rounds(captioner, pipeline, state, context).run(clips)
@@ -75,7 +76,7 @@ class _Rounds:
     """Schedule the clips of one try."""
 
     def __init__(self, captioner: Captioner, pipeline: ClipPipeline, state: BatchState, context: BatchContext) -> None:
-        self._lease, self._source = context.lease, context.source
+        self._lease, self._source, self._store = context.lease, context.source, context.store
         self._captioner, self._pipeline, self._state = captioner, pipeline, state
         self._preparing = context.settings.batches.preparing
         self._idle_s = self._open_s = 0.0
@@ -84,6 +85,8 @@ class _Rounds:
         todo = await self._pipeline.reuse_captions(await self._state.load(clips))
         if todo:
             await self._captioner.check()
+            fingerprint = self._captioner.fingerprint
+            await asyncio.to_thread(self._store.write_fingerprint, fingerprint.digest(), fingerprint.to_json())
             await self._caption(todo)
         await self._retry_unread(clips)
         await self._retry_rejections(clips)

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 from clipdex import metrics
 from clipdex.captions.captioner import CaptionDraft, Captioner
 from clipdex.captions.quality import caption_with_gates
+from clipdex.config import Playback
 from clipdex.errors import ClipRejected, EngineUnavailable, Reason, SourceUnavailable, Unavailable
 from clipdex.runs.outcomes import Origin
 from clipdex.stages.batch_state import BatchContext, BatchState
@@ -27,7 +28,7 @@ from clipdex.stages.cut_file import CutFile
 from clipdex.stages.failures import BatchStopped, Failures
 from clipdex.stages.near_duplicates import Near, NearDuplicates
 from clipdex.storage.archive import Fetched
-from clipdex.storage.artifacts import poster_path
+from clipdex.storage.artifacts import playback_path, poster_path
 from clipdex.storage.caption import Caption
 from clipdex.storage.clip import Clip
 from clipdex.video import Prepared, RejectedPart
@@ -41,7 +42,7 @@ class Decoders(Protocol):
     """Sample clips. See clipdex.video.sandbox.pool.DecoderPool."""
 
     def parts(
-        self, path: str | Path, first: int = 0, start_s: float | None = None
+        self, path: str | Path, first: int = 0, start_s: float | None = None, playback: Playback | None = None
     ) -> AsyncGenerator[Prepared | RejectedPart]: ...
 
 
@@ -238,17 +239,28 @@ class ClipPipeline:
                         await self._reject(part, one.rejection)
                     await self._end_part(file, part)
                 elif one.part is None:
+                    one = await self._without_playback(clip, one)
                     done = time.monotonic()
                     yield ReadyClip(clip, self._key(clip), one, done - began, done)
                 else:
                     self._files[clip.clip_id] = file
                     part = file.add(one.part, one.info.start_s, one.info.end_s)
+                    one = await self._without_playback(part, one)
                     if await self._has_part_outcome(part):
                         await self._end_part(file, part)
                     else:
                         done = time.monotonic()
                         yield ReadyClip(part, self._key(part), one, done - began, done, file)
                         began = time.monotonic()
+
+    async def _without_playback(self, clip: Clip, prepared: Prepared) -> Prepared:
+        """Store the playback unless there is one; return the clip without it, because many wait for the engine."""
+        if not prepared.playback:
+            return prepared
+        key = playback_path(clip.content)
+        if not await asyncio.to_thread(self._store.exists, key):
+            await asyncio.to_thread(self._store.write, key, prepared.playback)
+        return replace(prepared, playback=b"")
 
     async def _require_unchanged(self, clip: Clip) -> None:
         version = await asyncio.to_thread(self._source.version_now, clip)
@@ -317,8 +329,9 @@ class ClipPipeline:
 
     async def _decoded(self, clip: Clip, path: Path, file: CutFile) -> AsyncGenerator[Prepared | RejectedPart]:
         """Yield what the decoder makes of a file, from the first part without an outcome on."""
+        first, start_s = file.resume
         try:
-            async with aclosing(self._decoders.parts(path, *file.resume)) as parts:
+            async with aclosing(self._decoders.parts(path, first, start_s, await self._playback(clip))) as parts:
                 async for one in parts:
                     yield one
         except ClipRejected as rejection:
@@ -330,6 +343,13 @@ class ClipPipeline:
         except OSError as error:
             self._copies.pop(self._key(clip), None)
             raise Unavailable(f"{clip.uri}: cannot be prepared on this machine ({error})") from error
+
+    async def _playback(self, clip: Clip) -> Playback:
+        """Return what to make for browsers of a file. 480p costs the most: it is not made again."""
+        wanted = self._settings.store.playback
+        if wanted is Playback.P480 and await asyncio.to_thread(self._store.exists, playback_path(clip.content)):
+            return Playback.OFF
+        return wanted
 
     def _require_true(self, clip: Clip, rejection: ClipRejected) -> None:
         """Raise Unavailable where the source refutes a rejection: the file is there, or has bytes."""

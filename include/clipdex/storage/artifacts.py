@@ -1,7 +1,10 @@
 """The artifact store: immutable objects under keys, in a folder or s3://.
 
 captions/KEY[:2]/KEY.json           one caption per content and fingerprint, written before the outcome
+contents/CONTENT[:2]/CONTENT/KEY    names a caption of a content, written before the caption
+fingerprints/DIGEST.json            what captions with this fingerprint were made with, such as the prompt
 posters/CONTENT[:2]/CONTENT.jpg
+playbacks/CONTENT[:2]/CONTENT.mp4   what browsers play, written before the outcome
 cuts/KEY[:2]/KEY.json               times of the parts of one long file, per content and way of cutting
 manifests/run=RUN/BATCH.jsonl       clips of a batch
 outcomes/day=DAY/run=RUN/BATCH/*    outcome per clip, written during the batch (outcomes.py)
@@ -15,8 +18,8 @@ quarantine/never/*.jsonl            clips that no run tries again (marks.py)
 quarantine/requeues/*.json          clips that a person requeued (requeues.py)
 summaries/*                         the state of each day and the pace of its runs, in small (runs/summary.py)
 
-Only captions, posters, cuts, ledger, rebuild, summaries and the first two of quarantine grow without limit
-(retention.py).
+Only captions, contents, posters, playbacks, cuts, ledger, rebuild, summaries and the first two of quarantine grow
+without limit (retention.py).
 Writes are atomic: a temporary file and a rename (folder), or one PUT (object storage).
 """
 
@@ -41,6 +44,7 @@ from clipdex.storage.filesystem import files_below, is_local, modified, open_roo
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 16  # objects read or deleted concurrently
+_MOST_CAPTIONS = 100  # of one content that are read
 
 _TEMPORARY = ".tmp-"
 
@@ -62,6 +66,15 @@ class Store:
     def read(self, key: str) -> bytes:
         """Return an object's bytes. Raises FileNotFoundError."""
         data: bytes = self._fs.cat_file(self._path(key))
+        return data
+
+    def size(self, key: str) -> int:
+        """Return an object's size [bytes]. Raises FileNotFoundError."""
+        return int(self._fs.info(self._path(key))["size"])
+
+    def read_range(self, key: str, start: int, end: int) -> bytes:
+        """Return the bytes from start up to end, without end; fewer at the object's end. Raises FileNotFoundError."""
+        data: bytes = self._fs.cat_file(self._path(key), start=start, end=end)
         return data
 
     def write(self, key: str, data: bytes) -> None:
@@ -97,6 +110,12 @@ class Store:
 
     def exists(self, key: str) -> bool:
         return bool(self._fs.exists(self._path(key)))
+
+    def existing(self, keys: Iterable[str]) -> set[str]:
+        """Return the keys that exist, looked up concurrently."""
+        wanted = list(dict.fromkeys(keys))
+        with ThreadPoolExecutor(_AT_ONCE) as readers:
+            return {key for key, there in zip(wanted, readers.map(self.exists, wanted), strict=True) if there}
 
     def list(self, prefix: str) -> list[str]:
         """Return the keys below a folder such as outcomes/day=2026-11-03, sorted."""
@@ -188,6 +207,15 @@ class Store:
                 except ValueError:
                     log.warning("%s line %d: not JSON (%d bytes), skipped", key, number, len(line))
 
+    def find_lines(self, text: str, *keys: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the JSON lines that contain a text, with the key of their object: of large objects, few are parsed."""
+        wanted = json.dumps(text, ensure_ascii=True).encode()
+        for key, data in zip(keys, self._read_ahead(keys), strict=True):
+            for line in io.BytesIO(data) if wanted in data else ():
+                if wanted in line:
+                    with contextlib.suppress(ValueError):  # truncated
+                        yield key, json.loads(line)
+
     def write_lines(self, key: str, records: Iterable[dict[str, Any]]) -> None:
         self.write(key, b"".join(json.dumps(record, ensure_ascii=True).encode() + b"\n" for record in records))
 
@@ -207,7 +235,35 @@ class Store:
             return tuple(readers.map(self.caption, keys))
 
     def write_caption(self, caption: Caption) -> None:
+        """Write a caption, after the record that names it: a killed writer leaves no caption without one."""
+        if caption.content:
+            self.write(f"{_content_path(caption.content)}/{caption.key}", caption.fingerprint.encode())
         self.write_json(caption_path(caption.key), caption.to_json())
+
+    def captions_of(self, content: str) -> tuple[Caption, ...]:
+        """Return the captions of a content, the first written first.
+
+        Those that an earlier release wrote are not named by their content, and are left out.
+        """
+        keys = [key.rpartition("/")[2] for key in self.list(_content_path(content))] if content else []
+        found = (one for one in self.captions(keys[:_MOST_CAPTIONS]) if one is not None)
+        return tuple(sorted(found, key=lambda one: (one.created_at, one.key)))
+
+    def write_fingerprint(self, digest: str, parts: dict[str, Any]) -> None:
+        """Write what captions with this fingerprint are made with, once. digest: Fingerprint.digest()"""
+        if not self.exists(_fingerprint_path(digest)):
+            self.write_json(_fingerprint_path(digest), parts)
+
+    def fingerprint(self, digest: str) -> dict[str, Any]:
+        """Return what captions with this fingerprint were made with; {} if an earlier release made them."""
+        try:
+            parts = self.read_json(_fingerprint_path(digest)) if digest else {}
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            log.warning("%s: not JSON (%s); it is written again", _fingerprint_path(digest), error)
+            return {}
+        return parts if isinstance(parts, dict) else {}
 
     def cut(self, content: str, how: str) -> tuple[Span, ...] | None:
         """Return the start and end of each part of a long file [s], or None if it was not cut that way.
@@ -254,6 +310,14 @@ def caption_path(key: str) -> str:
     return f"captions/{key[:2]}/{key}.json"
 
 
+def _content_path(content: str) -> str:
+    return f"contents/{content[:2]}/{content}"
+
+
+def _fingerprint_path(digest: str) -> str:
+    return f"fingerprints/{digest}.json"
+
+
 def _cut_path(content: str, how: str) -> str:
     key = hashlib.sha256(f"{content}\0{how}".encode()).hexdigest()[:32]
     return f"cuts/{key[:2]}/{key}.json"
@@ -261,6 +325,11 @@ def _cut_path(content: str, how: str) -> str:
 
 def poster_path(content: str) -> str:
     return f"posters/{content[:2]}/{content}.jpg"
+
+
+def playback_path(content: str) -> str:
+    """Return the key of what browsers play of a content. Whether there is one, only the store knows."""
+    return f"playbacks/{content[:2]}/{content}.mp4"
 
 
 def run_name(run_id: str) -> str:

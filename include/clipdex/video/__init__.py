@@ -9,6 +9,7 @@ unseen        packets at the start and at the end that give no picture
 signature     the bytes by which a video file is known: a damaged film is no litter
 parts         the parts of a long file
 encoding      proxies, posters, stills
+playback      what browsers play; sound: that of a file; boxes: the form of a playback
 sandbox/      the same in limited processes, for untrusted files
 """
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from clipdex.config import VideoLimits
 from clipdex.errors import ClipRejected, Reason
 
+_FEW_S = 1.0  # of CPU time, before a speed is known
 _READING_SHARE = 0.02  # CPU time to read one second of film; a camera's 60 pictures and its sound need 0.001
 
 
@@ -40,6 +41,19 @@ class Budget:
             self._granted_s += more_s * _READING_SHARE
             self._end += more_s * _READING_SHARE
             self._report(self._read_s)
+
+    def spares_half(self, film_s: float = 0.0, of_s: float = 0.0) -> bool:
+        """Return whether half of the time is left, and will be at the end of the film, at the speed until now.
+
+        film_s: position in the film; of_s: its length [s]; a file that is cut gets time with each part
+        """
+        now = time.thread_time()
+        if self._end - now < self._granted_s / 2:
+            return False
+        used_s = now - (self._end - self._granted_s)
+        if self._per_part or film_s <= 0 or used_s < _FEW_S:
+            return True
+        return used_s * of_s / film_s < self._granted_s / 2
 
     def start_parts(self) -> None:
         """Grant the time of one part from here on, and of another one with each part_s of film that is decoded."""

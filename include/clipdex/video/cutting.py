@@ -18,7 +18,7 @@ from fractions import Fraction
 
 from av.video.frame import VideoFrame
 
-from clipdex.config import Sampling, Split, VideoLimits
+from clipdex.config import Playback, Sampling, Split, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import shots
 from clipdex.video.budget import Budget
@@ -27,10 +27,12 @@ from clipdex.video.decoding import VideoReader, opened, too_many_bytes
 from clipdex.video.encoding import FrameConverter, encode_proxy
 from clipdex.video.packets import ROUNDING_S
 from clipdex.video.parts import Part, RejectedPart
+from clipdex.video.playback import Recorder, of_proxies
 from clipdex.video.sampling import Prepared, Window, info_of, most_frames, poster_of, sampled
 from clipdex.video.truncation import is_lost
 
 _FEWEST = 4  # times of the grid in the shortest part
+_NEAR_S = 0.001  # between two times that are one
 _DIGITS = 6  # of the seconds where parts begin and end: another pass must find the same
 
 
@@ -77,7 +79,12 @@ class Begin:
 
 
 def prepare_parts(
-    file: ClipFile, limits: VideoLimits, sampling: Sampling, begin: Begin, budget: Budget
+    file: ClipFile,
+    limits: VideoLimits,
+    sampling: Sampling,
+    begin: Begin,
+    budget: Budget,
+    playback: Playback = Playback.OFF,
 ) -> Iterator[Prepared | Cut | SkippedPart | RejectedPart]:
     """Yield the clip of a file that is not cut; else a Cut, then its parts, from the wanted one on and always the last.
 
@@ -87,9 +94,10 @@ def prepare_parts(
         with opened(file, limits, place, budget) as reader:
             try:
                 if not reader.is_long:
-                    yield sampled(reader, sampling)
+                    yield sampled(reader, sampling, playback)
                 else:
-                    yield from _Cutter(reader, limits, sampling, replace(begin, place=place), budget).parts()
+                    cutter = _Cutter(reader, limits, sampling, replace(begin, place=place), budget, playback)
+                    yield from cutter.parts()
                 return
             except ClipRejected as refusal:
                 if refusal.reason is not Reason.UNDECODABLE or place + 1 == reader.films:
@@ -115,8 +123,16 @@ class _Cutter:
     """Cuts one film. Times are seconds from its first picture."""
 
     def __init__(
-        self, reader: VideoReader, limits: VideoLimits, sampling: Sampling, begin: Begin, budget: Budget
+        self,
+        reader: VideoReader,
+        limits: VideoLimits,
+        sampling: Sampling,
+        begin: Begin,
+        budget: Budget,
+        playback: Playback,
     ) -> None:
+        self._playback = playback
+        self._recorder = Recorder(reader) if playback is Playback.P480 else None
         self._reader, self._limits, self._sampling, self._budget = reader, limits, sampling, budget
         self._film_s, self._late_s = round(reader.duration_s, _DIGITS), round(reader.start_s, _DIGITS)
         self._place = begin.place
@@ -160,6 +176,7 @@ class _Cutter:
             yield from self._advance(start_s)
             if is_cut:
                 yield from self._end_shot(round(start_s, _DIGITS))
+            self._record(start_s, frame, is_cut)
             self._frame, self._frame_s, self._found_s = frame, start_s, found_s
         if self._frame is None and self._is_new:
             raise ClipRejected(Reason.UNDECODABLE, "none of its frames could be decoded")
@@ -177,7 +194,7 @@ class _Cutter:
     def _frames(self) -> Iterator[tuple[float, VideoFrame, float, bool]]:
         """Yield (start [s], frame, found [s], whether a shot begins)."""
         if self._ends is not None:
-            frames = self._reader.frames(self._start_s, self._times())
+            frames = self._reader.frames(self._start_s, None if self._recorder else self._times())
             return ((*one, False) for one in frames)
         from_s = self._reader.shown_at(self._start_s, shots.WARM_UP)
         return shots.with_cuts(self._reader.frames(from_s, None), self._reader.pixel_aspect)
@@ -198,6 +215,8 @@ class _Cutter:
             if self._ends is not None:
                 end_s = self._ends[self._number] if self._number < len(self._ends) else math.inf
                 if time_s + ROUNDING_S >= end_s:
+                    if self._recorder and to_s + ROUNDING_S < end_s:
+                        return  # frames of this part are still to be recorded
                     yield self._part(end_s, len(self._pictures))
                     continue
             elif len(self._pictures) > self._longest:
@@ -205,7 +224,15 @@ class _Cutter:
                 continue
             if time_s + ROUNDING_S >= to_s:
                 return
+            if self._recorder:
+                self._recorder.begin_at(time_s)
             self._pictures.append(self._picture())
+
+    def _record(self, start_s: float, frame: VideoFrame, is_cut: bool) -> None:
+        """Record a frame. A part may begin with a shot, and at each time of the grid."""
+        if self._recorder is not None and self._number + 1 >= self._first:
+            due_s = self._start_s + float(len(self._pictures) / self._grid)
+            self._recorder.add(start_s, frame, key=is_cut or abs(start_s - due_s) < _NEAR_S)
 
     def _end_shot(self, end_s: float) -> Iterator[Prepared | SkippedPart | RejectedPart]:
         """End the part with this shot, as two if it is too long for one. A short rest stays with it."""
@@ -258,6 +285,13 @@ class _Cutter:
         edges = [self._on_clock(start_s), *(times[span.start] for span in spans[1:]), self._on_clock(end_s)]
         converter = next(one.converter for one in pictures if one.converter is not None)
         fps = self._grid / stride
+        in_windows = tuple(
+            Window(edges[n], edges[n + 1], tuple(times[span]), encode_proxy(chosen[span], fps))
+            for n, span in enumerate(spans)
+        )
+        playback = self._recorder.take(start_s, end_s) if self._recorder else b""
+        if not playback and self._playback is not Playback.OFF:
+            playback = of_proxies(in_windows, self._on_clock(start_s), self._on_clock(end_s))
         return Prepared(
             info=replace(
                 info_of(self._reader, converter),
@@ -265,15 +299,13 @@ class _Cutter:
                 start_s=self._on_clock(start_s),
                 bytes=size,
             ),
-            windows=tuple(
-                Window(edges[n], edges[n + 1], tuple(times[span]), encode_proxy(chosen[span], fps))
-                for n, span in enumerate(spans)
-            ),
+            windows=in_windows,
             proxy_fps=float(fps),
             width=converter.size[0],
             height=converter.size[1],
             poster=poster_of([picture for span in spans for picture in chosen[span]]),
             part=part,
+            playback=playback,
         )
 
     def _refuse_damage(self, part: Part, start_s: float, end_s: float, pictures: Sequence[_Picture]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import av
 from av.container import InputContainer
@@ -26,9 +26,12 @@ from clipdex.video.container import decode, open_container
 from clipdex.video.packets import ROUNDING_S, PacketIndex, Step, Tracks, first_stamp, packets
 from clipdex.video.recorded import recorded_at
 from clipdex.video.signature import not_a_video
+from clipdex.video.sound import Sound
 from clipdex.video.streams import Film, is_picture, ranked
 from clipdex.video.truncation import is_lost, lost_end, missing_end
 from clipdex.video.unseen import without_unseen
+
+Record = Callable[[float, VideoFrame], bool]
 
 # Decoders that can skip non-reference frames.
 _MARKED = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video"})
@@ -71,7 +74,7 @@ class VideoReader:
         self._file = file
         self._container = container
         self._stream = stream
-        self._budget = budget
+        self.budget = budget
         self._index = film.index
         self._refuse_large(limits)
         self.recorded_at = recorded_at(container, stream)
@@ -84,12 +87,15 @@ class VideoReader:
         self._refuse_long(limits)
         self.is_long = self.duration_s > limits.max_duration_s
 
-    def pictures(self, times: Sequence[float]) -> Iterator[VideoFrame]:
-        """Yield the frame on screen at each of the times, which must be sorted. Raises ClipRejected."""
+    def pictures(self, times: Sequence[float], record: Record | None = None) -> Iterator[VideoFrame]:
+        """Yield the frame on screen at each of the times, which must be sorted. Raises ClipRejected.
+
+        record: called with each frame of the film, which are all decoded then, until it returns False
+        """
         waiting = deque(times)
         on_screen: VideoFrame | None = None
         on_screen_s = 0.0
-        for start_s, frame in self._seen(times):
+        for start_s, frame in self._seen(times, record):
             while waiting and on_screen is not None and waiting[0] + ROUNDING_S < start_s:
                 waiting.popleft()
                 yield on_screen
@@ -124,6 +130,10 @@ class VideoReader:
         """Return the start of the frame on screen at that time, or of the one so many frames before it [s]."""
         return self._index.seconds(self._index.shown_at(time_s, back))
 
+    def sound(self, from_s: float) -> Sound:
+        """Return the sound, on the clock of the frames, from from_s on [s]. Raises LookupError if there is none."""
+        return Sound(self._file, self._index.start_s, from_s)
+
     def bytes_between(self, start_s: float, end_s: float) -> int:
         """Return the size of the packets of this range [bytes]."""
         return self._index.bytes_between(start_s, end_s)
@@ -131,7 +141,7 @@ class VideoReader:
     def _found_s(self, start_s: float) -> float:
         return self._reached_s if self._index.counted else start_s
 
-    def _seen(self, times: Sequence[float]) -> Iterator[tuple[float, VideoFrame]]:
+    def _seen(self, times: Sequence[float], record: Record | None) -> Iterator[tuple[float, VideoFrame]]:
         """Yield (start [s], frame) in order, including all frames on screen at these times.
 
         If planned frames at the end are damaged, decode the rest too: the file is truncated only if no frame follows.
@@ -139,10 +149,13 @@ class VideoReader:
         """
         latest_s = -1.0
         wrong_marks = False
+        plan = self._index.plan(times) if record is None else [Step.SHOW] * len(self._index.stamps)
         try:
-            for start_s, frame in self._decoded(self._index.plan(times), self._packets_again()):
+            for start_s, frame in self._decoded(plan, self._packets_again()):
                 if start_s >= latest_s:  # a frame of a damaged group may come late: a player drops it
                     latest_s = start_s
+                    if record is not None and not record(start_s, frame):
+                        record, plan[:] = None, self._index.plan(times)
                     yield start_s, frame
         except _WrongMark:
             wrong_marks = True
@@ -151,6 +164,8 @@ class VideoReader:
             for start_s, frame in self._decoded([Step.SHOW] * len(self._index.stamps), self._packets_anew()):
                 if start_s > latest_s:
                     latest_s = start_s
+                    if record is not None and not record(start_s, frame):
+                        record = None
                     yield start_s, frame
 
     def _expected_s(self, times: Sequence[float]) -> float:
@@ -186,9 +201,9 @@ class VideoReader:
         dropped = False
         pending = False  # the decoder buffers frames until it is drained
         for number, (packet, step) in enumerate(zip(source, plan, strict=False)):
-            self._budget.check()
+            self.budget.check()
             if not number % _FEW:
-                self._budget.decoded(self._index.position_s(number))
+                self.budget.decoded(self._index.position_s(number))
             if step is not Step.DROP:
                 if context.codec.canonical_name in _MARKED:
                     context.skip_frame = "DEFAULT" if step is Step.SHOW else "NONREF"

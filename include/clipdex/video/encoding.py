@@ -112,7 +112,7 @@ def encode_proxy(pictures: Sequence[VideoFrame], fps: Fraction) -> bytes:
     options = {"movflags": "+faststart"}  # reads the output back to move the index
     with av.open(out, "w", format="mp4", options=options, io_open=lambda *_: io.BytesIO(out.getvalue())) as container:
         stream = container.add_stream("libx264", rate=fps)
-        _describe(stream.codec_context, pictures[0], fps)
+        describe(stream.codec_context, pictures[0], fps)
         rate = round(8 * _FRAME_BYTES * fps)
         # fastdecode halves the decoding time on the engine's event loop, for 7 % more bytes.
         stream.codec_context.options = {
@@ -149,13 +149,14 @@ def _jpeg(picture: VideoFrame, width: int, height: int, quality: int) -> bytes:
         picture, width, height, "yuvj420p", dst_color_range=ColorRange.JPEG, interpolation=_SCALING, threads=1
     )
     context = av.CodecContext.create("mjpeg", "w")
-    _describe(context, still, Fraction(1))
+    describe(context, still, Fraction(1))
     context.options = {"flags": "+qscale", "global_quality": str(quality)}
     packets = [*context.encode(_stamped(still, 0, Fraction(1))), *context.encode(None)]
     return b"".join(bytes(packet) for packet in packets)
 
 
-def _describe(context: VideoCodecContext, picture: VideoFrame, fps: Fraction) -> None:
+def describe(context: VideoCodecContext, picture: VideoFrame, fps: Fraction) -> None:
+    """Set an encoder up for pictures like this one."""
     context.width, context.height, context.pix_fmt = picture.width, picture.height, picture.format.name
     context.time_base, context.framerate, context.thread_count = 1 / fps, fps, 1
     context.color_range, context.colorspace = picture.color_range, _BT601

@@ -13,12 +13,13 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from clipdex.config import Sampling, VideoLimits
+from clipdex.config import Playback, Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video.clip_file import ClipFile
 from clipdex.video.decoding import VideoReader, opened
 from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy, encode_stills, fitted
 from clipdex.video.parts import Part
+from clipdex.video.playback import Recorder, of_proxies
 
 T = TypeVar("T")
 
@@ -74,6 +75,7 @@ class Prepared:
     proxy_fps: frame k of a proxy is at k / proxy_fps [1/s]
     width, height: of a proxy, even [pixels]
     poster: JPEG, or b"" if none could be made
+    playback: mp4 for browsers, or b"" (playback.py)
     part: which part of a long file this is; info and times are those of the part, on a player's clock of the file
     """
 
@@ -84,6 +86,7 @@ class Prepared:
     height: int
     poster: bytes
     part: Part | None = None
+    playback: bytes = b""
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -111,50 +114,58 @@ def probe(path: str | Path, limits: VideoLimits) -> VideoInfo:
         return _of_film(file, limits, first_frame)
 
 
-def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling) -> Prepared:
+def prepare(path: str | Path, limits: VideoLimits, sampling: Sampling, playback: Playback = Playback.OFF) -> Prepared:
     """Sample the clip and encode its proxies and poster; cut no long file.
 
     Raises ClipRejected, or OSError for a disk error.
     """
     with ClipFile.open(Path(path)) as file:
-        return prepare_file(file, limits, sampling)
+        return prepare_file(file, limits, sampling, playback)
 
 
-def prepare_file(file: ClipFile, limits: VideoLimits, sampling: Sampling) -> Prepared:
+def prepare_file(
+    file: ClipFile, limits: VideoLimits, sampling: Sampling, playback: Playback = Playback.OFF
+) -> Prepared:
     """Do the same for a file that is open already."""
     limits = limits.model_copy(update={"split": None})
-    return _of_film(file, limits, lambda reader: sampled(reader, sampling))
+    return _of_film(file, limits, lambda reader: sampled(reader, sampling, playback))
 
 
-def sampled(reader: VideoReader, sampling: Sampling) -> Prepared:
+def sampled(reader: VideoReader, sampling: Sampling, playback: Playback) -> Prepared:
     """Do the same for a film that is open already."""
     plan = schedule(reader.duration_s, reader.size, sampling)
     length_s = reader.duration_s / plan.windows
     times = tuple(window * length_s + float(k / plan.fps) for window in range(plan.windows) for k in range(plan.count))
     converter: FrameConverter | None = None
+    recorder = Recorder(reader) if playback is Playback.P480 else None
     pictures = []
-    for frame in reader.pictures(times):
+    for frame in reader.pictures(times, recorder.add if recorder else None):
         converter = converter or FrameConverter(frame, reader.pixel_aspect, sampling.short_side, sampling.multiple_of)
         pictures.append(converter.picture(frame))
     assert converter is not None
     start_s = reader.start_s
     shown = tuple(start_s + time_s for time_s in times)
     spans = [slice(first, first + plan.count) for first in range(0, len(times), plan.count)]
+    windows = tuple(
+        Window(
+            start_s + n * length_s,
+            start_s + (n + 1) * length_s,
+            shown[span],
+            encode_proxy(pictures[span], plan.fps),
+        )
+        for n, span in enumerate(spans)
+    )
+    played = recorder.take(0.0, reader.duration_s, start_s) if recorder else b""
+    if not played and playback is not Playback.OFF:
+        played = of_proxies(windows, 0.0, start_s + reader.duration_s)
     return Prepared(
         info=info_of(reader, converter),
         poster=poster_of(pictures),
-        windows=tuple(
-            Window(
-                start_s + n * length_s,
-                start_s + (n + 1) * length_s,
-                shown[span],
-                encode_proxy(pictures[span], plan.fps),
-            )
-            for n, span in enumerate(spans)
-        ),
+        windows=windows,
         proxy_fps=float(plan.fps),
         width=converter.size[0],
         height=converter.size[1],
+        playback=played,
     )
 
 

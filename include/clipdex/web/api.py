@@ -3,12 +3,13 @@
 from dataclasses import dataclass, fields
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from clipdex.index.clips import IndexedClip
 from clipdex.index.facets import Facet, FacetValue
 from clipdex.web.backend import TheBackend
+from clipdex.web.parameters import ClipIdInPath
 from clipdex.web.problems import ERRORS
 from clipdex.web.search import (
     Diverse,
@@ -124,10 +125,8 @@ async def list_days(backend: TheBackend, question: Annotated[DaysQuery, Query()]
 
 
 @router.get("/clips/{clip_id}", operation_id="get_clip")
-async def get_clip(
-    request: Request, backend: TheBackend, clip_id: Annotated[str, Path(min_length=1, max_length=64)]
-) -> WholeClip:
-    """Return a clip with its whole caption."""
+async def get_clip(request: Request, backend: TheBackend, clip_id: ClipIdInPath) -> WholeClip:
+    """Return an indexed clip with its whole caption. Its record has also its other captions and its outcomes."""
     clip = await backend.clip(clip_id)
     values = {one.name: getattr(clip, one.name) for one in fields(clip)}
     return WholeClip(**values, poster_url=poster_url(request, clip.poster))

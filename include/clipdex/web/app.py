@@ -21,7 +21,21 @@ from clipdex.errors import (
 )
 from clipdex.index.search import EmptyQuery
 from clipdex.sanitize import escape_line
-from clipdex.web import api, assets, batches, ingestion, quarantine, reference, repair, runs, search
+from clipdex.web import (
+    api,
+    assets,
+    batches,
+    clip_page,
+    export,
+    ingestion,
+    playback,
+    player,
+    quarantine,
+    reference,
+    repair,
+    runs,
+    search,
+)
 from clipdex.web.backend import Backend
 from clipdex.web.operations import Operations
 from clipdex.web.overview import Overview
@@ -32,8 +46,8 @@ log = logging.getLogger(__name__)
 
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-        "form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
+        "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; media-src 'self'; "
+        "connect-src 'self'; form-action 'self'; frame-ancestors 'self'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -56,7 +70,8 @@ def create_app(
     app.state.backend = Backend(settings)
     app.state.login_url, app.state.operations, app.state.descriptions = login_url, operations, {}
     app.state.overview, app.state.views = Overview(app.state.backend.pipeline), Views()
-    for part in (search, api, batches, runs, quarantine, repair, ingestion, reference, assets):
+    pages = (search, export, clip_page, player, playback, batches, runs, quarantine, repair, ingestion, reference)
+    for part in (*pages, api, assets):
         app.include_router(part.router)
     if operations is not None:
         app.include_router(repair.writes)

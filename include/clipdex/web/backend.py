@@ -15,13 +15,14 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from clipdex.config import Settings
-from clipdex.errors import ConfigurationError, Unavailable
+from clipdex.errors import ConfigurationError, NothingIndexed, Unavailable
 from clipdex.index.clips import IndexedClip
 from clipdex.index.facets import Facet
 from clipdex.index.search import ClipHit
 from clipdex.index.where import Where
 from clipdex.pipeline import Pipeline
 from clipdex.storage.artifacts import Store
+from clipdex.web.clip_record import ClipRecord, clip_record
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _FRESH_S = 30.0  # settings are read again after this time
-_COUNTS_FRESH_S, _FEW_CHUNKS, _FACET_VALUES = 60.0, 100_000, 8
+_COUNTS_FRESH_S, _FEW_CHUNKS = 60.0, 100_000
+FACET_VALUES = 10
 _MOST_COUNTS = 256
 _WAIT_FOR_INDEX_S = 10.0  # upper limit for interactive requests
 
@@ -43,6 +45,7 @@ class Backend:
         self._pipeline: Pipeline | None = None
         self._fresh_until = 0.0
         self._facets: dict[str, tuple[float, list[Facet]]] = {}  # by filters, until when they are fresh
+        self._language_of = "", 0.0  # and until when it is fresh
         self._searches, self._reads = CapacityLimiter(4), CapacityLimiter(8)
 
     async def search(self, query: str, **how: Any) -> list[ClipHit]:
@@ -57,12 +60,20 @@ class Backend:
         """Return Pipeline.clip()."""
         return await self._run(lambda: self._now().clip(clip_id))
 
+    async def record(self, clip_id: str, day: str = "", *, brief: bool = False) -> ClipRecord:
+        """Return clip_record()."""
+        return await self._run(lambda: clip_record(self._now(), clip_id, day, brief=brief))
+
+    async def language(self) -> str:
+        """Return the language of the captions, by which queries are analysed: that of the index, if it can be read."""
+        return await self._run(self._language)
+
     async def days(self, **how: Any) -> Facet:
         """Return Pipeline.days()."""
         return await self._run(lambda: self._now().days(**how))
 
     async def facets(
-        self, where: Where, fields: Sequence[str] = (), limit: int = _FACET_VALUES, *, at_once: bool = True
+        self, where: Where, fields: Sequence[str] = (), limit: int = FACET_VALUES, *, at_once: bool = True
     ) -> list[Facet]:
         """Return Pipeline.facets().
 
@@ -71,7 +82,7 @@ class Backend:
         """
         if at_once:
             return await self._run(lambda: self._now().facets(fields, where=where, limit=limit))
-        return await self._run(lambda: self._counted(where, limit))
+        return await self._run(lambda: self._counted(where, limit, fields))
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a blocking read function, such as Store.read, in a thread."""
@@ -93,17 +104,50 @@ class Backend:
 
     async def warm(self) -> None:
         """Load the embedding model before the first search."""
-        await to_thread.run_sync(self._warm, limiter=self._searches)
+        await to_thread.run_sync(self.try_load, limiter=self._searches)
 
     def load(self) -> None:
-        """Load the embedding model, in this thread. Raises ConfigurationError, Unavailable."""
-        self._now().embedder.embed_query("a clip")
+        """Load the embedding model and open the index, in this thread. Raises ConfigurationError, Unavailable.
+
+        Without an index, or if it is busy, the model alone: a search waits for the index by itself.
+        """
+        pipeline = self._now()
+        pipeline.embedder.embed_query("a clip")
+        try:
+            pipeline.search("a clip", limit=1, weak=True)
+            self._language()
+        except (NothingIndexed, Unavailable) as error:
+            log.info("searches are not rehearsed: %s", error)
+
+    def try_load(self) -> None:
+        """Load as load() does, and log what prevents it: the first search reports it to its user."""
+        started = time.monotonic()
+        try:
+            self.load()
+        except Exception as error:  # of settings, a driver or a server: nothing here may end the process
+            log.warning("searches will load the embedding model: %s", error)
+        else:
+            log.info("ready to search after %.1f s", time.monotonic() - started)
 
     async def _run(self, function: Callable[[], T]) -> T:
         return await to_thread.run_sync(function, limiter=self._searches)
 
-    def _counted(self, where: Where, limit: int) -> list[Facet]:
-        key, now = repr(sorted(where.items())), time.monotonic()
+    def _language(self) -> str:
+        pipeline, now = self._now(), time.monotonic()
+        with self._lock:
+            if self._language_of[1] > now:
+                return self._language_of[0]
+        try:
+            with pipeline.open_index() as index:
+                found = index.collection.language
+        except (NothingIndexed, Unavailable):
+            return pipeline.settings.engine.language.lower()
+        with self._lock:
+            self._language_of = found, now + _FRESH_S
+        return found
+
+    def _counted(self, where: Where, limit: int, fields: Sequence[str] = ()) -> list[Facet]:
+        key, now = repr((sorted(where.items()), fields)), time.monotonic()
         with self._lock:
             self._facets = {one: kept for one, kept in self._facets.items() if kept[0] > now}
             if key in self._facets:
@@ -114,19 +158,13 @@ class Backend:
         try:
             with pipeline.open_index() as index:
                 few = index.count() <= _FEW_CHUNKS
-            found = pipeline.facets(where=where, limit=limit) if few else []
+            found = pipeline.facets(fields, where=where, limit=limit) if few else []
         except Unavailable as error:  # the hits are there
             log.warning("no facets: %s", error)
             return []
         with self._lock:
             self._facets[key] = now + _COUNTS_FRESH_S, found
         return found
-
-    def _warm(self) -> None:
-        try:
-            self.load()
-        except (ConfigurationError, Unavailable) as error:  # the first search reports it to the user
-            log.warning("no embedding model: %s", error)
 
     def _now(self) -> Pipeline:
         with self._lock:

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 from fastapi import Request
 
 from clipdex.config import Settings
+from clipdex.days import parse_day
 from clipdex.errors import InvalidFilter
 from clipdex.index.where import from_words, parse, to_word
 from clipdex.web.rendering import url
@@ -20,6 +21,7 @@ class Narrowing:
 
     def __init__(self, request: Request, question: Any, settings: Settings | None) -> None:
         self._home, self._question, self._settings = url(request, "search"), question, settings
+        self._request = request
         self._where = from_words(word for word in question.where if word.strip())
 
     def add(self, field: str, value: str) -> str:
@@ -50,6 +52,45 @@ class Narrowing:
         """Return the link to the clips similar to this one, without filters."""
         return f"{self._home}?{urlencode({'like': clip_id})}"
 
+    def export(self, kind: str) -> str:
+        """Return the link to all hits as a file. kind: csv or json"""
+        return self._link(_to=url(self._request, f"export_{kind}"), limit="")
+
+    def permanent(self) -> str:
+        """Return the link to this search that means the same later: without the words today and yesterday."""
+        one = self._question
+        days = {name: self._absolute(getattr(one, name)) for name in ("day", "first", "last")}
+        return self._link(**days)
+
+    def without_value(self, field: str, value: str) -> str:
+        """Return the link without one of the values of a field."""
+        rest = [one for one in self._where.get(field, []) if one != value]
+        return self._link(where={**self._where, field: rest}) if rest else self.without(field)
+
+    @property
+    def first(self) -> str:
+        """Return the first day for a field of the form: YYYY-MM-DD, or ""."""
+        return self._absolute(self._question.day or self._question.first)
+
+    @property
+    def last(self) -> str:
+        """Return the last day for a field of the form: YYYY-MM-DD, or ""."""
+        return self._absolute(self._question.day or self._question.last)
+
+    @property
+    def where(self) -> dict[str, list[str]]:
+        """Return the filters as they are written, without the days of the form."""
+        return self._where
+
+    @property
+    def values(self) -> list[tuple[str, str, str]]:
+        """Return each filter: its field, its text, and the link without it."""
+        days = [(field, text, self.without(field)) for field, text in self.active if field == "day"]
+        return [
+            *(days if "day" not in self._where else []),
+            *((name, one, self.without_value(name, one)) for name, values in self._where.items() for one in values),
+        ]
+
     @property
     def active(self) -> list[tuple[str, str]]:
         """Return the fields with a filter, and its text."""
@@ -77,15 +118,21 @@ class Narrowing:
         except InvalidFilter:
             return name
 
+    def _absolute(self, day: str) -> str:
+        if self._settings is None or day not in ("today", "yesterday"):
+            return day
+        return parse_day(day, self._settings.source.timezone).isoformat()
+
     def _link(self, **changes: Any) -> str:
         one = self._question
         now = {"q": one.q, "like": one.like, "day": one.day, "first": one.first, "last": one.last, "limit": one.limit}
         now |= {"diverse": f"{one.diverse:g}" if one.diverse else "", "weak": "true" if one.weak else "", **changes}
         where: dict[str, list[str]] = now.pop("where", self._where)
+        to = now.pop("_to", self._home)
         names = {"first": "from", "last": "to"}
         default = {"limit": type(one).model_fields["limit"].default}
         pairs = [(names.get(name, name), value) for name, value in now.items() if value not in ("", default.get(name))]
-        return f"{self._home}?{urlencode([*pairs, *(('where', word) for word in _words(where))])}"
+        return f"{to}?{urlencode([*pairs, *(('where', word) for word in _words(where))])}"
 
 
 def _words(where: dict[str, list[str]]) -> list[str]:

@@ -1,5 +1,7 @@
 """Pages: escaped templates, and URLs relative to the mount path of the app."""
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ from fastapi.templating import Jinja2Templates
 def page(
     request: Request, name: str, *, status: int = 200, headers: dict[str, str] | None = None, **context: Any
 ) -> Response:
-    """Render pages/NAME. Templates can use url(route, …) and submitted, the values of the search form."""
-    return _TEMPLATES.TemplateResponse(request, name, context, status_code=status, headers=headers)
+    """Render pages/NAME. Templates can use url(route, …), status and submitted, the values of the search form."""
+    return _TEMPLATES.TemplateResponse(
+        request, name, {"status": status, **context}, status_code=status, headers=headers
+    )
 
 
 def url(request: Request, route: str, **parts: str) -> str:
@@ -54,6 +58,29 @@ def duration(seconds: float) -> str:
     return f"{days} days {hours} h" if hours and days < 14 else f"{days} days"
 
 
+def minute(moment: str) -> str:
+    """Format an ISO 8601 time as YYYY-MM-DD HH:MM UTC; return what is none as it is."""
+    try:
+        return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return moment
+
+
+def file_size(count: int) -> str:
+    """Format a number of bytes, such as 1234567 → 1.2 MB."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
 _TEMPLATES = Jinja2Templates(directory=Path(__file__).parent / "pages", context_processors=[_context])
-_TEMPLATES.env.filters["clock"] = clock
-_TEMPLATES.env.filters["duration"] = duration
+_TEMPLATES.env.filters |= {
+    "clock": clock,
+    "duration": duration,
+    "minute": minute,
+    "bytes": file_size,
+    "tojson_text": lambda value: json.dumps(value, indent=1, ensure_ascii=False),
+}

@@ -1,27 +1,34 @@
 """Search as a page, the parameters of its queries, and the posters of the clips."""
 
-import re
 import time
 from dataclasses import dataclass, fields
 from datetime import date
+from itertools import islice
 from typing import Annotated, Any, Self
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, BackgroundTasks, HTTPException, Path, Query, Request, Response
+from markupsafe import Markup
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from clipdex.config import Settings
+from clipdex.errors import ClipdexError, NothingIndexed
 from clipdex.index.diversity import DEFAULT
 from clipdex.index.search import ClipHit
 from clipdex.index.where import Where, from_words, with_days
 from clipdex.storage.artifacts import poster_path
 from clipdex.web.backend import Backend, TheBackend
+from clipdex.web.filter_form import FilterForm, filter_form
 from clipdex.web.narrowing import Narrowing
+from clipdex.web.player import MOST_SPANS, shown_path, stored_url, with_marks
 from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import page, url
 
 router = APIRouter()
 
 MAX_LIMIT = 60
-_POSTER = re.compile(r"posters/[0-9a-f]{2}/([0-9a-f]{64})\.jpg")
+_MOST_TAGS = 3
+_LEAST = 10  # clips that a search judges at least
 
 
 def _parse_day(given: str) -> str:
@@ -121,6 +128,39 @@ class FoundClip(ClipHit):
     poster_url: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class HitView:
+    """Hold one hit as the page shows it.
+
+    texts: of its chunks, escaped, with the words of the query marked, each with its start and end [s of the clip]
+    spans: of the chunks, as START-END on the file's clock; href: of the clip's page
+    """
+
+    clip: FoundClip
+    path: str
+    texts: tuple[tuple[Markup, float, float], ...]
+    spans: tuple[str, ...]
+    href: str
+
+    @property
+    def tags(self) -> list[tuple[str, str]]:
+        """Return the first texts of the clip's metadata, with their fields."""
+        texts = ((name, value) for name, value in self.clip.metadata.items() if isinstance(value, str))
+        return list(islice(texts, _MOST_TAGS))
+
+    @classmethod
+    def of(cls, request: Request, clip: FoundClip, words: str, language: str) -> Self:
+        offset_s = clip.clip_start_s
+        texts = (
+            (with_marks(hit.text, words, language), max(0.0, hit.start_s - offset_s), hit.end_s - offset_s)
+            for hit in clip.hits
+        )
+        spans = tuple(f"{hit.start_s:.3f}-{max(hit.start_s, hit.end_s):.3f}" for hit in clip.hits[:MOST_SPANS])
+        asked = [("q", words)] if words else []
+        href = f"{url(request, 'clip', clip_id=clip.clip_id)}?{urlencode([*asked, *(('hit', one) for one in spans)])}"
+        return cls(clip, shown_path(clip.uri), tuple(texts), spans, href)
+
+
 @router.get("/", name="search", include_in_schema=False)
 async def search_page(
     request: Request, backend: TheBackend, question: Annotated[SearchQuery, Query()], later: BackgroundTasks
@@ -128,35 +168,53 @@ async def search_page(
     where, settings = question.filters, await backend.settings()
     timezone = settings.source.timezone if settings else ""
     narrowing = Narrowing(request, question, settings)
+    shared: dict[str, Any] = {"question": question, "timezone": timezone, "narrowing": narrowing}
     if not question.q.strip() and not question.like:
-        response = page(
-            request, "search.html", question=question, clips=None, timezone=timezone, narrowing=narrowing, facets=[]
-        )
+        form, problem = await _form_or_problem(backend, question, narrowing, where, settings)
+        response = page(request, "search.html", hits=None, form=form, problem=problem, **shared)
         response.background = later
         later.add_task(backend.warm)
         return response
     started = time.perf_counter()
-    found = await find(backend, question)
+    found = await find(backend, question, most=max(question.limit, _LEAST), weak=True)
     seconds = time.perf_counter() - started
+    language = await backend.language() if question.q else ""
+    views = [HitView.of(request, shown(request, clip), question.q, language) for clip in found]
+    hits, weak = ([one for one in views if one.clip.weak is kind][: question.limit] for kind in (False, True))
+    form, _ = await _form_or_problem(backend, question, narrowing, where, settings)
     return page(
         request,
         "search.html",
-        question=question,
-        clips=[shown(request, clip) for clip in found],
-        timezone=timezone,
-        more=min(2 * question.limit, MAX_LIMIT) if len(found) == question.limit < MAX_LIMIT else None,
+        hits=hits,
+        weak=weak,
+        more=min(2 * question.limit, MAX_LIMIT) if len(hits) == question.limit < MAX_LIMIT else None,
         seconds=seconds,
-        narrowing=narrowing,
-        facets=await backend.facets(where, at_once=False),
+        form=form,
+        **shared,
     )
 
 
-async def find(backend: Backend, question: SearchQuery) -> list[ClipHit]:
-    """Return the clips of a query, best first."""
-    how = {"limit": question.limit, "where": question.filters, "diverse": question.diverse}
+async def _form_or_problem(
+    backend: Backend, question: SearchQuery, narrowing: Narrowing, where: Where, settings: Settings | None
+) -> tuple[FilterForm, str]:
+    """Return the filters with their counts, or without them and why there are none."""
+    try:
+        return await filter_form(backend, question, narrowing, where, settings), ""
+    except NothingIndexed:
+        problem = "Nothing is indexed yet: run the DAG ingest_clips, or clipdex ingest."
+    except ClipdexError as error:
+        problem = str(error)
+    return FilterForm((), tuple(narrowing.words), ()), problem
+
+
+async def find(
+    backend: Backend, question: SearchQuery, *, most: int | None = None, weak: bool | None = None
+) -> list[ClipHit]:
+    """Return the clips of a query, best first. most, weak: in place of those of the query"""
+    how = {"limit": most or question.limit, "where": question.filters, "diverse": question.diverse}
     if question.like:
         return await backend.similar(question.like, **how)
-    return await backend.search(question.q, weak=question.weak, **how)
+    return await backend.search(question.q, weak=question.weak if weak is None else weak, **how)
 
 
 @router.get(
@@ -178,8 +236,7 @@ async def poster(backend: TheBackend, content: Annotated[str, Path(pattern="^[0-
 
 def poster_url(request: Request, key: str) -> str:
     """Return the URL of a poster by its store key, or "" if the key is not a poster's."""
-    known = _POSTER.fullmatch(key)
-    return url(request, "poster", content=known[1]) if known else ""
+    return stored_url(request, key) if key.startswith("posters/") else ""
 
 
 def shown(request: Request, clip: ClipHit) -> FoundClip:

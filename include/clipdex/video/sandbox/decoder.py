@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from clipdex.config import Sampling, VideoLimits
+from clipdex.config import Playback, Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import ClipFile, Prepared, RejectedPart
 from clipdex.video.sandbox.course import Course
@@ -37,7 +37,8 @@ class Decoder:
         self._timeout_s = timeout_s
 
     @classmethod
-    async def start(cls, limits: VideoLimits, sampling: Sampling) -> Decoder:
+    async def start(cls, limits: VideoLimits, sampling: Sampling, playback: Playback = Playback.OFF) -> Decoder:
+        """Start a process. playback: the most costly one that it will make"""
         requests, end = socket.socketpair()
         requests.setblocking(False)
         with end:
@@ -55,7 +56,12 @@ class Decoder:
                 requests.close()
                 raise
         decoder = cls(process, requests, limits.decode_timeout_s)
-        settings = {"limits": limits.model_dump(), "sampling": sampling.model_dump(), "parent": os.getpid()}
+        settings = {
+            "limits": limits.model_dump(),
+            "sampling": sampling.model_dump(),
+            "playback": playback,
+            "parent": os.getpid(),
+        }
         try:
             async with asyncio.timeout(_START_S):
                 await decoder._request(settings)
@@ -66,19 +72,22 @@ class Decoder:
             raise
         return decoder
 
-    async def prepare(self, file: ClipFile) -> Prepared:
+    async def prepare(self, file: ClipFile, playback: Playback) -> Prepared:
         """Have the process prepare the clip. Raises ClipRejected, or OSError for a disk error.
 
         DECODE_LIMIT is the reason if the process does not answer in time, dies, or sends an invalid answer.
         """
         async with self._in_time():
-            answer, blobs = await self._request({"name": file.name, "begin": None}, file.descriptor)
+            request = {"name": file.name, "begin": None, "playback": playback}
+            answer, blobs = await self._request(request, file.descriptor)
             return answer.prepared(blobs)
 
-    async def parts(self, file: ClipFile, course: Course) -> AsyncGenerator[Prepared | RejectedPart]:
+    async def parts(
+        self, file: ClipFile, course: Course, playback: Playback
+    ) -> AsyncGenerator[Prepared | RejectedPart]:
         """Have the process prepare the clip, or cut the file into parts from course.begin on. Raises as prepare()."""
         request: tuple[dict[str, Any], list[int]] | None
-        request = {"name": file.name, "begin": asdict(course.begin)}, [file.descriptor]
+        request = {"name": file.name, "begin": asdict(course.begin), "playback": playback}, [file.descriptor]
         while not course.is_done:
             async with self._in_time():
                 if request:

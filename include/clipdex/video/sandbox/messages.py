@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Part, Prepared, VideoInfo, Window
+from clipdex.video.boxes import is_playback
 
 MOST_HEADER_BYTES = 2**20
 MOST_BYTES = 64 * 2**20
@@ -70,6 +71,7 @@ class _Clip(_Checked):
     proxy_fps: _Positive
     width: _Pixels
     height: _Pixels
+    playback: bool = False
 
 
 class _Cut(_Checked):
@@ -94,7 +96,7 @@ class Answer(_Checked):
     For a file that is cut, cut comes first; then, per part, part with clip, with rejected, or alone if it is skipped.
     passed: no answer yet, but a further part of the file was read or decoded
 
-    blobs: sizes of the poster, 0 if there is none, and of each window's proxy [bytes]
+    blobs: sizes of the poster, 0 if there is none, of each window's proxy, and of the playback, if there is one [bytes]
     rejected: the reason, with its detail, and the limit that the clip exceeds
     failed: a disk error
     """
@@ -126,9 +128,12 @@ class Answer(_Checked):
             raise OSError(self.failed[:_MOST_TEXT])
         if self.clip is None:
             raise ValueError("a clip expected, found an empty answer")
-        if len(blobs) != 1 + len(self.clip.windows):
+        if len(blobs) != 1 + len(self.clip.windows) + self.clip.playback:
             raise ValueError(f"a poster and {len(self.clip.windows)} proxies expected, found {len(blobs)} files")
-        poster, *proxies = blobs
+        poster, *proxies = blobs[: 1 + len(self.clip.windows)]
+        playback = blobs[-1] if self.clip.playback else b""
+        if playback and not is_playback(playback):
+            raise ValueError("a playback expected, found another file")
         return Prepared(
             info=VideoInfo(**dict(self.clip.info)),
             windows=tuple(
@@ -138,6 +143,7 @@ class Answer(_Checked):
             width=self.clip.width,
             height=self.clip.height,
             poster=poster,
+            playback=playback,
             part=Part(self.part.number, self.part.last) if self.part else None,
         )
 

@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,12 +30,13 @@ import av.subtitles.stream
 import numpy as np
 from av.video.frame import VideoFrame
 
-from clipdex.config import Sampling, Split, VideoLimits
+from clipdex.config import Playback, Sampling, Split, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import ClipFile, Prepared, RejectedPart, prepare_file, shots
 from clipdex.video.budget import Budget
 from clipdex.video.cutting import Begin, Cut, SkippedPart, prepare_parts
 from clipdex.video.encoding import encode_proxy
+from clipdex.video.playback import with_silence
 from clipdex.video.sandbox import seccomp
 from clipdex.video.sandbox.messages import framed
 
@@ -49,20 +50,22 @@ def main() -> None:
     if settings is None:
         return
     limits, sampling = VideoLimits(**settings["limits"]), Sampling(**settings["sampling"])
+    most = Playback(settings["playback"])
     av.logging.set_level(None)
-    memory = confine(limits, settings["parent"])
+    memory = confine(limits, settings["parent"], most)
     _write(answers, {})
     while request := _read_request(requests):
         if sys.platform != "linux":
             _allow_cpu(limits.decode_timeout_s)
         with ClipFile(request["descriptor"], request["name"]) as file:
-            for answer in _answers(file, request["begin"], limits, sampling, memory, answers):
+            how = Sampled(limits, sampling, Playback(request["playback"]))
+            for answer in _answers(file, request["begin"], how, memory, answers):
                 _write(answers, *answer)
                 if _waits(answer) and _read_request(requests) is None:
                     return
 
 
-def confine(limits: VideoLimits, parent: int) -> Memory:
+def confine(limits: VideoLimits, parent: int, playback: Playback = Playback.OFF) -> Memory:
     """Limit this process for good; return the meter of its memory. Exit if the parent has died.
 
     Decodes a clip before and after, so that all files of libraries are loaded, and a filter that refuses what this
@@ -70,7 +73,7 @@ def confine(limits: VideoLimits, parent: int) -> Memory:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent kills this process
     samples = _samples() if sys.platform == "linux" else []
-    _rehearse(samples, limits)
+    _rehearse(samples, limits, playback)
     memory = Memory(limits.memory_bytes)
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
@@ -85,11 +88,20 @@ def confine(limits: VideoLimits, parent: int) -> Memory:
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     seccomp.install()
-    _rehearse(samples, limits)
+    _rehearse(samples, limits, playback)
     for sample in samples:
         sample.close()
     os.dup2(1, 2)  # drop stderr: a hostile file controls library messages
     return memory
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Hold how a clip is sampled, and what is made for browsers."""
+
+    limits: VideoLimits
+    sampling: Sampling
+    playback: Playback
 
 
 class Memory:
@@ -114,15 +126,16 @@ class Memory:
 
 
 def _answers(
-    file: ClipFile, begin: dict[str, Any] | None, limits: VideoLimits, sampling: Sampling, memory: Memory, out: BinaryIO
+    file: ClipFile, begin: dict[str, Any] | None, how: Sampled, memory: Memory, out: BinaryIO
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the header and the blobs of each answer. begin: where to begin a file that may be cut, or None."""
+    limits = how.limits
     try:
         if begin is None:
-            yield answer_parts(prepare_file(file, limits, sampling))
+            yield answer_parts(prepare_file(file, limits, how.sampling, how.playback))
             return
         budget = Budget(limits, lambda: _write(out, {"passed": True}))
-        for one in prepare_parts(file, limits, sampling, Begin(**begin), budget):
+        for one in prepare_parts(file, limits, how.sampling, Begin(**begin), budget, how.playback):
             yield _part_answer(one, limits, memory)
     except ClipRejected as refusal:
         yield (_refusal(refusal, limits, memory),)
@@ -160,11 +173,12 @@ def answer_parts(clip: Prepared) -> tuple[Any, ...]:
     """Return the header and the blobs of the answer for a prepared clip."""
     windows = [{"start_s": one.start_s, "end_s": one.end_s, "times": one.times} for one in clip.windows]
     header = {"info": asdict(clip.info), "proxy_fps": clip.proxy_fps, "width": clip.width, "height": clip.height}
-    answer: dict[str, Any] = {"clip": {**header, "windows": windows}}
+    answer: dict[str, Any] = {"clip": {**header, "windows": windows, "playback": bool(clip.playback)}}
     if clip.part:
         start_s, end_s = clip.windows[0].start_s, clip.windows[-1].end_s
         answer["part"] = {**asdict(clip.part), "start_s": start_s, "end_s": end_s}
-    return answer, clip.poster, *(window.proxy for window in clip.windows)
+    played = (clip.playback,) if clip.playback else ()
+    return answer, clip.poster, *(window.proxy for window in clip.windows), *played
 
 
 def _refusal(refusal: ClipRejected, limits: VideoLimits, memory: Memory) -> dict[str, Any]:
@@ -203,9 +217,9 @@ def _write(answers: BinaryIO, header: dict[str, Any], *blobs: bytes) -> None:
 
 
 def _samples() -> list[ClipFile]:
-    """Return a clip of two pictures, and a file that is no clip, in memory."""
+    """Return a clip of two pictures with a sound, and a file that is no clip, in memory."""
     pictures = [VideoFrame.from_ndarray(np.full((96, 64), 128, np.uint8), format="yuv420p") for _ in range(2)]
-    return [_in_memory(encode_proxy(pictures, Fraction(1))), _in_memory(b"no clip" * 1000)]
+    return [_in_memory(with_silence(encode_proxy(pictures, Fraction(1)), 2.0)), _in_memory(b"no clip" * 1000)]
 
 
 def _in_memory(data: bytes) -> ClipFile:
@@ -214,13 +228,13 @@ def _in_memory(data: bytes) -> ClipFile:
     return ClipFile(descriptor, "sample.mp4")
 
 
-def _rehearse(samples: list[ClipFile], limits: VideoLimits) -> None:
+def _rehearse(samples: list[ClipFile], limits: VideoLimits, playback: Playback) -> None:
     """Decode the samples, find shots. Raises RuntimeError if the first sample, a good clip, is rejected."""
     if limits.split is Split.SHOTS:
         shots.load()
     for sample in samples:
         try:
-            prepare_file(sample, VideoLimits(), Sampling())
+            prepare_file(sample, VideoLimits(), Sampling(), playback)
         except ClipRejected as refusal:
             if sample is samples[0]:
                 raise RuntimeError("this process cannot decode under its limits") from refusal
