@@ -102,6 +102,7 @@ class Recorder:
         self._waiting: tuple[float, VideoFrame] | None = None  # too soon after the one before
         self._shown: VideoFrame | None = None
         self._latest_s = self._key_s = -1.0
+        self._paced_s = -1.0  # of the latest frame that is none shown again
         self.is_on = True
 
     def add(self, start_s: float, frame: VideoFrame, key: bool = False) -> bool:
@@ -115,7 +116,7 @@ class Recorder:
             return self.is_on
         try:
             self._emit_waiting(start_s)
-            if key or not self._packets or start_s >= self._latest_s + _STEP_S - _NEAR_S:
+            if key or not self._packets or start_s >= self._paced_s + _STEP_S - _NEAR_S:
                 self._emit(start_s, frame, key)
             else:
                 self._waiting = start_s, frame
@@ -140,11 +141,14 @@ class Recorder:
 
         lead_s: how long the first picture is shown before from_s [s]
         """
+        if self.is_on and self._waiting is not None and self._waiting[0] < to_s - _NEAR_S:
+            try:
+                self._emit_waiting(to_s)
+            except (av.FFmpegError, ClipRejected, ValueError):
+                self._stop()
         before = [one for one in self._packets if one.start_s < to_s - _NEAR_S]
         self._packets = self._packets[len(before) :]
         shown = [one for one in before if one.start_s >= from_s - _NEAR_S]
-        if self._waiting is not None and self._waiting[0] < to_s - _NEAR_S:
-            self._waiting = None
         if not self.is_on or not shown or not shown[0].key or (shown[0].start_s > from_s + _NEAR_S and from_s > 0):
             return b""
         moved = [_Packet(max(0.0, one.start_s - from_s + lead_s), one.data, one.key) for one in shown]
@@ -166,12 +170,13 @@ class Recorder:
             return
         start_s, frame = self._waiting
         self._waiting = None
-        turn_s = max(start_s, self._latest_s + _STEP_S)
+        turn_s = max(start_s, self._paced_s + _STEP_S)
         if turn_s < before_s - _NEAR_S:
             self._emit(turn_s, frame, key=False)
 
     def _emit(self, start_s: float, frame: VideoFrame, key: bool) -> None:
         self._encode(start_s, self._encoder.picture(frame), key)
+        self._paced_s = start_s
 
     def _encode(self, start_s: float, picture: VideoFrame, key: bool) -> None:
         key = key or self._key_s < 0 or start_s >= self._key_s + _KEY_S - _NEAR_S
