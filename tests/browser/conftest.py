@@ -1,6 +1,6 @@
 """Airflow's own UI in Chromium, over the sample clips and the embedded defaults, in a home of the tests' own.
 
-SCREENSHOTS=docs make browser      also writes the pictures that README shows
+SCREENSHOTS=docs make browser      also writes the pictures and the recording that README shows
 """
 
 import os
@@ -69,10 +69,21 @@ def page(airflow, browser) -> Iterator[Page]:
 @pytest.fixture(scope="session")
 def pictures() -> Picture:
     """Keeps what a page shows as NAME.png in the folder that SCREENSHOTS names; without that, does nothing."""
-    folder = os.environ.get("SCREENSHOTS")
+    folder = kept()
 
     def take(page: Page, name: str) -> None:
         if folder:
-            page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
+            page.screenshot(path=folder / f"{name}.png", animations="disabled")
 
     return take
+
+
+@pytest.fixture(scope="session")
+def recording() -> Path | None:
+    """The folder that keeps the recording, or None."""
+    return kept()
+
+
+def kept() -> Path | None:
+    folder = os.environ.get("SCREENSHOTS")
+    return Path(folder) if folder else None
