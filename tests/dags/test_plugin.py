@@ -243,7 +243,7 @@ def test_whoever_is_logged_in_may_search_and_read(person, kept):
 def test_clips_are_found_with_poster_and_text(viewer):
     page = viewer.get("/clipdex/?q=people+on+bicycles&weak=true").text
     assert page.index("street.mp4") < page.index("shape.mp4")
-    assert "Two people ride bicycles along a street." in page
+    assert "Two <mark>people</mark> ride <mark>bicycles</mark> along a street." in page
     assert f'<img src="/clipdex/posters/{CONTENT}.jpg"' in page
 
 
