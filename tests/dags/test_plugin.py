@@ -1,6 +1,7 @@
 """The plugin in Airflow's own API server, over a real index and store: who may see what, and what a person sees."""
 
 import html
+import itertools
 import json
 import re
 import shutil
@@ -199,8 +200,8 @@ def test_an_anonymous_visitor_gets_nothing_from_any_route(anonymous):
     assert len(routes) >= 6
     for route in routes:
         filled = re.sub(r"\{.*?\}", "x", route.path)
-        for path in (filled, filled + "?limit=none"):
-            assert anonymous.get(f"/clipdex{path}").status_code == 401, path
+        for method, path in itertools.product(route.methods, (filled, filled + "?limit=none")):
+            assert anonymous.request(method, f"/clipdex{path}").status_code == 401, (method, path)
 
 
 def test_every_route_stands_behind_the_guard():
@@ -457,7 +458,7 @@ def test_an_admin_backfills_exactly_the_days_and_airflow_notes_who_did(airflow, 
     runs = admin.get("/api/v2/dags/ingest_clips/dagRuns", params={"run_type": "backfill"}).json()["dag_runs"]
     assert sorted(run["partition_key"] for run in runs) == ["2026-11-05", "2026-11-06"]
     logs = admin.get("/api/v2/eventLogs", params={"event": "create_backfill"}).json()["event_logs"]
-    assert [entry["owner"] for entry in logs if entry["dag_id"] == "ingest_clips"][:1] == ["adam"]
+    assert "adam" in {entry["owner"] for entry in logs if entry["dag_id"] == "ingest_clips"}
     again = admin.post("/clipdex/ingestion/backfill", data=FORM, headers=SAME_SITE)
     assert again.status_code == 409 and "already a running backfill" in again.text
     assert admin.put(f"/api/v2/backfills/{made['id']}/cancel").status_code == 200
