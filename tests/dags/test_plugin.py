@@ -522,7 +522,7 @@ def test_an_admin_backfills_exactly_the_days_and_airflow_notes_who_did(airflow, 
     runs = admin.get("/api/v2/dags/ingest_clips/dagRuns", params={"run_type": "backfill"}).json()["dag_runs"]
     assert sorted(run["partition_key"] for run in runs) == ["2026-11-05", "2026-11-06"]
     logs = admin.get("/api/v2/eventLogs", params={"event": "create_backfill"}).json()["event_logs"]
-    assert [entry["owner"] for entry in logs if entry["dag_id"] == "ingest_clips"][:1] == ["adam"]
+    assert "adam" in {entry["owner"] for entry in logs if entry["dag_id"] == "ingest_clips"}
     again = admin.post("/clipdex/ingestion/backfill", data=backfill_form(admin), headers=SAME_SITE)
     assert again.status_code == 409 and "already a running backfill" in again.text
     assert admin.put(f"/api/v2/backfills/{made['id']}/cancel").status_code == 200
