@@ -89,7 +89,7 @@ def test_captions_posters_ledger_summaries_and_rebuild_data_stay(store):
     ]
     for key in kept:
         store.write(key, b"{}")
-    kept += [*store.list("ledger"), f"summaries/{DAY[:7]}/{DAY}.json"]
+    kept += [*store.list("ledger"), f"summaries/{DAY[:7]}/{DAY}.json", f"quarantine/clips/{DAY}.jsonl"]
     made = [f"summaries/{DAY[:7]}.json", "summaries/usage.json"]
     prune(store, DAYS, later())
     assert store.list("") == sorted([*kept, *made])
