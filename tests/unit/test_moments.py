@@ -399,7 +399,8 @@ def test_a_hit_leads_to_the_moment_of_a_clip_described_as_a_whole(serve, tmp_pat
         assert spans(stored.segments) == [(0, 3), (3, 6), (6, 9)]
         assert "0:03" not in stored.text and "[" not in stored.text
         points = list(pipeline.points().values())
-        assert {(one["start_s"], one["end_s"]) for one in points} >= {(0, 3), (3, 6), (6, 9)}
+        assert {one["start_s"] for one in points} <= {0, 3, 6} and {one["end_s"] for one in points} <= {3, 6, 9}
+        assert all(one["end_s"] - one["start_s"] < 9 for one in points)  # short paragraphs may share a chunk
         assert not any("0:0" in one["text"] for one in points)
         for segment in stored.segments:
             [hit] = pipeline.search(segment.text, limit=1)
