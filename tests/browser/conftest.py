@@ -20,6 +20,8 @@ SIZE = {"width": 1360, "height": 850}
 SECONDS = 1000
 """Playwright counts in milliseconds."""
 
+expect.set_options(timeout=60 * SECONDS)
+
 Picture = Callable[..., None]
 
 
@@ -56,7 +58,7 @@ def stranger(airflow, browser) -> Iterator[Page]:
 def page(airflow, browser) -> Iterator[Page]:
     """A page of the admin, who logged in by Airflow's own form."""
     with browser.new_context(base_url=airflow.url, viewport=SIZE, color_scheme="light") as context:
-        context.set_default_timeout(30 * SECONDS)
+        context.set_default_timeout(180 * SECONDS)
         page = context.new_page()
         page.goto("/")
         page.get_by_label("Username").fill(airflow.user)
