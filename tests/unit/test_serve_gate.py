@@ -95,6 +95,11 @@ def test_every_route_but_the_named_ones_needs_a_valid_token(server):
     assert {
         "/",
         "/api/search",
+        "/clips/x",
+        "/clips/x/player",
+        "/api/clips/x/record",
+        "/export.csv",
+        "/export.json",
         "/api/clips/x",
         "/openapi.json",
         "/posters/x.jpg",
@@ -323,7 +328,7 @@ def test_the_description_is_valid_openapi_with_models_and_the_token(server):
     operations = {path: operation["get"] for path, operation in described["paths"].items()}
     assert {operation["operationId"] for operation in operations.values()} == {
         "search_clips", "similar_clips", "count_facets", "list_days", "get_clip", "get_batch", "get_poster",
-        "get_playback",
+        "get_playback", "get_clip_record", "get_clip_captions", "get_clip_outcomes",
     }  # fmt: skip
     assert described["security"] == [{"token": []}]
     for path, operation in operations.items():
