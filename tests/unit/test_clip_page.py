@@ -240,9 +240,9 @@ def test_a_hostile_clip_is_text_everywhere(web):
 
 
 def test_a_clip_as_json_has_its_outcomes_and_captions(web):
-    outcomes = web.get("/api/clips/rejected/outcomes", params={"day": BROKEN_DAY}).json()
+    outcomes = web.get("/api/clips/rejected/outcomes", params={"day": BROKEN_DAY}).json()["outcomes"]
     assert [(one["outcome"], one["reason"], one["run"]) for one in outcomes] == [("quarantined", "caption_looping", "")]
-    captions = web.get("/api/clips/part3/captions").json()
+    captions = web.get("/api/clips/part3/captions").json()["captions"]
     assert [(one["indexed"], one["model"], one["strategy"]) for one in captions] == [
         (True, "m", "video"), (False, "old", "video"),
     ]  # fmt: skip

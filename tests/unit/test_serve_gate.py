@@ -95,6 +95,11 @@ def test_every_route_but_the_named_ones_needs_a_valid_token(server):
     assert {
         "/",
         "/api/search",
+        "/clips/x",
+        "/clips/x/player",
+        "/api/clips/x/record",
+        "/export.csv",
+        "/export.json",
         "/api/clips/x",
         "/openapi.json",
         "/posters/x.jpg",

@@ -5,6 +5,9 @@ Airflow's API server mounts it (plugins/), and `clipdex serve` serves it.
     app.py       create_app: one guard before every route, headers, errors as pages or as JSON
     backend.py   settings, store and index, read in a bounded number of threads
     search.py    /, /posters/CONTENT.jpg
+    clip_page.py /clips/ID, and /api/clips/ID/record, captions, outcomes
+    player.py    /clips/ID/player, a part of both pages
+    export.py    /export.csv, /export.json
     playback.py  /playbacks/CONTENT.mp4, in ranges
     api.py       /api/search, /api/similar, /api/facets, /api/days, /api/clips/ID
     problems.py  errors of the JSON API

@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from clipdex.config import Settings
-from clipdex.errors import ConfigurationError, NothingIndexed, Unavailable
+from clipdex.errors import ClipdexError, ConfigurationError, NothingIndexed, Unavailable
 from clipdex.index.clips import IndexedClip
 from clipdex.index.facets import Facet
 from clipdex.index.search import ClipHit
@@ -109,14 +109,14 @@ class Backend:
     def load(self) -> None:
         """Load the embedding model and open the index, in this thread. Raises ConfigurationError, Unavailable.
 
-        Without an index, or if it is busy, the model alone: a search waits for the index by itself.
+        Without an index, or if it cannot be searched, the model alone.
         """
         pipeline = self._now()
         pipeline.embedder.embed_query("a clip")
         try:
             pipeline.search("a clip", limit=1, weak=True)
             self._language()
-        except (NothingIndexed, Unavailable) as error:
+        except ClipdexError as error:  # the first search reports it
             log.info("searches are not rehearsed: %s", error)
 
     def try_load(self) -> None:

@@ -1,5 +1,6 @@
 """The page of one clip, and its record as JSON."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -17,6 +18,24 @@ Day = Annotated[
     str, Query(max_length=10, description="Day of a clip that is not indexed: YYYY-MM-DD, today or yesterday")
 ]
 At = Annotated[float | None, Query(alias="t", ge=0, allow_inf_nan=False, description="Where to start [s of the file]")]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipCaptions:
+    """Hold the captions of a clip's content, the indexed one first."""
+
+    clip_id: str
+    day: str
+    captions: tuple[CaptionRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipOutcomes:
+    """Hold the outcomes of a clip, the last one first."""
+
+    clip_id: str
+    day: str
+    outcomes: tuple[OutcomeRecord, ...]
 
 
 @router.get("/clips/{clip_id}", name="clip", include_in_schema=False)
@@ -42,12 +61,14 @@ async def get_clip_record(backend: TheBackend, clip_id: ClipIdInPath, day: Day =
 
 
 @router.get("/api/clips/{clip_id}/captions", operation_id="get_clip_captions", responses=ERRORS)
-async def get_clip_captions(backend: TheBackend, clip_id: ClipIdInPath, day: Day = "") -> list[CaptionRecord]:
+async def get_clip_captions(backend: TheBackend, clip_id: ClipIdInPath, day: Day = "") -> ClipCaptions:
     """Return the captions of a clip's content with what made them, the indexed one first."""
-    return list((await backend.record(clip_id, day)).captions)
+    record = await backend.record(clip_id, day)
+    return ClipCaptions(record.clip_id, record.day, record.captions)
 
 
 @router.get("/api/clips/{clip_id}/outcomes", operation_id="get_clip_outcomes", responses=ERRORS)
-async def get_clip_outcomes(backend: TheBackend, clip_id: ClipIdInPath, day: Day = "") -> list[OutcomeRecord]:
+async def get_clip_outcomes(backend: TheBackend, clip_id: ClipIdInPath, day: Day = "") -> ClipOutcomes:
     """Return the outcomes of a clip over time, the last one first."""
-    return list((await backend.record(clip_id, day)).outcomes)
+    record = await backend.record(clip_id, day)
+    return ClipOutcomes(record.clip_id, record.day, record.outcomes)
