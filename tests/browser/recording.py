@@ -11,7 +11,7 @@ from typing import Any
 import av
 from playwright.sync_api import Page
 
-WIDTH, HEIGHT, FPS = 1088, 680, 12
+WIDTH, HEIGHT, FPS, BITS_PER_S = 1088, 680, 12, 400_000
 
 
 @contextmanager
@@ -38,7 +38,8 @@ def _encode(frames: list[tuple[float, bytes]], path: Path) -> None:
     """Write one frame per change, at most FPS per second. The browser sends none while nothing changes."""
     began, last = frames[0][0], -1
     with av.open(path, "w", format="webm") as container:
-        video = container.add_stream("libvpx-vp9", rate=FPS, options={"crf": "40", "b": "0", "cpu-used": "5"})
+        video = container.add_stream("libvpx-vp9", rate=FPS, options={"cpu-used": "5", "deadline": "realtime"})
+        video.bit_rate = BITS_PER_S
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for at, data in [*frames, (frames[-1][0] + 1, frames[-1][1])]:
             step = round((at - began) * FPS)

@@ -111,9 +111,9 @@ def retried(api, day):
         nodes = {"connection_id": "clipdex_gpu_nodes", "conn_type": "generic", "host": engine.url, "extra": told}
         api.call("POST", "/connections", json=nodes)
         run = api.trigger(DAG, day, {"engine": "clipdex_gpu_nodes"})
-        wait_until(lambda: sum(request.status == 200 for request in engine.chats) >= 3, 240)
+        wait_until(lambda: sum(request.status == 200 for request in engine.chats) >= 3, 600)
         engine.plan.set("503:1.0:say=The server is overloaded")
-        wait_until(lambda: any(failed_once(task) for task in api.tasks(DAG, run)), 240)
+        wait_until(lambda: any(failed_once(task) for task in api.tasks(DAG, run)), 600)
         engine.plan.set("")
         wait_until(lambda: finished(api.run(DAG, run)), 600)
     return run
