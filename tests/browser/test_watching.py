@@ -96,7 +96,7 @@ def test_no_page_has_a_serious_finding_of_axe(page: Page, around, path, scheme):
     page.emulate_media(color_scheme="light")
 
 
-def test_a_recording_shows_search_player_and_calendar(page: Page, around, tmp_path, recording):
+def test_a_recording_shows_search_player_and_calendar(page: Page, around, tmp_path, pictures, recording):
     page.set_viewport_size({"width": 1360, "height": 850})
     path = (recording or tmp_path) / "pages.webm"
     page.goto("/plugin/clips")
@@ -108,7 +108,9 @@ def test_a_recording_shows_search_player_and_calendar(page: Page, around, tmp_pa
         frame.locator(".hit .open").first.wait_for()
         page.wait_for_timeout(1500)
         frame.locator(".hit .open").first.click()
-        page.wait_for_timeout(4500)
+        page.wait_for_timeout(2000)
+        pictures(page, "watch")
+        page.wait_for_timeout(2500)
         page.keyboard.press("j")
         page.wait_for_timeout(3500)
         page.keyboard.press("Escape")
