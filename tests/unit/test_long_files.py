@@ -142,7 +142,7 @@ def test_a_part_is_found_and_its_page_counts_from_its_start(long: Pipeline) -> N
     with TestClient(create_app(lambda: long.settings, lambda: None, lambda request: "/login")) as client:
         page = client.get("/", params={"q": caption.text, "limit": 1}).text
         assert "part 4, from 0:12 of the file" in page
-        assert re.search(r'<time title="0:12–0:16 of the file">0:00–0:04</time>', page)
+        assert "<time>0:00–0:04</time>" in page
         (batch,) = long.plan("r.2", recaption=True).batches
         first = file_of(long).batch
         rows = client.get(f"/batches/r.1/{DAY}/{first}").text
