@@ -105,13 +105,13 @@ def done_days(runs):
 
 
 def retried(api, day):
-    """The run of a day whose engine goes away after three captions, and is back for the second try."""
-    with StandIn(latency_s=1.0, words=150) as engine:
+    """The run of a day whose engine goes away after the first captions, and is back for the second try."""
+    with StandIn(latency_s=3.0, words=150) as engine:
         told = json.dumps({"name": "sglang", "model": engine.model, "tries": 2, "in_flight": 2})
         nodes = {"connection_id": "clipdex_gpu_nodes", "conn_type": "generic", "host": engine.url, "extra": told}
         api.call("POST", "/connections", json=nodes)
         run = api.trigger(DAG, day, {"engine": "clipdex_gpu_nodes"})
-        wait_until(lambda: sum(request.status == 200 for request in engine.chats) >= 3, 600)
+        wait_until(lambda: sum(request.status == 200 for request in engine.chats) >= 1, 600)
         engine.plan.set("503:1.0:say=The server is overloaded")
         wait_until(lambda: any(failed_once(task) for task in api.tasks(DAG, run)), 600)
         engine.plan.set("")
