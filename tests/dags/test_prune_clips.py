@@ -23,4 +23,4 @@ def test_old_reports_are_gone_after_a_night_and_captions_are_not(tmp_path, monke
         os.utime(tmp_path / ".clipdex/store" / key, (long_ago, long_ago))
     done = DagBag(REPOSITORY / "dags").dags["prune_clips"].test()
     assert done.state == "success"
-    assert store.list("") == ["captions/ab/abcd.json", "reports/new.1.json"]
+    assert store.list("") == ["captions/ab/abcd.json", "reports/new.1.json", "summaries/usage.json"]
