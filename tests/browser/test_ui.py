@@ -81,11 +81,13 @@ def test_the_log_of_a_failed_try_says_which_clips_got_no_answer(page: Page, api,
     page.get_by_text("no answer").first.scroll_into_view_if_needed()
     pictures(page, "tries")
     page.goto(f"/dags/{DAG}/runs/{run}/tasks/process.caption/mapped/0")
-    page.get_by_role("link", name="Clips", exact=True).last.click()
+    page.locator("a[href$='/plugin/clips-of-task']").click()
     clips = page.frame_locator("iframe")
-    expect(clips.get_by_role("listitem").filter(has_text="caption, try 1")).to_contain_text("failed")
+    expect(clips.get_by_role("listitem").filter(has_text="caption, try 1")).to_contain_text("left for the next try")
     expect(clips.get_by_role("listitem").filter(has_text="caption, try 2")).to_contain_text("done by earlier tries")
     pictures(page, "clips-of-task")
+    clips.get_by_role("link", name="Log of this try").first.click()
+    expect(page).to_have_url(re.compile(r"mapped/0\?try_number=1$"))
 
 
 def test_a_stranger_is_sent_to_the_login(stranger: Page):
