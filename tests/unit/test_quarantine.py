@@ -330,11 +330,11 @@ def test_never_again_is_shown_with_who_and_can_be_undone(pipeline):
     site = Site(pipeline)
     answer = site.send("never", clip=f"{1:032x}", back="?reason=caption_looping")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/quarantine?reason=caption_looping")
-    assert "Never again, says admin" in site.client.get("/quarantine").text
+    assert "Never again, marked by admin" in site.client.get("/quarantine").text
     assert site.send("requeue", all="yes").status_code == 303
     assert site.operations.started == [(DAY, [f"{2:032x}"])]
     site.send("allow", clip=f"{1:032x}")
-    assert "Never again, says" not in site.client.get("/quarantine").text
+    assert "Never again, marked" not in site.client.get("/quarantine").text
     assert [action for action, _ in site.operations.audited] == [
         "clipdex_never_again", "clipdex_requeue", "clipdex_allow_again",
     ]  # fmt: skip

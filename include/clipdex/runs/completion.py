@@ -19,7 +19,6 @@ from clipdex.storage.clip import Clip, part_id
 NOT_READ = frozenset(reason for reason in Reason if reason.seen_by_source)
 """Reasons that are the source's, not the file's: what is listed may be readable."""
 
-
 _NO_MARKS: Mapping[str, Mark] = {}
 
 

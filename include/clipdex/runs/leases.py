@@ -192,7 +192,7 @@ def release(store: Store, day: str, owner: str) -> None:
 
 
 def current_holder(store: Store, day: str) -> Holder | None:
-    """Return who holds a day, or held it last; None for nobody."""
+    """Return the present or last owner of a day, None if there was none."""
     return _current(store, day)[1]
 
 

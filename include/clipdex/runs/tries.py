@@ -1,7 +1,7 @@
 """Tries: what happened to the clips of a batch on each try, also after its outcomes are merged.
 
 The parts of a batch's outcomes are named by phase and try (outcomes.py), and compact() deletes them. Of a batch that
-took more than one try, or of which a try failed, these stay as long as its run:
+took several tries, or had a failed try, these are kept as long as its run:
 
     tries/run=RUN/day=DAY/BATCH/clips.jsonl     the result of each clip on each try
     tries/run=RUN/day=DAY/BATCH/PHASE-TRY.json  the error that ended a try

@@ -155,7 +155,7 @@ class ClipPipeline:
                 reply = await caption_with_gates(self._captioner, ready.prepared)
         except ClipRejected as rejection:
             self.failures.record_response()
-            if ready.prepared.poster:  # whoever looks through the quarantine sees what the clip shows
+            if ready.prepared.poster:  # for the page of the quarantine
                 await asyncio.to_thread(self._store.write, poster_path(ready.clip.content), ready.prepared.poster)
             for clip in [ready.clip, *self._copies.pop(ready.key, [])]:
                 await self._reject(clip, rejection)

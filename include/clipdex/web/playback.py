@@ -112,7 +112,7 @@ def parse_range(header: str, size: int) -> Span | None:
 def playback_url(request: Request, key: str) -> str:
     """Return the URL of the playback that belongs to the store key of a poster; "" for another key.
 
-    Whether there is a playback, the response of the URL tells: 404 names the command that makes it.
+    The URL returns 404 if there is no playback, with the command that makes it.
     """
     known = _KEY.fullmatch(key)
     return url(request, "playback", content=known[1]) if known else ""

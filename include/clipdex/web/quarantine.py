@@ -74,7 +74,7 @@ class QuarantineQuery(RangeQuery):
 class QuarantineRow(QuarantinedClip):
     """Hold a clip in quarantine. poster_url, clip_url: paths on this server, or ""
 
-    never_by, never_at: who excluded it from every further try, and when; "" if nobody did
+    never_by, never_at: user and time of the mark "never again"; "" without one
     """
 
     poster_url: str = ""

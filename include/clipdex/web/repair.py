@@ -28,7 +28,7 @@ from clipdex.web.quarantine import QuarantineQuery, find
 from clipdex.web.rendering import page, url
 
 router = APIRouter()
-"""What everybody may read."""
+"""Routes that only read."""
 
 writes = APIRouter(include_in_schema=False)
 

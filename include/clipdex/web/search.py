@@ -156,8 +156,8 @@ class HitView:
             for hit in clip.hits
         )
         spans = tuple(f"{hit.start_s:.3f}-{max(hit.start_s, hit.end_s):.3f}" for hit in clip.hits[:MOST_SPANS])
-        asked = [("q", words)] if words else []
-        href = f"{url(request, 'clip', clip_id=clip.clip_id)}?{urlencode([*asked, *(('hit', one) for one in spans)])}"
+        query = [("q", words)] if words else []
+        href = f"{url(request, 'clip', clip_id=clip.clip_id)}?{urlencode([*query, *(('hit', one) for one in spans)])}"
         return cls(clip, shown_path(clip.uri), tuple(texts), spans, href)
 
 
