@@ -39,3 +39,11 @@ def percent_decode(text: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
+
+
+def safe_cell(value: str) -> str:
+    """Return the text of a cell that no spreadsheet reads as a formula: such a text gets an apostrophe before it."""
+    return f"'{value}" if _FORMULA.match(value) else value
+
+
+_FORMULA = re.compile(r"[\s\ufeff]*[=+\-@|%\t\r\n\uff1d\uff0b\uff0d\uff20]")

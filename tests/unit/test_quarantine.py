@@ -17,7 +17,7 @@ from clipdex.runs import marks, quarantined, requeues
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, ledger, whole_ledger
 from clipdex.runs.planning import run_label
 from clipdex.runs.quarantine import Catalog, QuarantineFilter, days_without_index, write_missing
-from clipdex.runs.quarantine_csv import safe_cell
+from clipdex.sanitize import safe_cell
 from clipdex.storage.artifacts import Store
 from clipdex.web.app import create_app
 from tests.support.pipeline import DAY, Pipeline

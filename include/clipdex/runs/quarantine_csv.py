@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from clipdex.runs.quarantine import Quarantine
+from clipdex.sanitize import safe_cell
 
 MOST_EXPORTED = 100_000
 
@@ -33,11 +34,3 @@ def _lines(found: Quarantine) -> Iterator[tuple[Any, ...]]:
             f"{one.found:g}" if one.limit else "", one.at, one.clip_id, metadata, mark.by if mark else "",
             mark.at if mark else "",
         )  # fmt: skip
-
-
-def safe_cell(value: str) -> str:
-    """Return the text of a cell that no spreadsheet reads as a formula: such a text gets an apostrophe before it."""
-    return f"'{value}" if value.lstrip(" \t\r\n\u3000\xa0").startswith(_FORMULA) else value
-
-
-_FORMULA = ("=", "+", "-", "@", "|", "\uff1d", "\uff0b", "\uff0d", "\uff20")

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
+from clipdex.sanitize import safe_cell
 from clipdex.web.backend import TheBackend
 from clipdex.web.rendering import url
 from clipdex.web.search import FoundClip, SearchQuery, find, shown
@@ -18,7 +18,6 @@ from clipdex.web.search import FoundClip, SearchQuery, find, shown
 router = APIRouter(include_in_schema=False)
 
 MOST = 500
-_FORMULA = re.compile(r"[\s\ufeff]*[=+\-@|%\t\r\n＝＋－＠]")
 _FIELDS = (
     "clip_id", "uri", "day", "start_s", "end_s", "duration_s", "relevance", "weak", "score", "recorded_at", "part_of",
     "part_no", "clip_start_s", "text",
@@ -61,7 +60,7 @@ def as_cell(value: Any) -> Any:
     """Return a value of a cell: a text that begins like a formula gets an apostrophe, as spreadsheets write text."""
     if not isinstance(value, str):
         return "" if value is None else value
-    return f"'{value}" if _FORMULA.match(value) else value
+    return safe_cell(value)
 
 
 def _row(request: Request, rank: int, clip: FoundClip, names: Sequence[str]) -> list[Any]:
