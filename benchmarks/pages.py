@@ -1,11 +1,12 @@
-"""Measure the pages of a large archive: the time of each response, cold and warm, with 1,000 days and a million clips.
+"""Measure the pages of a large archive: the time of each response, with 1,000 days and a million clips.
 
     python -m benchmarks.pages [--days 1000] [--clips 1000] [--keep FOLDER]
 
-The ledger is generated: days with gaps, quarantined clips and failures, captioned by four nodes. The index holds few
-points. Each process answers its first request to the page (cold), then others (warm: the median and the slowest of 20).
-Besides folder, the page is measured without summaries, as in a store of an earlier release, and with requests of 30 ms,
-as on object storage. Write results/pages.json.
+The ledger is generated: days with gaps, quarantined clips and failures, captioned by four nodes. Nothing is indexed.
+Each app answers a request before it has read anything (unprepared), then, as a server that has started and read ahead,
+a first one and 20 others over 6 s, in which the figures are read again. Besides folder, the page is measured without
+summaries, as in a store of an earlier release, and with requests of 30 ms, as on object storage. Write
+results/pages.json.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from typing import Any
 
 from clipdex.config import Settings
 from clipdex.errors import Reason
+from clipdex.runs import quarantine
 from clipdex.runs.catalog import refresh
 from clipdex.runs.outcomes import ClipOutcome, Origin, Outcome, add_to_ledger
 from clipdex.storage.artifacts import Store
@@ -35,6 +37,16 @@ LAST = date(2026, 11, 27)
 NODES = ("gpu-1:30000", "gpu-2:30000", "gpu-3:30000", "gpu-4:30000")
 REASONS = (Reason.CAPTION_LOOPING, Reason.UNDECODABLE, Reason.NOT_A_VIDEO, Reason.TOO_LONG)
 LIMIT_MS = 500.0
+
+
+def clip_key(day: date, number: int) -> str:
+    return f"{day}-{number:06d}"
+
+
+def clip_id(day: date, number: int) -> str:
+    return sha256(clip_key(day, number).encode()).hexdigest()[:32]
+
+
 PATHS = (
     "/ingestion",
     "/ingestion?from=2024-03-04&to=2026-11-27",
@@ -43,6 +55,8 @@ PATHS = (
     "/",
     "/reference",
     "/quarantine",
+    "/quarantine?reason=caption_looping&where=camera%3Dcam-3",
+    f"/clips/{clip_id(LAST, 0)}?day={LAST}",
 )
 
 
@@ -73,6 +87,7 @@ def main() -> None:
         started = time.perf_counter()
         written = refresh(store)
         result["summarize"] = {"seconds": round(time.perf_counter() - started, 1), **written.to_json()}
+        result["days_of_quarantine_written"] = quarantine.write_missing(store)
         started = time.perf_counter()
         measure_usage(store)
         result["measure_usage_s"] = round(time.perf_counter() - started, 2)
@@ -86,7 +101,7 @@ def main() -> None:
         (case, path)
         for case in ("folder", "requests_of_30_ms")
         for path, one in result[case].items()
-        if max(one["cold_ms"], one["slowest_ms"]) > LIMIT_MS
+        if max(one["first_ms"], one["slowest_ms"]) > LIMIT_MS
     ]
     assert not late, late
 
@@ -116,9 +131,9 @@ def day_outcomes(day: date, clips: int, chance: random.Random) -> Iterator[ClipO
             kind = Outcome.FAILED
         elif rejecting and chance.random() < 0.01:
             kind = Outcome.QUARANTINED
-        at, key = moment.isoformat(timespec="milliseconds"), f"{day}-{number:06d}"
+        at, key = moment.isoformat(timespec="milliseconds"), clip_key(day, number)
         outcome = ClipOutcome(
-            clip_id=sha256(key.encode()).hexdigest()[:32],
+            clip_id=clip_id(day, number),
             uri=f"s3://archive/{day:%Y/%m/%d}/cam-{number % 9}/{key}.mp4",
             day=day.isoformat(),
             version="v" * 32,
@@ -160,23 +175,30 @@ def measured(case: str, folder: Path) -> dict[str, Any]:
     from fastapi.testclient import TestClient
 
     from clipdex.web.app import create_app
+    from clipdex.web.startup import read_ahead
 
     if case == "slow":
         delay(0.03)
     found: dict[str, Any] = {}
     for path in PATHS:
         app = create_app(lambda: Settings.load(home=folder), lambda: None, lambda request: "/login")
-        app.state.backend.load()  # the model of searches, which a server loads when it starts
+        app.state.backend.load()
         with TestClient(app) as client:
-            cold_ms, status, _ = timed(client, path)
+            unprepared_ms = timed(client, path)[0]
+        app = create_app(lambda: Settings.load(home=folder), lambda: None, lambda request: "/login")
+        app.state.backend.load()
+        read_ahead(app)
+        with TestClient(app) as client:
+            first_ms, status, _ = timed(client, path)
             if status == 404:
                 continue
             warm = []
             for _ in range(20):
                 warm.append(timed(client, path)[0])
-                time.sleep(0.05)
+                time.sleep(0.3)
             found[path] = {
-                "status": status, "cold_ms": cold_ms, "median_ms": round(median(warm), 1), "slowest_ms": max(warm),
+                "status": status, "unprepared_ms": unprepared_ms, "first_ms": first_ms,
+                "median_ms": round(median(warm), 1), "slowest_ms": max(warm),
                 "bytes": timed(client, path)[2],
             }  # fmt: skip
             if path == "/api/stats":

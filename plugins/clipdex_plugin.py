@@ -89,8 +89,11 @@ class AfterStart:
 
 
 def _load():
-    """Load the embedding model and open the index. A failure is logged: the first search reports it to its user."""
+    """Load the embedding model, open the index and read ahead. A failure is logged: the first request reports it."""
+    from clipdex.web.startup import read_ahead
+
     _app().state.backend.try_load()
+    read_ahead(_app())
 
 
 @cache

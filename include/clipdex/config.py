@@ -352,6 +352,7 @@ class Precision(StrEnum):
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
 
 
 class Embedding(_Group):
@@ -360,7 +361,8 @@ class Embedding(_Group):
     model: a sentence-transformers name or folder; "" for the one of the captions' language, from a package of the
         extra embedded: all-MiniLM-L6-v2 for English, else multilingual-e5-small-q4. With base_urls, the served name
     query_prompt, document_prompt: what the model gets before each query and text; None for the model's own
-    precision: auto for bfloat16 where the processor computes it, and its vectors have a cosine of 0.99 with float32
+    precision: auto for bfloat16 where the processor computes it, else float16 for the weights on x86; only if the
+        vectors have a cosine of 0.99 with float32
     device, precision: of the model in this process
     batch_size: texts at once, or per request
     base_urls: servers with /v1/embeddings; () for the model in this process. The other settings are of these servers

@@ -13,6 +13,8 @@ from clipdex.runs.catalog import refresh
 from clipdex.runs.outcomes import Outcome, add_to_ledger
 from clipdex.storage.artifacts import Store
 from clipdex.web.app import create_app
+from clipdex.web.overview import Overview
+from clipdex.web.startup import read_ahead
 from tests.unit.test_summaries import outcome
 
 HOSTILE = "<script>alert(1)</script>"
@@ -93,6 +95,21 @@ def test_one_day_is_shown_with_its_figures(client, store):
     assert cell(page, "2026-11-03") == ("done", "Tue 3 Nov 2026: done, 3 indexed")
     assert cell(page, "2026-11-02")[0] == "outside"
     assert "gpu-1:30000" in page and "0.50</b> GPU-seconds per clip" in page
+
+
+def test_the_first_request_after_the_start_shows_the_days_without_waiting(client, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(Overview.state, "__defaults__", (0.0,))
+    put(store, "2026-11-20")
+    assert cell(client.get("/ingestion").text, "2026-11-20")[0] != "done"
+    started = airflow(tmp_path, None)
+    read_ahead(started.app)
+    assert cell(started.get("/ingestion").text, "2026-11-20")[0] == "done"
+
+
+def test_a_store_that_cannot_be_read_does_not_end_the_start(tmp_path, caplog):
+    (tmp_path / ".clipdex").write_text("a file in place of the folder")
+    read_ahead(airflow(tmp_path, None).app)
+    assert "not read" in caplog.text
 
 
 def test_the_calendar_tells_green_amber_red_and_gaps_apart(client, store):

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -398,8 +399,13 @@ def _request(
 
 def _hit(point: qdrant.ScoredPoint) -> Hit:
     vectors: Any = point.vector
-    vector = np.array(vectors[DENSE], np.float32) if vectors else NO_VECTOR
+    vector = _floats(vectors[DENSE]) if vectors else NO_VECTOR
     return Hit(str(point.id), point.score, point.payload or {}, vector)
+
+
+def _floats(vector: Sequence[float]) -> np.ndarray:
+    """Return a vector as float32. struct converts a list in less than half the time of numpy."""
+    return np.frombuffer(struct.pack(f"{len(vector)}f", *vector), np.float32)
 
 
 def _edge_sparse(sparse: Sparse) -> qdrant.SparseVector:

@@ -1,8 +1,9 @@
-"""Precision: bfloat16 where the processor computes it, if the vectors are almost those of float32.
+"""Precision: fewer bits where the processor is faster with them, if the vectors are almost those of float32.
 
 Processors with AVX512-BF16, AMX or Arm's BF16 embed about three times as many texts per second in bfloat16; others
-emulate it, and are slower. The choice follows the processor, not a timing, because a busy machine would choose at
-random. Sums over the tokens stay in float32.
+emulate it, and are slower. On other x86 processors, weights in float16 halve what a query reads (half_weights.py). The
+choice follows the processor, not a timing, because a busy machine would choose at random. Sums over the tokens stay in
+float32.
 """
 
 import copy
@@ -33,23 +34,42 @@ _FLAGS = re.compile(r"\b(avx512_bf16|amx_bf16|bf16)\b")
 
 
 def in_precision(model: "SentenceTransformer", wanted: Precision, name: str) -> "SentenceTransformer":
-    """Return the model, or a copy of it in bfloat16. name: of the model, for the log
+    """Return the model, or a copy of it in another precision. name: of the model, for the log
 
-    wanted: AUTO takes bfloat16 if the processor computes it and the vectors of some texts are within the tolerance
+    wanted: AUTO takes what the processor computes fastest if the vectors of some texts are within the tolerance
     """
-    if wanted is Precision.BFLOAT16:
-        return _in_bfloat16(model)
-    if wanted is Precision.FLOAT32 or model.device.type != "cpu" or not computes_bfloat16():
+    if wanted is not Precision.AUTO:
+        return _in(model, wanted)
+    fastest = _fastest() if model.device.type == "cpu" else Precision.FLOAT32
+    if fastest is Precision.FLOAT32:
         return model
-    fast = _in_bfloat16(model)
     try:
+        fast = _in(model, fastest)
         cosine = float(np.min(np.sum(_vectors(model) * _vectors(fast), axis=1)))
-    except (RuntimeError, ValueError, TypeError) as error:  # an operation of this model has no bfloat16
-        log.info("embedding model %s: float32, bfloat16 fails (%s)", name, (str(error).splitlines() or [""])[0])
+    except (RuntimeError, ValueError, TypeError) as error:  # an operation of this model has no such precision
+        log.info("embedding model %s: float32, %s fails (%s)", name, fastest, (str(error).splitlines() or [""])[0])
         return model
     taken = cosine >= TOLERANCE
-    log.info("embedding model %s: %s, cosine %.4f", name, "bfloat16" if taken else "float32", cosine)
+    log.info("embedding model %s: %s, cosine %.4f", name, fastest if taken else Precision.FLOAT32, cosine)
     return fast if taken else model
+
+
+def _fastest() -> Precision:
+    """Return the precision in which this processor embeds fastest."""
+    if computes_bfloat16():
+        return Precision.BFLOAT16
+    from clipdex.index import half_weights
+
+    return Precision.FLOAT16 if half_weights.is_available() else Precision.FLOAT32
+
+
+def _in(model: "SentenceTransformer", wanted: Precision) -> "SentenceTransformer":
+    match wanted:
+        case Precision.BFLOAT16:
+            return _in_bfloat16(model)
+        case Precision.FLOAT16:
+            return _in_float16(model)
+    return model
 
 
 @functools.cache
@@ -69,6 +89,15 @@ def _in_bfloat16(model: "SentenceTransformer") -> "SentenceTransformer":
     encoder: Any = next(iter(found.children()))
     encoder.to(torch.bfloat16)
     encoder.register_forward_hook(_to_float32)
+    return found
+
+
+def _in_float16(model: "SentenceTransformer") -> "SentenceTransformer":
+    """Return a copy whose linear layers have their weights in float16."""
+    from clipdex.index import half_weights
+
+    found = copy.deepcopy(model)
+    half_weights.halve(next(iter(found.children())))
     return found
 
 

@@ -19,6 +19,7 @@ from clipdex.serve.tokens import Tokens, read, token_file
 from clipdex.web.app import create_app
 from clipdex.web.backend import Backend
 from clipdex.web.rendering import url
+from clipdex.web.startup import read_ahead
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def run(settings: Settings, host: str, port: int, announce: Callable[[str], None
     )
     with _listening(host, port) as listener, _stopped_by_signals(server):
         ended = threading.Event()
-        loading = threading.Thread(target=_load, args=(app.state.backend, app.state.ready, ended), name="clipdex-load")
+        loading = threading.Thread(target=_load, args=(app, ended), name="clipdex-load")
         loading.start()
         try:
             announce(_url(listener))
@@ -88,8 +89,9 @@ def run(settings: Settings, host: str, port: int, announce: Callable[[str], None
             loading.join()
 
 
-def _load(backend: Backend, ready: threading.Event, ended: threading.Event) -> None:
-    """Load the embedding model; try again while it cannot be reached."""
+def _load(app: FastAPI, ended: threading.Event) -> None:
+    """Load the embedding model; try again while it cannot be reached. Then read ahead."""
+    backend: Backend = app.state.backend
     while not ended.is_set():
         try:
             backend.load()
@@ -97,7 +99,8 @@ def _load(backend: Backend, ready: threading.Event, ended: threading.Event) -> N
             log.error("not ready: %s", error)
             ended.wait(_RETRY_S)
         else:
-            ready.set()
+            app.state.ready.set()
+            read_ahead(app)
             return
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from pydantic import Field
 
 from clipdex.days import parse_day
@@ -171,10 +171,15 @@ async def find(request: Request, backend: Backend, question: QuarantineQuery) ->
     settings = await backend.settings()
     wanted = question.filter(settings.source.timezone if settings else "UTC")
     store = await backend.store()
-    kept: tuple[Store, Catalog] | None = getattr(request.app.state, "quarantine", None)
+    return await backend.read(catalog(request.app, store).find, wanted)
+
+
+def catalog(app: FastAPI, store: Store) -> Catalog:
+    """Return the catalog of a store, one per app."""
+    kept: tuple[Store, Catalog] | None = getattr(app.state, "quarantine", None)
     if kept is None or kept[0] is not store:
-        kept = request.app.state.quarantine = store, Catalog(store)
-    return await backend.read(kept[1].find, wanted)
+        kept = app.state.quarantine = store, Catalog(store)
+    return kept[1]
 
 
 async def _rows(request: Request, backend: Backend, found: Quarantine, number: int) -> list[QuarantineRow]:
