@@ -49,7 +49,9 @@ PRESETS: Mapping[str, Row] = {
     },
     "minicpm-v-4.5": {
         "engine": {
-            "strategy": "video", "max_tokens": 1024, "temperature": 0.7,
+            "strategy": "video",
+            "max_tokens": 1024,
+            "temperature": 0.7,
             "options": {"top_p": 0.8, "top_k": 100, **_NO_THINKING},
         },
         "sampling": {"fps": 2.0, "max_frames": 32, "short_side": 448, "multiple_of": 14, "family": "minicpm-v-4.5"},
@@ -57,7 +59,10 @@ PRESETS: Mapping[str, Row] = {
     # Takes pictures alone, 256 tokens each.
     "gemma-3": {
         "engine": {
-            "strategy": "frames-merge", "max_tokens": 1024, "temperature": 1.0, "frame_tokens": 384,
+            "strategy": "frames-merge",
+            "max_tokens": 1024,
+            "temperature": 1.0,
+            "frame_tokens": 384,
             "options": {"top_p": 0.95, "top_k": 64},
         },
         "sampling": {"short_side": 448, "family": "gemma-3"},
@@ -65,7 +70,9 @@ PRESETS: Mapping[str, Row] = {
     # At most 70 tokens per frame, in squares of 48: larger frames would be reduced on the node.
     "gemma-4": {
         "engine": {
-            "strategy": "video", "max_tokens": 1024, "temperature": 1.0,
+            "strategy": "video",
+            "max_tokens": 1024,
+            "temperature": 1.0,
             "options": {"top_p": 0.95, "top_k": 64, **_NO_THINKING},
         },
         "sampling": {"fps": 2.0, "max_frames": 32, "short_side": 288, "multiple_of": 48, "family": "gemma-4"},
