@@ -32,7 +32,7 @@ PRESETS: Mapping[str, Row] = {
         "engine": {"strategy": "video", "max_tokens": 1024, "temperature": 0.2},
         "sampling": {"fps": 2.0, "max_frames": 32, "short_side": 448, "multiple_of": 28},
     },
-    # Sides in multiples of 32; times are written as text. SGLang 0.5.17 resizes to multiples of 28 before (docs/models.md).
+    # Sides in multiples of 32; times are written as text. SGLang 0.5.17 resizes to multiples of 28 before.
     "qwen3-vl": {
         "engine": {"strategy": "video", "max_tokens": 1024, "temperature": 0.7, "options": _QWEN3},
         "sampling": {"fps": 2.0, "max_frames": 32, "short_side": 448, "multiple_of": 32, "family": "qwen3-vl"},

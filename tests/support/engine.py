@@ -1,9 +1,9 @@
 """Serve the HTTP API of SGLang, vLLM or TensorRT-LLM without a model, for tests and simulation only.
 
 A request holds a video or picture as a strict base64 data URL, which is decoded and whose frames are counted, or only
-text. Responses include usage, with the prompt tokens of a family of models, SGLang's messages and status codes. Latency,
-capacity, faults (faults.py) and silent faults (seeing.py) are configurable. A caption is a function of the media or text
-(prose.py). The questions of a preflight are answered by looking at the video (seeing.py).
+text. Responses include usage, with the prompt tokens of a family of models, SGLang's messages and status codes.
+Latency, capacity, faults (faults.py) and silent faults (seeing.py) are configurable. A caption is a function of the
+media or text (prose.py). The questions of a preflight are answered by looking at the video (seeing.py).
 
     with StandIn("503:0.2,hang:1", latency_s=0.05) as engine:
         engine.url; engine.requests; engine.peak_running
@@ -287,7 +287,9 @@ class StandIn:
         request.completion_tokens = len(words)
         prompt_tokens = len(prompt.split()) + 20
         if sight:
-            frames = self._sampled(replace(seen, frames=len(sight.pictures)), body)
+            frames = len(sight.pictures)
+            if "resampled" not in self.silent:
+                frames = self._sampled(replace(seen, frames=frames), body)
             prompt_tokens += self.family.expected(frames, sight.size, sight.fps, self.dialect)
         return Answer.of({
             "id": f"probe-{request.number}", "object": "chat.completion", "model": body["model"],

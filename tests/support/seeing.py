@@ -51,9 +51,9 @@ def see(mp4: bytes, silent: frozenset[str]) -> Sight:
     if "resized" in silent:
         sight = replace(sight, size=(sight.size[0] // 2, sight.size[1] // 2))
     if "no_clock" in silent:
-        sight = replace(sight, pictures=tuple(sorted(frames, key=lambda one: sha256(one.tobytes()).digest())))
+        sight = replace(sight, pictures=tuple(sorted(frames, key=_look_of)))
     if "blind" in silent:
-        sight = replace(sight, pictures=(np.full((28, 56, 3), 200, np.uint8),) * 8)
+        sight = replace(sight, pictures=(np.full((28, 56, 3), (35, 60, 205), np.uint8),) * len(frames))
     return sight
 
 
@@ -62,6 +62,8 @@ def reply(prompt: str, sight: Sight | None, silent: frozenset[str], draw: str) -
     if "random_text" in silent:
         pictures = b"".join(one.tobytes() for one in sight.pictures) if sight else b""
         return _words(sha256(prompt.encode() + pictures + draw.encode()).hexdigest(), 12)
+    if "clear sky" in prompt:
+        return "Blue."
     if sight is None or "random words" in prompt:
         return _words(draw, 60)
     if "Which colour fills this video" in prompt:
@@ -87,17 +89,25 @@ def _colour(picture: np.ndarray) -> str:
 
 
 def _direction(sight: Sight) -> str:
-    """Return the way of what differs most from the picture's corner."""
-    centres = []
-    for picture in sight.pictures:
-        apart = np.abs(picture.astype(int) - picture[0, 0].astype(int)).sum(axis=2) > 90
-        if apart.any():
-            rows, columns = np.nonzero(apart)
-            centres.append((columns.mean(), rows.mean()))
+    centres = [centre for picture in sight.pictures if (centre := _centre(picture))]
     if len(centres) < 2:
         return "right"
     x, y = (centres[-1][axis] - centres[0][axis] for axis in (0, 1))
     return ("right" if x > 0 else "left") if abs(x) > abs(y) else ("down" if y > 0 else "up")
+
+
+def _centre(picture: np.ndarray) -> tuple[float, float] | None:
+    """Return the centre of what differs from the picture's corner, None if nothing does."""
+    apart = np.abs(picture.astype(int) - picture[0, 0].astype(int)).sum(axis=2) > 90
+    if not apart.any():
+        return None
+    rows, columns = np.nonzero(apart)
+    return float(columns.mean()), float(rows.mean())
+
+
+def _look_of(picture: np.ndarray) -> tuple[str, tuple[float, ...]]:
+    """Return the content of a picture, by which pictures have an order without times."""
+    return _colour(picture), tuple(round(place) for place in _centre(picture) or (0.0, 0.0))
 
 
 def _change(sight: Sight) -> float:

@@ -46,6 +46,14 @@ def _cause(family: Family, engine: EngineName, sent: Sent, counted: int, short: 
     def total(frames: int, of: Sent) -> int:
         return family.expected(frames, of.size, of.fps, engine)
 
+    def likely(of: Sent, tokens: int) -> int:
+        unit = family.counting.unit
+        return min(range(unit, 4 * sent.frames, unit), key=lambda frames: abs(total(frames, of) - tokens))
+
+    seen = likely(sent, counted)
+    if seen != short.frames and seen == likely(short, counted_short):
+        return f"always {seen} frames of any video, also of {short.frames}: it is sampled again: {_SAMPLES[engine]}"
+
     whole = abs(counted_short - total(short.frames, short)) <= family.tolerance(short.frames)
     if not whole:
         ratio, ratio_short = counted / total(sent.frames, sent), counted_short / total(short.frames, short)
@@ -56,7 +64,6 @@ def _cause(family: Family, engine: EngineName, sent: Sent, counted: int, short: 
                 f"{short.frames} frames, too): {_RESIZES[engine]}"
             )
         return f"neither frames nor sizes explain it: is the model a {family.name}? Set CLIPDEX_SAMPLING__FAMILY"
-    seen = min(range(1, 4 * sent.frames), key=lambda frames: abs(total(frames, sent) - counted))
     if 2 * seen == sent.frames:
         found = "half of the frames: they are sampled a second time"
     elif seen < sent.frames:

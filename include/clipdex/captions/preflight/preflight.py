@@ -65,8 +65,9 @@ async def inspect(subject: Subject, ask: Ask) -> NodeReport:
 
 async def _findings(subject: Subject, ask: Ask):  # type: ignore[no-untyped-def]
     texts = [ModelRequest(sampling.PROMPT, generation) for generation in (sampling.GREEDY,) * 2 + sampling.DRAWN]
-    replies = list(await asyncio.gather(*map(ask, texts)))
+    *replies, sane = await asyncio.gather(*map(ask, [*texts, ModelRequest(questions.SANE, _SHORT)]))
     greedy, drawn = replies[:2], replies[2:]
+    trained = questions.is_sane(sane.text)
     yield sampling.limits(replies)
     if not subject.is_video:
         yield sampling.temperature(greedy, drawn, False)
@@ -88,7 +89,7 @@ async def _findings(subject: Subject, ask: Ask):  # type: ignore[no-untyped-def]
     asked = questions.colours(highest, frames)
     answers = await _answers(asked, ask)
     replies += answers
-    looks, random_weights = _looks(asked, answers)
+    looks, random_weights = _looks(asked, answers, trained)
     yield sampling.temperature(greedy, drawn, random_weights)
     yield sampling.seeds(drawn, subject.seeds)
     yield looks
@@ -129,17 +130,19 @@ async def _answers(asked: Sequence[Question], ask: Ask) -> list[Reply]:
     return list(await asyncio.gather(*map(ask, requests)))
 
 
-def _looks(asked: Sequence[Question], answers: Sequence[Reply]) -> tuple[Finding, bool]:
-    """Return whether the model looks at a video, and whether its weights are random."""
+def _looks(asked: Sequence[Question], answers: Sequence[Reply], trained: bool) -> tuple[Finding, bool]:
+    """Return whether the model looks at a video, and whether its weights are random.
+
+    trained: it answered a question without a video
+    """
     texts = [reply.text for reply in answers]
     read = [question.read(text) for question, text in zip(asked, texts, strict=True)]
     equal = len({reply.text + reply.reasoning for reply in answers}) == 1
-    if not any(read):
-        if any(reply.reasoning for reply in answers):
-            return Finding(Check.LOOKS, Level.SKIPPED, "the answers are reasoning that max_tokens cut off"), False
-        if equal and texts[0].strip():
-            return Finding(Check.LOOKS, Level.NOTE, "equal answers, but none is a possible one: random weights?"), True
-        return Finding(Check.LOOKS, Level.NOTE, "other answers for another video; none is a possible one"), True
+    if not any(read) and any(reply.reasoning for reply in answers):
+        return Finding(Check.LOOKS, Level.SKIPPED, "the answers are reasoning that max_tokens cut off"), False
+    if not any(read) and not trained:
+        what = "equal answers" if equal else "other answers for another video"
+        return Finding(Check.LOOKS, Level.NOTE, f"{what}; none is a possible one: random weights"), True
     if equal:
         return Finding(
             Check.LOOKS, Level.ERROR,

@@ -11,6 +11,13 @@ FRAMES = 8
 CHANGE = 6
 """The frame from which on a video has another colour, in one order; in the other it is FRAMES - CHANGE."""
 
+SANE = "Is a clear sky at noon blue or green? Answer with one word."
+
+
+def is_sane(answer: str) -> bool:
+    """Return whether an answer to SANE is one that no random weights give."""
+    return bool(re.search(r"\bblue\b", answer.lower())) and "green" not in answer.lower()
+
 
 class Kind(StrEnum):
     COLOUR = "colour"
