@@ -122,6 +122,9 @@ PROFILES: Mapping[str, Measured | None] = {
     "h100-h200": Measured(11.9, "measured on one H200: clips of 10 s, 512 tokens per caption, 7B model in fp8"),
     "rtx4090-24gb": None,
     "small-3b": None,
+    "qwen3-vl-8b": None,
+    "qwen3-vl-30b-a3b": None,
+    "qwen3-vl-4b-24gb": None,
 }
 """Of the profiles in docker/sglang/profiles; None if the profile was never run on its cards."""
 
