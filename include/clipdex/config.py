@@ -30,8 +30,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from clipdex import days, presets
-from clipdex.families import FAMILIES
 from clipdex.errors import ConfigurationError
+from clipdex.families import FAMILIES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

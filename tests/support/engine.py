@@ -28,7 +28,6 @@ from typing import Any
 
 import av
 
-from clipdex.captions.http.inspection import MARK
 from clipdex.config import EngineName
 from clipdex.families import FAMILIES
 from tests.support.faults import CAPTIONS, Fault, Plan, broken, error, faulty_caption
@@ -38,6 +37,7 @@ from tests.support.wire import Answer, Call, converse
 
 MODEL = "stand-in/video"
 CLIENT_LEFT = 499
+PREFLIGHT = "clipdex-preflight"  # the user of its requests
 
 
 @dataclass(slots=True)
@@ -217,7 +217,7 @@ class StandIn:
             if self.dialect is EngineName.TENSORRT_LLM and (unknown := request.body.keys() - TENSORRT_LLM_FIELDS):
                 return error(400, f"{sorted(unknown)}: Extra inputs are not permitted")
             kind, media = _media(request.body)
-            request.probes = request.body.get("user") == MARK
+            request.probes = request.body.get("user") == PREFLIGHT
             seen = await asyncio.to_thread(look, kind, media)
             sight = await asyncio.to_thread(see, media, self.silent) if kind == "video_url" and request.probes else None
             request.digest = seen.digest

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.engines.configs import write_qwen3_vl
 from clipdex import presets
 from clipdex.config import Sampling, Settings
 from clipdex.errors import ConfigurationError
 from clipdex.families import FAMILIES, Times, by_name, by_type
 from clipdex.video import schedule, visual_tokens
+from tests.support.tiny_families import CONFIGS, write_config
 
 SIZES = [(448, 252), (476, 280), (796, 448), (448, 448), (114, 64), (280, 476), (1920, 1080), (336, 196)]
 FRAMES = [2, 8, 20, 32]
@@ -201,3 +203,23 @@ def test_presets_do_not_make_the_node_resize_frames():
             thinking = json.dumps(dict(family.without_thinking))
             assert thinking.strip("{}") in json.dumps(dict(row["engine"].get("options", {})))
             assert family.times in Times
+
+
+@pytest.mark.parametrize("model_type", CONFIGS)
+def test_a_tiny_model_of_each_family_can_be_configured(model_type, tmp_path):
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(write_config(model_type, tmp_path))
+    assert config.get_text_config().hidden_size == 64
+    assert by_type(config.model_type) is not None
+
+
+def test_the_qwen3_vl_of_the_gpu_host_has_the_published_sizes(tmp_path):
+    from transformers import AutoConfig
+
+    (tmp_path / "tokenizer.json").write_text("{}")
+    folder = write_qwen3_vl(tmp_path, tmp_path / "out")
+    config = AutoConfig.from_pretrained(folder)
+    assert by_type(config.model_type) is FAMILIES["qwen3-vl"]
+    assert (config.text_config.hidden_size, config.vision_config.out_hidden_size) == (4096, 4096)
+    assert json.loads((folder / "video_preprocessor_config.json").read_text())["size"]["longest_edge"] == 25_165_824

@@ -20,6 +20,7 @@ from clipdex.errors import ConfigurationError, EngineUnavailable
 from clipdex.families import FAMILIES
 from clipdex.storage.artifacts import Store
 from tests.support.engine import MODEL, StandIn
+from tests.support.pipeline import Pipeline
 
 SMALL = {"short_side": 252, "max_frames": 16, "min_fps": 2.0}
 
@@ -280,3 +281,23 @@ def test_check_engine_fails_for_warnings_if_it_is_strict(serve, environment, cap
 def test_check_engine_needs_an_engine_with_nodes(capsys):
     assert cli.main(["check-engine"]) == 2
     assert "CLIPDEX_ENGINE__NAME" in capsys.readouterr().err
+
+
+def test_a_run_captions_each_clip_once_beside_one_preflight(serve, tmp_path):
+    node = serve(words=80)
+    pipeline = Pipeline(tmp_path, [node.url], engine={"preflight": "warn"}, batches={"size": 2})
+    pipeline.put(4)
+    pipeline.run()
+    assert len(pipeline.outcomes()) == 4
+    assert len(node.chats) == 4
+    assert 0 < len(node.probes) <= 40
+    assert pipeline.store.list("preflight")
+
+
+def test_a_run_spends_no_clip_on_a_bad_node(serve, tmp_path):
+    node = serve(silent="half_sampling")
+    pipeline = Pipeline(tmp_path, [node.url], engine={"preflight": "warn"})
+    pipeline.put(2)
+    with pytest.raises(ConfigurationError, match="preflight failed"):
+        pipeline.run()
+    assert not node.chats

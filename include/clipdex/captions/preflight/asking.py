@@ -1,7 +1,8 @@
 """Asking: one question to one node."""
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from clipdex.captions.model import ModelRequest
@@ -25,6 +26,20 @@ class Reply:
         """Return a reply whose reasoning is separated from its text."""
         text, thought = split_reasoning(content)
         return cls(text, reasoning or thought, finish_reason, prompt, completion)
+
+
+async def ask_all(ask: "Ask", requests: Sequence[ModelRequest]) -> list[Reply]:
+    """Return the replies in order. The first failure cancels the other requests, and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_one(ask, request)) for request in requests]
+    except BaseExceptionGroup as raised:
+        raise raised.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _one(ask: "Ask", request: ModelRequest) -> Reply:
+    return await ask(request)
 
 
 Ask = Callable[[ModelRequest], Awaitable[Reply]]

@@ -19,7 +19,7 @@ def rates(sampling: Sampling) -> dict[float, int]:
     between = round((highest * lowest) ** 0.5, 1)
     chosen = [highest, between, lowest] if lowest * 1.2 < between < highest / 1.2 else [highest, lowest]
     frames = max(2, min(FRAMES, sampling.max_frames // 2 * 2))
-    return {rate: frames for rate in dict.fromkeys(chosen)}
+    return dict.fromkeys(dict.fromkeys(chosen), frames)
 
 
 def judge(answers: Sequence[Answered], family: Family | None, engine: EngineName) -> Finding:

@@ -5,12 +5,12 @@ A wrong token count ends it: what a model says of other frames than those that w
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from clipdex.captions.model import Generation, ModelRequest, Video
 from clipdex.captions.preflight import clock, drawing, questions, sampling
-from clipdex.captions.preflight.asking import Ask, Reply
+from clipdex.captions.preflight.asking import Ask, Reply, ask_all
 from clipdex.captions.preflight.counting import Sent, compare
 from clipdex.captions.preflight.findings import Check, Finding, Level, NodeReport
 from clipdex.captions.preflight.questions import Question
@@ -51,7 +51,12 @@ async def inspect(subject: Subject, ask: Ask) -> NodeReport:
         requests += 1
         return await ask(request)
 
-    findings = [one async for one in _findings(subject, counted)]
+    findings: list[Finding] = []
+    try:
+        async for finding in _findings(subject, counted):
+            findings.append(finding)
+    except ClipRejected as refusal:
+        findings.append(Finding(Check.NODE, Level.ERROR, f"the node refuses a known request: {refusal.detail}"))
     return NodeReport(
         node=subject.node,
         model=subject.settings.engine.model,
@@ -63,9 +68,9 @@ async def inspect(subject: Subject, ask: Ask) -> NodeReport:
     )
 
 
-async def _findings(subject: Subject, ask: Ask):  # type: ignore[no-untyped-def]
+async def _findings(subject: Subject, ask: Ask) -> AsyncIterator[Finding]:
     texts = [ModelRequest(sampling.PROMPT, generation) for generation in (sampling.GREEDY,) * 2 + sampling.DRAWN]
-    *replies, sane = await asyncio.gather(*map(ask, [*texts, ModelRequest(questions.SANE, _SHORT)]))
+    *replies, sane = await ask_all(ask, [*texts, ModelRequest(questions.SANE, _SHORT)])
     greedy, drawn = replies[:2], replies[2:]
     trained = questions.is_sane(sane.text)
     yield sampling.limits(replies)
@@ -127,7 +132,7 @@ async def _tokens(subject: Subject, ask: Ask, text_tokens: int) -> Finding:
 
 async def _answers(asked: Sequence[Question], ask: Ask) -> list[Reply]:
     requests = [ModelRequest(one.text, _SHORT, Video(one.video, one.fps)) for one in asked]
-    return list(await asyncio.gather(*map(ask, requests)))
+    return await ask_all(ask, requests)
 
 
 def _looks(asked: Sequence[Question], answers: Sequence[Reply], trained: bool) -> tuple[Finding, bool]:
