@@ -91,7 +91,7 @@ async def _findings(subject: Subject, ask: Ask) -> AsyncIterator[Finding]:
         return
     rates = clock.rates(subject.settings.sampling)
     highest, frames = next(iter(rates.items()))
-    asked = questions.colours(highest, frames)
+    asked = await asyncio.to_thread(questions.colours, highest, frames)
     answers = await _answers(asked, ask)
     replies += answers
     looks, random_weights = _looks(asked, answers, trained)
@@ -99,7 +99,7 @@ async def _findings(subject: Subject, ask: Ask) -> AsyncIterator[Finding]:
     yield sampling.seeds(drawn, subject.seeds)
     yield looks
     if looks.level in (Level.OK, Level.WARNING) and not random_weights:
-        about = tuple(questions.times(rates))
+        about = await asyncio.to_thread(lambda: tuple(questions.times(rates)))
         answers = await _answers(about, ask)
         replies += answers
         yield _clock(subject, list(zip(about, [reply.text for reply in answers], strict=True)))
