@@ -15,6 +15,9 @@ from tests.support.pipeline import Pipeline
 # A shell that runs tests in the background lets its jobs ignore SIGINT, and so everything that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A preflight takes some 30 requests per node. The tests of it turn it on (tests/unit/test_preflight.py).
+os.environ.setdefault("CLIPDEX_ENGINE__PREFLIGHT", "off")
+
 # Indexes and stores wait for the disk at each write. In memory, a test of them takes about 60 % of the time.
 _MEMORY, _ROOM = "/dev/shm", 6 << 30
 with suppress(OSError):

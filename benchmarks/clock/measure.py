@@ -111,7 +111,8 @@ def _served(
     log = args.out / f"{kind}-{Path(host.model).name}-{clock}.log"
     server = servers.start(host, kind, flags, env, 0, "", log, 480.0)
     name = "vllm" if kind == "vllm" else "sglang"
-    engine = {"name": name, "model": SERVED, "base_urls": [server.url], "clock": clock, "in_flight": 16}
+    engine = {"name": name, "model": SERVED, "base_urls": [server.url], "clock": clock, "in_flight": 16,
+              "preflight": "off"}  # fmt: skip
     if name == "sglang":
         engine["server_sampling"] = SAMPLED
     try:

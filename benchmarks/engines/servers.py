@@ -149,7 +149,8 @@ def _command(engine: str, host: Host, port: int, flags: Sequence[str]) -> list[s
 
 def _environment(host: Host, engine: str, gpu: int, env: Mapping[str, str]) -> dict[str, str]:
     site = host.sites.get("sglang" if engine == "serve" else engine, "")
-    python_path = os.pathsep.join(filter(None, [site, str(REPOSITORY) if engine == "stand-in" else ""]))
+    ours = [str(REPOSITORY), str(REPOSITORY / "include")] if engine == "stand-in" else []
+    python_path = os.pathsep.join(filter(None, [site, *ours]))
     given = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return {**given, "PYTHONPATH": python_path or os.environ.get("PYTHONPATH", ""), "CUDA_VISIBLE_DEVICES": str(gpu),
             "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", **env}  # fmt: skip

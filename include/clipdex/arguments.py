@@ -102,6 +102,9 @@ def parser() -> argparse.ArgumentParser:
         _add_quarantine_filters(one)
         one.add_argument("--all", action="store_true", help="all that the filters leave; needed without CLIP_ID")
 
+    one = commands.add_parser("check-engine", help="check each node of the engine with known videos")
+    one.add_argument("--strict", action="store_true", help="warnings fail the check, too")
+
     one = commands.add_parser("reindex", help="rebuild the index, for another embedding model, chunking or language")
 
     one = commands.add_parser("summarize", help="write the figures per day that the page Ingestion shows")

@@ -523,6 +523,13 @@ def token(args: argparse.Namespace) -> int:
     return commands.token(args)
 
 
+def check_engine(args: argparse.Namespace) -> int:
+    """Check each node of the engine; print a table per node, or JSON."""
+    from clipdex import engine_commands
+
+    return engine_commands.check(args)
+
+
 def _require_file(path: Path) -> None:
     """Raise ConfigurationError or OSError if this is no file that can be read."""
     if path.is_dir():
@@ -571,6 +578,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan,
     "captions": captions,
     "quarantine": quarantine,
+    "check-engine": check_engine,
     "reindex": reindex,
     "summarize": summarize,
     "playback": playback,

@@ -31,6 +31,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from clipdex import days, presets
 from clipdex.errors import ConfigurationError
+from clipdex.families import FAMILIES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -231,10 +232,11 @@ class Sampling(_Group):
     """Select the frames that an engine sees.
 
     fps: sampling rate [1/s]; lowered to min_fps for long clips, which are then split into windows
-    max_frames, visual_tokens: limits per request; visual tokens as Qwen2.5-VL counts them, one per 28x28 pixels in
-        two frames
+    max_frames, visual_tokens: limits per request; visual tokens as the family counts them
     short_side: shorter side of a frame [pixels]
-    multiple_of: both sides are multiples of it; with 28, Qwen-VL need not resize
+    multiple_of: both sides are multiples of it; with 28, Qwen2.5-VL need not resize
+    family: of models (families/table.py), which counts visual tokens; "" counts as Qwen2.5-VL: one per 28x28 pixels in
+        two frames
     """
 
     fps: float = Field(default=2.0, gt=0)
@@ -243,6 +245,18 @@ class Sampling(_Group):
     visual_tokens: int = Field(default=8192, ge=1)
     short_side: int = Field(default=448, ge=32)
     multiple_of: int = Field(default=2, ge=2, multiple_of=2)
+    family: str = ""
+
+    @field_validator("family")
+    @classmethod
+    def _family_is_known(cls, family: str) -> str:
+        if family and family not in FAMILIES:
+            raise ValueError(f"there is no family {family!r}; the families are {', '.join(FAMILIES)}")
+        return family
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what the fingerprint has of these settings: no family unless it is set, as in earlier releases."""
+        return self.model_dump(exclude=None if self.family else {"family"})
 
 
 class EngineName(StrEnum):
@@ -268,6 +282,18 @@ class Clock(StrEnum):
     ENGINE = "engine"
 
 
+class Preflight(StrEnum):
+    """Select what a task checks of a node before its first clip: nothing, or what stops it.
+
+    warn: wrong token counts and a video that is not looked at stop the task, other faults are logged
+    strict: a model without the time, reasoning in answers and other faults stop it, too
+    """
+
+    OFF = "off"
+    WARN = "warn"
+    STRICT = "strict"
+
+
 class Engine(_Group):
     """Configure the captioning engine. Times in seconds.
 
@@ -283,6 +309,7 @@ class Engine(_Group):
         of the fingerprint
     clock: "frames" requires servers to pass the frame times to the model; "engine" accepts the server's default; part
         of the fingerprint of video captions
+    preflight: check the nodes with known videos before the first clip (captions/preflight)
     in_flight: concurrent requests per batch over all nodes; 0 for the engine's default, 32 per base_url for servers
     ca_file: a PEM file of certificate authorities for https:// URLs; "" for the public ones
     device, dtype, batch_size: for transformers; "auto" uses a GPU if there is one, and the stored precision
@@ -306,6 +333,7 @@ class Engine(_Group):
     options: dict[str, Any] = Field(default_factory=dict)
     server_sampling: dict[str, float] = Field(default_factory=dict)
     clock: Clock = Clock.FRAMES
+    preflight: Preflight = Preflight.WARN
     in_flight: int = Field(default=0, ge=0)
     tries: int = Field(default=4, ge=1)
     connect_timeout_s: float = 5.0

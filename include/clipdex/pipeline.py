@@ -28,6 +28,7 @@ from clipdex.errors import BatchRejected, ClipdexError, InvalidFilter, LeaseHeld
 
 if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex loads no framework
     from clipdex.captions.captioner import CaptionDraft, Captioner
+    from clipdex.captions.preflight import NodeReport
     from clipdex.compare.comparison import Column, Comparison
     from clipdex.evaluation import Evaluation, Judgements, Progress
     from clipdex.index import Collection, Index
@@ -108,11 +109,11 @@ class Pipeline:
         return open_embedder(self.settings.embedding, self.settings.engine.language)
 
     @asynccontextmanager
-    async def engine(self) -> AsyncIterator[Captioner]:
-        """Open the engine, and close it at the end of the block."""
+    async def engine(self, keep: bool = True) -> AsyncIterator[Captioner]:
+        """Open the engine, and close it at the end of the block. keep: the preflights of its nodes, in the store"""
         from clipdex.captions.engines import open_captioner
 
-        captioner = open_captioner(self.settings)
+        captioner = open_captioner(self.settings, self.store if keep else None)
         try:
             yield captioner
         finally:
@@ -336,11 +337,23 @@ class Pipeline:
         from clipdex.video.sandbox.pool import DecoderPool
 
         async def run() -> CaptionDraft:
-            async with self.engine() as engine, DecoderPool(self.settings.video, self.settings.sampling, 1) as decoders:
+            async with (
+                self.engine(keep=False) as engine,
+                DecoderPool(self.settings.video, self.settings.sampling, 1) as decoders,
+            ):
                 await engine.check()
                 return await caption_with_gates(engine, await decoders.prepare(file))
 
         return asyncio.run(run())
+
+    def check_engine(self) -> list[NodeReport]:
+        """Check each node of the engine anew with known videos, and keep what was found in the store.
+
+        Raises ConfigurationError if the engine has no nodes.
+        """
+        from clipdex.captions.engines import inspect_nodes
+
+        return asyncio.run(inspect_nodes(self.settings, self.store))
 
     def captions(self) -> Iterator[DayCaptions]:
         """Yield how many clips of each day have a caption, by what it was made with."""

@@ -1,8 +1,9 @@
 """Serve the HTTP API of SGLang, vLLM or TensorRT-LLM without a model, for tests and simulation only.
 
 A request holds a video or picture as a strict base64 data URL, which is decoded and whose frames are counted, or only
-text. Responses include usage, with SGLang's messages and status codes. Latency, capacity and faults (faults.py) are
-configurable. A caption is a function of the media or text (prose.py).
+text. Responses include usage, with the prompt tokens of a family of models, SGLang's messages and status codes.
+Latency, capacity, faults (faults.py) and silent faults (seeing.py) are configurable. A caption is a function of the
+media or text (prose.py). The questions of a preflight are answered by looking at the video (seeing.py).
 
     with StandIn("503:0.2,hang:1", latency_s=0.05) as engine:
         engine.url; engine.requests; engine.peak_running
@@ -18,7 +19,9 @@ import os
 import signal
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,12 +29,15 @@ from typing import Any
 import av
 
 from clipdex.config import EngineName
+from clipdex.families import FAMILIES
 from tests.support.faults import CAPTIONS, Fault, Plan, broken, error, faulty_caption
 from tests.support.prose import ASKS_FOR_CITATIONS, ASKS_FOR_TIMES, Seen, describe, look, quoted, with_times
+from tests.support.seeing import SILENT, Sight, reply, see
 from tests.support.wire import Answer, Call, converse
 
 MODEL = "stand-in/video"
 CLIENT_LEFT = 499
+PREFLIGHT = "clipdex-preflight"  # the user of its requests
 
 
 @dataclass(slots=True)
@@ -40,6 +46,7 @@ class Request:
 
     digest: sha256 of the media, or of the text without media, hex
     frames: frames that a model would get, 0 without media
+    probes: of a preflight
     status: None until the response, 499 if the client disconnected first
     body: the JSON, with the data URL cut to its head
     at, end: seconds since 1970
@@ -56,6 +63,7 @@ class Request:
     status: int | None = None
     end: float | None = None
     completion_tokens: int = 0
+    probes: bool = False
     body: dict[str, Any] = field(default_factory=dict)
 
 
@@ -71,6 +79,8 @@ class StandIn:
     dialect: whose API it serves
     version, model_type: as the server reports them
     clocked: report the processor that passes frame times, which docker/sglang/serve loads
+    family: of models, which counts the prompt tokens
+    silent: names of silent faults, such as "half_sampling,reasoning" (seeing.py)
     """
 
     def __init__(
@@ -90,6 +100,8 @@ class StandIn:
         version: str = "0.5.17",
         model_type: str = "qwen2_5_vl",
         clocked: bool = True,
+        family: str = "qwen2.5-vl",
+        silent: str = "",
         api_key: str = "",
         log: str | Path | None = None,
         port: int = 0,
@@ -100,13 +112,16 @@ class StandIn:
         self.capacity, self.queue, self.video, self.gateway = capacity, queue, video or {}, gateway
         self.dialect = EngineName(dialect)
         self.version, self.model_type, self.clocked = version, model_type, clocked
+        self.family, self.silent = FAMILIES[family], frozenset(filter(None, silent.split(",")))
+        if unknown := self.silent - SILENT:
+            raise ValueError(f"unknown silent faults {sorted(unknown)}; expected some of {sorted(SILENT)}")
         self.marks = marks
         self.api_key, self.log, self.port = api_key, Path(log) if log else None, port
         self.requests: list[Request] = []
         self.running = self.waiting = self.peak_running = 0
         self.started = threading.Event()
         self._stop, self._slots = asyncio.Event(), asyncio.Condition()
-        self._connections = count(1)
+        self._connections, self._drawn = count(1), 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> "StandIn":
@@ -127,7 +142,12 @@ class StandIn:
     @property
     def chats(self) -> list[Request]:
         """Return the requests for captions in order of arrival."""
-        return [request for request in self.requests if request.path == "/v1/chat/completions"]
+        return [one for one in self.requests if one.path == "/v1/chat/completions" and not one.probes]
+
+    @property
+    def probes(self) -> list[Request]:
+        """Return the requests of preflights in order of arrival."""
+        return [one for one in self.requests if one.probes]
 
     async def run(self) -> None:
         """Serve until stopped."""
@@ -197,11 +217,15 @@ class StandIn:
             if self.dialect is EngineName.TENSORRT_LLM and (unknown := request.body.keys() - TENSORRT_LLM_FIELDS):
                 return error(400, f"{sorted(unknown)}: Extra inputs are not permitted")
             kind, media = _media(request.body)
+            request.probes = request.body.get("user") == PREFLIGHT
             seen = await asyncio.to_thread(look, kind, media)
+            sight = await asyncio.to_thread(see, media, self.silent) if kind == "video_url" and request.probes else None
             request.digest = seen.digest
             request.frames = self._sampled(seen, request.body) if kind == "video_url" else seen.frames
         except (ValueError, KeyError, TypeError, IndexError, av.FFmpegError) as refused:
             return error(400, f"Could not decode video: {refused}")
+        if request.probes:
+            return await self._run(request, partial(self._probed, request, seen, sight))
         fault = self.plan.next("chat", seen.digest)
         request.fault = fault.name if fault else ""
         self._write(request)
@@ -209,7 +233,7 @@ class StandIn:
             return await broken(fault, self._reply(request, seen, None))
         if self.queue is not None and self.running + self.waiting >= self.capacity + self.queue:
             return error(503, "The request queue is full.")
-        return await self._run(request, seen, fault)
+        return await self._run(request, partial(self._reply, request, seen, fault))
 
     def _sampled(self, seen: Seen, body: dict[str, Any]) -> int:
         """Return the frames left after sampling. Only vLLM applies the sampling of a request."""
@@ -225,7 +249,7 @@ class StandIn:
             raise ValueError(f"nframes should in interval [2, {seen.frames}], but got {frames}.")
         return frames
 
-    async def _run(self, request: Request, seen: Seen, fault: Fault | None) -> Answer:
+    async def _run(self, request: Request, make: Callable[[], Answer]) -> Answer:
         """Wait for a free slot, then take as long as an engine would."""
         self.waiting += 1
         try:
@@ -236,13 +260,42 @@ class StandIn:
             self.waiting -= 1
         self.peak_running = max(self.peak_running, self.running)
         try:
-            answer = self._reply(request, seen, fault)
+            answer = make()
             await asyncio.sleep(self.latency_s + self.token_s * request.completion_tokens)
             return answer
         finally:
             self.running -= 1
             async with self._slots:
                 self._slots.notify()
+
+    def _probed(self, request: Request, seen: Seen, sight: Sight | None) -> Answer:
+        """Answer a question of a preflight by looking at the video."""
+        body, prompt = request.body, " ".join(part["text"] for part in _parts(request.body) if part["type"] == "text")
+        self._drawn += 1
+        temperature = 0.0 if "ignores_temperature" in self.silent else body.get("temperature", 1.0)
+        seed = self._drawn if "ignores_seed" in self.silent else body.get("seed", self._drawn)
+        text = reply(prompt, sight, self.silent, f"{seed}" if temperature else "greedy")
+        message = {"role": "assistant", "content": text}
+        if "reasoning" in self.silent:
+            message["content"] = f"<think>The user asks: {prompt[:20]}</think>\n{text}"
+        if "reasoning_field" in self.silent:
+            message["reasoning_content"] = "The user asks."
+        words, finish = text.split(), "stop"
+        if len(words) > body["max_tokens"] and "ignores_max_tokens" not in self.silent:
+            words, finish = words[: body["max_tokens"]], "length"
+            message["content"] = " ".join(words)
+        request.completion_tokens = len(words)
+        prompt_tokens = len(prompt.split()) + 20
+        if sight:
+            frames = len(sight.pictures)
+            if "resampled" not in self.silent:
+                frames = self._sampled(replace(seen, frames=frames), body)
+            prompt_tokens += self.family.expected(frames, sight.size, sight.fps, self.dialect)
+        return Answer.of({
+            "id": f"probe-{request.number}", "object": "chat.completion", "model": body["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+            "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": len(words)},
+        })  # fmt: skip
 
     def _reply(self, request: Request, seen: Seen, fault: Fault | None) -> Answer:
         prompt = " ".join(part["text"] for part in _parts(request.body) if part["type"] == "text")
@@ -338,6 +391,9 @@ def main() -> None:
     parser.add_argument("--marks", default="", help="begin paragraphs with times, such as '[{start}-{end}] '")
     parser.add_argument("--video", type=json.loads, default={}, help='mm_process_config["video"], as JSON')
     parser.add_argument("--dialect", default="sglang")
+    parser.add_argument("--family", default="qwen2.5-vl", choices=FAMILIES)
+    parser.add_argument("--silent", default="", help="silent faults, such as half_sampling,reasoning (seeing.py)")
+    parser.add_argument("--model-type", default="qwen2_5_vl")
     parser.add_argument("--gateway", action="store_true", help="do not answer /server_info")
     parser.add_argument("--seed", type=int, default=1)
     options = vars(parser.parse_args())

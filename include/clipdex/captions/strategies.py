@@ -68,7 +68,7 @@ class ModelCaptioner:
             prompt="\n\n".join(filter(None, (self._prompt, self._system))),
             equal_prompts=(prompts[not engine.times],) if prompts[True] != prompts[False] else (),
             sampling={
-                **settings.sampling.model_dump(),
+                **settings.sampling.fingerprint(),
                 **model.traits,
                 **({"clock": str(engine.clock)} if is_video and engine.clock is Clock.FRAMES else {}),
             },

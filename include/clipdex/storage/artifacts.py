@@ -16,6 +16,7 @@ tries/run=RUN/day=DAY/BATCH/*       what happened on each try of a batch that to
 quarantine/clips/DAY.jsonl          the clips of a day in quarantine (quarantined.py)
 quarantine/never/*.jsonl            clips that no run tries again (marks.py)
 quarantine/requeues/*.json          clips that a person requeued (requeues.py)
+preflight/KEY.json                  what was found on a node of the engine (captions/preflight)
 summaries/*                         the state of each day and the pace of its runs, in small (runs/summary.py)
 
 Only captions, contents, posters, playbacks, cuts, ledger, rebuild, summaries and the first two of quarantine grow

@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 
 from clipdex.config import Playback, Sampling, VideoLimits
 from clipdex.errors import ClipRejected, Reason
+from clipdex.families import DEFAULT, FAMILIES
 from clipdex.video.clip_file import ClipFile
 from clipdex.video.decoding import VideoReader, opened
 from clipdex.video.encoding import FrameConverter, encode_poster, encode_proxy, encode_stills, fitted
@@ -195,9 +196,9 @@ def most_frames(size: tuple[float, float], sampling: Sampling) -> int:
 
 
 def visual_tokens(size: tuple[float, float], sampling: Sampling) -> float:
-    """Return Qwen2.5-VL's tokens per frame of a clip of this size: one per 28 x 28 pixels of two frames."""
-    width, height = fitted(*size, sampling.short_side, sampling.multiple_of)
-    return max(1, round(width / _SQUARE)) * max(1, round(height / _SQUARE)) / 2
+    """Return the visual tokens per frame of a clip of this size, as the family of the model counts them."""
+    family = FAMILIES[sampling.family] if sampling.family else DEFAULT
+    return family.counting.per_frame(fitted(*size, sampling.short_side, sampling.multiple_of))
 
 
 def read_proxy(proxy: bytes) -> Iterator[np.ndarray]:
@@ -213,7 +214,6 @@ def stills(proxy: bytes) -> list[bytes]:
 
 # A decoder that a hostile file controls chooses the bytes of its proxy: only what encode_proxy() writes is read.
 _PROXY_OPTIONS = {"codec_whitelist": "h264", "protocol_whitelist": ""}
-_SQUARE = 28
 _FEW = 4  # frames: below it an odd count is rounded up, else down
 
 

@@ -29,7 +29,7 @@ class Detectors:
             model=weights.identity(VERSION),
             strategy="video",
             prompt="",
-            sampling=settings.sampling.model_dump(),
+            sampling=settings.sampling.fingerprint(),
             generation={},
         )
         self.gates = Gates(min_words=4, max_repeat=0.8, min_ratio=0.1, language="en")

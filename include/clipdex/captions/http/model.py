@@ -13,8 +13,11 @@ from typing import Any
 
 from clipdex.captions.http.clock import ClockFinding
 from clipdex.captions.http.dialects import DIALECTS
+from clipdex.captions.http.inspection import MARK, Inspection
 from clipdex.captions.model import Completion, Image, ModelRequest, Video
-from clipdex.config import Clock, Settings, Strategy
+from clipdex.captions.preflight import Kept, NodeReport
+from clipdex.captions.preflight.cache import Records
+from clipdex.config import Clock, Preflight, Settings, Strategy
 from clipdex.errors import ClipRejected, ConfigurationError, EngineUnavailable, Reason
 from clipdex.nodes.client import Document
 from clipdex.nodes.pool import Node, Nodes
@@ -35,10 +38,10 @@ class ServerModel:
     """A Model (model.py) over one gateway or several nodes.
 
     At most in_flight requests are open at once. Cancelling a request closes its connection, so the engine aborts it.
-    Nothing connects before the first call.
+    Nothing connects before the first call. records: where the preflights of nodes are kept
     """
 
-    def __init__(self, settings: Settings, backoff_s: float = 0.5) -> None:
+    def __init__(self, settings: Settings, backoff_s: float = 0.5, records: Records | None = None) -> None:
         engine = settings.engine
         self.in_flight = engine.in_flight or _IN_FLIGHT_PER_NODE * len(engine.base_urls)
         self._engine, self._dialect = engine, DIALECTS[engine.name]
@@ -46,6 +49,8 @@ class ServerModel:
         self._slots = asyncio.Semaphore(self.in_flight)
         self._sampling_unseen = False
         self._clock_findings: set[str] = set()
+        kept = Kept(records, engine.preflight)
+        self._inspection = Inspection(settings, self._dialect, self._send_to, kept)
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -54,10 +59,11 @@ class ServerModel:
         return {"server": dict(self._engine.server_sampling), "options": options}
 
     async def check(self) -> None:
-        """Check that every node serves the declared model with the declared sampling.
+        """Check that every node serves the declared model with the declared sampling, and gives it what is sent.
 
-        Unavailable nodes get no requests until the next check. Raises ConfigurationError if a node serves another model
-        or sampling, EngineUnavailable if no node answers.
+        Unavailable nodes, and those whose preflight fails, get no requests until the next check. Raises
+        ConfigurationError if a node serves another model or sampling, or if the preflight of all fails;
+        EngineUnavailable if no node answers.
         """
         nodes = self._nodes.all
         found = await asyncio.gather(*map(self._check, nodes), return_exceptions=True)
@@ -69,11 +75,24 @@ class ServerModel:
             raise unavailable[0]
         for error in unavailable:
             log.warning("%s; continuing without this node", error)
-        self._nodes.serving = [node for node, error in zip(nodes, found, strict=True) if error is None]
+        serving = [node for node, error in zip(nodes, found, strict=True) if error is None]
+        self._nodes.serving = await self._inspection.sound(serving)
         for node in self._nodes.serving:
             node.endpoint.model_seen = True
         if self._dialect.load_page and self._watch is None:
             self._watch = asyncio.create_task(self._nodes.watch(self._dialect.load_page, self._dialect.load))
+
+    async def reports(self) -> list[NodeReport]:
+        """Check and inspect every node anew, and return what was found."""
+
+        async def one(node: Node) -> NodeReport:
+            try:
+                await self._check(node)
+                return await self._inspection.report(node, fresh=True)
+            except (EngineUnavailable, ConfigurationError) as error:
+                return self._inspection.failed(node, error)
+
+        return list(await asyncio.gather(*map(one, self._nodes.all)))
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Send one request, with retries. See Model."""
@@ -97,6 +116,14 @@ class ServerModel:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
         await self._nodes.aclose()
+
+    async def _send_to(self, node: Node, request: ModelRequest) -> Document:
+        """Send a request of a preflight to one node."""
+        payload = _Request({"user": MARK, **self._body(request)}, _bytes(request.media))
+        answer = await self._nodes.post(
+            _CHAT, payload, len(payload), self._accept, node=node, deadline_s=self._engine.request_timeout_s
+        )
+        return answer.document
 
     def _body(self, request: ModelRequest) -> Document:
         """Build the JSON body. The shared text comes before the media, for the engine's prefix cache."""
@@ -161,8 +188,11 @@ class ServerModel:
             )
         if self._dialect.server_info:
             await self._check_sampling(node)
+        pages = None
+        if self._clock_matters or self._inspection.mode is not Preflight.OFF:
+            pages = await self._pages(node, served[self._engine.model])
         if self._clock_matters:
-            await self._check_clock(node, served[self._engine.model])
+            self._check_clock(node, pages)
 
     async def _check_sampling(self, node: Node) -> None:
         info = await self._nodes.get(node, self._dialect.server_info, _CHECK_S)
@@ -186,15 +216,24 @@ class ServerModel:
     def _clock_matters(self) -> bool:
         return self._engine.clock is Clock.FRAMES and self._engine.strategy is Strategy.VIDEO
 
-    async def _check_clock(self, node: Node, card: Document) -> None:
-        """Raise ConfigurationError if the node is known to drop frame times; warn once if it may."""
-        if self._dialect.clock_pages is None:
-            finding: ClockFinding | None = ClockFinding("the server does not report its clock", certain=False)
-        else:
+    async def _pages(self, node: Node, card: Document) -> tuple[Document, Document] | None:
+        """Return the pages of the server and of the model, None if this kind of server has none."""
+        pages = None
+        if self._dialect.clock_pages is not None:
             server_page, model_page = self._dialect.clock_pages
             server = await self._nodes.get(node, server_page, _CHECK_S)
             model = await self._nodes.get(node, model_page, _CHECK_S) if model_page else card
-            finding = self._dialect.clock(server or {}, model or {})
+            pages = server or {}, model or {}
+        known = {**card, **(pages[0] if pages else {}), **(pages[1] if pages else {})}
+        self._inspection.facts[node.url] = {name: known[name] for name in _FACTS if name in known}
+        return pages
+
+    def _check_clock(self, node: Node, pages: tuple[Document, Document] | None) -> None:
+        """Raise ConfigurationError if the node is known to drop frame times; warn once if it may."""
+        if pages is None:
+            finding: ClockFinding | None = ClockFinding("the server does not report its clock", certain=False)
+        else:
+            finding = self._dialect.clock(*pages)
         if finding is None:
             return
         workaround = "or set CLIPDEX_ENGINE__CLOCK=engine for captions without frame times (docs/gpu.md, The clock)"
@@ -226,6 +265,7 @@ class _Request:
 _CHAT, _MODELS = "/v1/chat/completions", "/v1/models"
 _IN_FLIGHT_PER_NODE = 32
 _CHECK_S = 30.0
+_FACTS = ("version", "mm_process_config", "model_type", "model_path", "root", "max_model_len")
 _PLACEHOLDER = "@media@"
 _CHUNK_BYTES = 3 * 2**16
 
