@@ -8,21 +8,13 @@ from pydantic import Field
 
 from clipdex.index.clips import IndexedClip
 from clipdex.index.facets import Facet, FacetValue
+from clipdex.pipeline import Pipeline
 from clipdex.web.backend import TheBackend
-from clipdex.web.parameters import ClipIdInPath
+from clipdex.web.hits import FoundClip, find, shown
+from clipdex.web.links import poster_url
+from clipdex.web.parameters import ClipIdInPath, RangeQuery
 from clipdex.web.problems import ERRORS
-from clipdex.web.search import (
-    Diverse,
-    FacetQuery,
-    FilterQuery,
-    FoundClip,
-    Limit,
-    RangeQuery,
-    SearchQuery,
-    find,
-    poster_url,
-    shown,
-)
+from clipdex.web.queries import Diverse, FacetQuery, FilterQuery, Limit, SearchQuery
 
 ClipId = Annotated[str, Field(min_length=1, max_length=64, description="As in the clips of a search")]
 Days = Annotated[int, Field(ge=1, le=1000, description="The most days")]
@@ -100,7 +92,8 @@ async def similar_clips(
     request: Request, backend: TheBackend, question: Annotated[SimilarQuery, Query()]
 ) -> SimilarResult:
     """Find the clips most similar to a clip."""
-    found = await backend.similar(
+    found = await backend.query(
+        Pipeline.similar,
         question.clip_id,
         limit=question.limit,
         where=question.filters,
@@ -120,13 +113,15 @@ async def count_facets(backend: TheBackend, question: Annotated[FacetQuery, Quer
 @router.get("/days", operation_id="list_days")
 async def list_days(backend: TheBackend, question: Annotated[DaysQuery, Query()]) -> DaysResult:
     """List the days of the index with their number of clips."""
-    found = await backend.days(first=question.first, last=question.last, where=question.named, limit=question.limit)
+    found = await backend.query(
+        Pipeline.days, first=question.first, last=question.last, where=question.named, limit=question.limit
+    )
     return DaysResult(**question.model_dump(), days=found.values, more=found.more)
 
 
 @router.get("/clips/{clip_id}", operation_id="get_clip")
 async def get_clip(request: Request, backend: TheBackend, clip_id: ClipIdInPath) -> WholeClip:
     """Return an indexed clip with its whole caption. Its record has also its other captions and its outcomes."""
-    clip = await backend.clip(clip_id)
+    clip = await backend.query(Pipeline.clip, clip_id)
     values = {one.name: getattr(clip, one.name) for one in fields(clip)}
     return WholeClip(**values, poster_url=poster_url(request, clip.poster))

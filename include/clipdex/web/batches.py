@@ -13,10 +13,9 @@ from clipdex.runs.tries import ClipTry, TryError, errors_of
 from clipdex.storage.artifacts import Store, poster_path
 from clipdex.storage.clip import Clip
 from clipdex.web.backend import Backend, TheBackend
-from clipdex.web.links import clip_url
+from clipdex.web.links import poster_url
 from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import clock, page
-from clipdex.web.search import poster_url
 
 router = APIRouter()
 
@@ -149,7 +148,6 @@ def batch_response(request: Request, view: BatchView) -> Response:
         "batch.html",
         view=view,
         poster_url=lambda key: poster_url(request, key),
-        clip_url=lambda clip_id: clip_url(request, clip_id),
     )
 
 

@@ -6,9 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from clipdex.web.backend import TheBackend
-from clipdex.web.clip_record import CaptionRecord, ClipRecord, OutcomeRecord
+from clipdex.web.clip_record import CaptionRecord, ClipRecord, OutcomeRecord, clip_record
+from clipdex.web.links import shown_path, stored_url
 from clipdex.web.parameters import ClipIdInPath
-from clipdex.web.player import Hits, Words, shown_path, stored_url, view_of
+from clipdex.web.player import Hits, Words, view_of
 from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import page
 
@@ -43,7 +44,7 @@ async def clip_page(
     request: Request, backend: TheBackend, clip_id: ClipIdInPath, day: Day = "", at_s: At = None, words: Words = "",
     hits: Hits = [],  # noqa: B006
 ) -> Response:  # fmt: skip
-    record = await backend.record(clip_id, day)
+    record = await backend.query(clip_record, clip_id, day)
     return page(
         request,
         "clip.html",
@@ -57,18 +58,18 @@ async def clip_page(
 @router.get("/api/clips/{clip_id}/record", operation_id="get_clip_record", responses=ERRORS)
 async def get_clip_record(backend: TheBackend, clip_id: ClipIdInPath, day: Day = "") -> ClipRecord:
     """Return what is known of a clip, also of one that is not indexed."""
-    return await backend.record(clip_id, day)
+    return await backend.query(clip_record, clip_id, day)
 
 
 @router.get("/api/clips/{clip_id}/captions", operation_id="get_clip_captions", responses=ERRORS)
 async def get_clip_captions(backend: TheBackend, clip_id: ClipIdInPath, day: Day = "") -> ClipCaptions:
     """Return the captions of a clip's content with what made them, the indexed one first."""
-    record = await backend.record(clip_id, day)
+    record = await backend.query(clip_record, clip_id, day)
     return ClipCaptions(record.clip_id, record.day, record.captions)
 
 
 @router.get("/api/clips/{clip_id}/outcomes", operation_id="get_clip_outcomes", responses=ERRORS)
 async def get_clip_outcomes(backend: TheBackend, clip_id: ClipIdInPath, day: Day = "") -> ClipOutcomes:
     """Return the outcomes of a clip over time, the last one first."""
-    record = await backend.record(clip_id, day)
+    record = await backend.query(clip_record, clip_id, day)
     return ClipOutcomes(record.clip_id, record.day, record.outcomes)

@@ -12,8 +12,9 @@ from pydantic import Field
 
 from clipdex.sanitize import safe_cell
 from clipdex.web.backend import TheBackend
+from clipdex.web.hits import FoundClip, find, shown
+from clipdex.web.queries import SearchQuery
 from clipdex.web.rendering import url
-from clipdex.web.search import FoundClip, SearchQuery, find, shown
 
 router = APIRouter(include_in_schema=False)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from clipdex.config import Settings
 from clipdex.index.facets import Facet
@@ -60,7 +59,7 @@ class FilterForm:
 
 
 async def filter_form(
-    backend: Backend, question: Any, narrowing: Narrowing, where: Where, settings: Settings | None
+    backend: Backend, narrowing: Narrowing, where: Where, settings: Settings | None
 ) -> FilterForm:
     """Return the controls of a query. Raises NothingIndexed, InvalidFilter, Unavailable."""
     chosen, facets = narrowing.where, await backend.facets(where, limit=FACET_VALUES, at_once=False)

@@ -9,17 +9,17 @@ from clipdex.config import Settings
 from clipdex.days import parse_day
 from clipdex.errors import InvalidFilter
 from clipdex.index.where import from_words, parse, to_word
+from clipdex.web.queries import SearchQuery
 from clipdex.web.rendering import url
 
 
 class Narrowing:
     """Make the links of one page.
 
-    question: the SearchQuery
     settings: for fields with two names, such as source and source_folder; None if they are wrong
     """
 
-    def __init__(self, request: Request, question: Any, settings: Settings | None) -> None:
+    def __init__(self, request: Request, question: SearchQuery, settings: Settings | None) -> None:
         self._home, self._question, self._settings = url(request, "search"), question, settings
         self._request = request
         self._where = from_words(word for word in question.where if word.strip())

@@ -1,17 +1,16 @@
-"""Playbacks: what browsers play of the clips, served in ranges, so that a player starts in the middle at once."""
+"""The picture of a clip, and its playback: what browsers play, in ranges, so that a player can start in the middle."""
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 from fastapi.responses import StreamingResponse
 
-from clipdex.storage.artifacts import Store, playback_path
+from clipdex.storage.artifacts import Store, playback_path, poster_path
 from clipdex.web.backend import Backend, TheBackend
 from clipdex.web.problems import ERRORS, Problem
-from clipdex.web.rendering import url
 
 router = APIRouter()
 
@@ -21,7 +20,6 @@ PIECE = 512 * 1024
 _MOST_HEADER = 200  # characters of a Range
 _RANGE = re.compile(r"\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
 _CACHED = "private, max-age=31536000, immutable"
-_KEY = re.compile(r"(?:posters|playbacks)/[0-9a-f]{2}/([0-9a-f]{64})\.(?:jpg|mp4)")
 _DESCRIBED: dict[int | str, dict[str, Any]] = {
     **ERRORS,
     200: {"content": {"video/mp4": {}}, "description": "The playback: H.264 in mp4, perhaps with AAC"},
@@ -42,6 +40,23 @@ class Span:
 
 class Unsatisfiable(Exception):
     """No byte of the object is in the range."""
+
+
+@router.get(
+    "/posters/{content}.jpg",
+    name="poster",
+    operation_id="get_poster",
+    response_class=Response,
+    responses={**ERRORS, 200: {"content": {"image/jpeg": {}}, "description": "A picture of the clip"}},
+)
+async def poster(backend: TheBackend, content: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Response:
+    """Return a poster by its content digest. No other store object is reachable through this route."""
+    store = await backend.store()
+    try:
+        picture = await backend.read(store.read, poster_path(content))
+    except FileNotFoundError:
+        raise HTTPException(404, f"no poster of {content}") from None
+    return Response(picture, media_type="image/jpeg", headers={"Cache-Control": _CACHED})
 
 
 @router.head("/playbacks/{content}.mp4", include_in_schema=False)
@@ -107,22 +122,6 @@ def parse_range(header: str, size: int) -> Span | None:
     if start >= end:
         raise Unsatisfiable
     return Span(start, end)
-
-
-def playback_url(request: Request, key: str) -> str:
-    """Return the URL of the playback that belongs to the store key of a poster; "" for another key.
-
-    The URL returns 404 if there is no playback, with the command that makes it.
-    """
-    known = _KEY.fullmatch(key)
-    return url(request, "playback", content=known[1]) if known else ""
-
-
-async def with_playback(backend: Backend, contents: Iterable[str]) -> set[str]:
-    """Return the contents that have a playback."""
-    store = await backend.store()
-    keys = {playback_path(content): content for content in contents if content}
-    return {keys[key] for key in await backend.read(store.existing, keys)}
 
 
 async def _pieces(backend: Backend, store: Store, key: str, span: Span) -> AsyncIterator[bytes]:

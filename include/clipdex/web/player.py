@@ -12,14 +12,14 @@ from pydantic import AfterValidator, Field
 
 from clipdex.index.marking import marked
 from clipdex.web.backend import TheBackend
-from clipdex.web.clip_record import ClipRecord
+from clipdex.web.clip_record import ClipRecord, clip_record
+from clipdex.web.links import shown_path, stored_url
 from clipdex.web.parameters import ClipIdInPath
-from clipdex.web.rendering import page, url
+from clipdex.web.rendering import page
 
 router = APIRouter()
 
 MOST_SPANS = 16
-_KEY = re.compile(r"(?:posters|playbacks)/[0-9a-f]{2}/([0-9a-f]{64})\.(?:jpg|mp4)")
 _SPAN = re.compile(r"(\d{1,7}(?:\.\d{1,6})?)-(\d{1,7}(?:\.\d{1,6})?)")
 
 Span = tuple[float, float]
@@ -92,7 +92,7 @@ async def player(
     hits: Hits = [],  # noqa: B006
 ) -> Response:
     """Return the player of a clip as a part of a page."""
-    view = await view_of(request, backend, await backend.record(clip_id, brief=True), words, hits)
+    view = await view_of(request, backend, await backend.query(clip_record, clip_id, brief=True), words, hits)
     return page(request, "player.html", player=view)
 
 
@@ -138,14 +138,3 @@ def with_marks(text: str, words: str, language: str) -> Markup:
         return escape(text)
     pieces = marked(text, words, language)
     return Markup().join(Markup("<mark>{}</mark>").format(piece) if match else escape(piece) for piece, match in pieces)
-
-
-def shown_path(uri: str) -> str:
-    """Return the path of a local file, and the URI of any other. Control characters stay percent-encoded."""
-    return uri.removeprefix("file://") if uri.startswith("file:///") else uri
-
-
-def stored_url(request: Request, key: str) -> str:
-    """Return the URL of a poster or a playback by its store key, or "" if the key is neither."""
-    known = _KEY.fullmatch(key)
-    return url(request, key.partition("s/")[0], content=known[1]) if known else ""

@@ -18,10 +18,10 @@ from clipdex.runs.quarantined import QuarantinedClip
 from clipdex.storage.artifacts import Store, poster_path
 from clipdex.web import csrf
 from clipdex.web.backend import Backend, TheBackend
-from clipdex.web.links import clip_url
+from clipdex.web.links import poster_url
+from clipdex.web.parameters import RangeQuery
 from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import clock, page, url
-from clipdex.web.search import RangeQuery, poster_url
 
 router = APIRouter()
 
@@ -189,7 +189,7 @@ async def _rows(request: Request, backend: Backend, found: Quarantine, number: i
             QuarantineRow(
                 **{name: getattr(one, name) for name in QuarantinedClip.__slots__},
                 poster_url=poster,
-                clip_url=clip_url(request, one.clip_id),
+                clip_url=url(request, "clip", clip_id=one.clip_id),
                 never_by=mark.by if mark else "",
                 never_at=mark.at if mark else "",
             )

@@ -21,7 +21,6 @@ from clipdex.runs.requeues import Requeue, RequeuedRun
 from clipdex.storage.artifacts import Store
 from clipdex.web import csrf
 from clipdex.web.backend import Backend, TheBackend
-from clipdex.web.links import clip_url
 from clipdex.web.operations import Operations
 from clipdex.web.problems import ERRORS
 from clipdex.web.quarantine import QuarantineQuery, find
@@ -194,7 +193,7 @@ async def _view(request: Request, backend: Backend, name: str) -> RequeueView:
         done = done and (not one.run or state in ("success", "failed") or (not state and final == len(found)))
     every = [clip for found in of_runs for clip in found]
     clips = tuple(
-        RequeuedClip(**asdict(clip), clip_url=clip_url(request, clip.clip_id)) for clip in every[:_MOST_SHOWN]
+        RequeuedClip(**asdict(clip), clip_url=url(request, "clip", clip_id=clip.clip_id)) for clip in every[:_MOST_SHOWN]
     )
     return RequeueView(
         requeue.name, requeue.by, requeue.at, len(every), through, done, requeues.count(every), tuple(runs), clips
