@@ -20,7 +20,7 @@ from clipdex.runs.outcomes import ClipOutcome, Outcome, add_to_ledger
 from clipdex.storage.artifacts import Store, playback_path, poster_path
 from clipdex.storage.caption import Segment
 from clipdex.web.app import create_app
-from clipdex.web.export import as_cell
+from clipdex.web.search.export import as_cell
 from tests.support.indexes import caption, clip_points, small_archive
 
 HOSTILE = "<script>alert(1)</script>"

@@ -1,4 +1,4 @@
-"""Addresses of what a page shows: pictures and videos of the store, and the clips themselves."""
+"""Addresses of what a page shows: pictures and videos of the store."""
 
 import re
 

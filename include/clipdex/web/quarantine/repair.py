@@ -23,7 +23,7 @@ from clipdex.web import csrf
 from clipdex.web.backend import Backend, TheBackend
 from clipdex.web.operations import Operations
 from clipdex.web.problems import ERRORS
-from clipdex.web.quarantine import QuarantineQuery, find
+from clipdex.web.quarantine.page import QuarantineQuery, find
 from clipdex.web.rendering import page, url
 
 router = APIRouter()

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from clipdex.sanitize import safe_cell
 from clipdex.web.backend import TheBackend
-from clipdex.web.hits import FoundClip, find, shown
-from clipdex.web.queries import SearchQuery
+from clipdex.web.search.hits import FoundClip, find, shown
+from clipdex.web.search.queries import SearchQuery
 from clipdex.web.rendering import url
 
 router = APIRouter(include_in_schema=False)

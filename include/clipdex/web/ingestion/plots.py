@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from clipdex.runs.summary import DaySummary
-from clipdex.web.statistics import DayFigures, Figures, NodeStats, figures
+from clipdex.web.ingestion.statistics import DayFigures, Figures, NodeStats, figures
 
 MOST_NODES = 8
 _MOST_DAYS = 200

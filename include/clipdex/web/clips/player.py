@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 from clipdex.index.marking import marked
 from clipdex.web.backend import TheBackend
-from clipdex.web.clip_record import ClipRecord, clip_record
+from clipdex.web.clips.record import ClipRecord, clip_record
 from clipdex.web.links import shown_path, stored_url
 from clipdex.web.parameters import ClipIdInPath
 from clipdex.web.rendering import page

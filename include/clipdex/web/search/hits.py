@@ -9,7 +9,7 @@ from clipdex.index.search import ClipHit
 from clipdex.pipeline import Pipeline
 from clipdex.web.backend import Backend
 from clipdex.web.links import poster_url
-from clipdex.web.queries import SearchQuery
+from clipdex.web.search.queries import SearchQuery
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from clipdex.runs.progress import ProgressReader, Running
 from clipdex.runs.summary import DaySummary
 from clipdex.storage.artifacts import Store
 from clipdex.storage.usage import Usage, read_usage
-from clipdex.web.snapshots import Held, Snapshot
-from clipdex.web.statistics import Figures, figures
+from clipdex.web.ingestion.snapshots import Held, Snapshot
+from clipdex.web.ingestion.statistics import Figures, figures
 
 WAIT_S = 0.3
 """How long a request waits for newer values [s]."""

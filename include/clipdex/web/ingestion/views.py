@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from clipdex.config import Quarantine
-from clipdex.web import calendar, plots
-from clipdex.web.overview import State
-from clipdex.web.statistics import DayFigures, DayState, Figures, each_day, figures, spans
+from clipdex.web.ingestion import calendar, plots
+from clipdex.web.ingestion.overview import State
+from clipdex.web.ingestion.statistics import DayFigures, DayState, Figures, each_day, figures, spans
 
 _MOST = 16
 

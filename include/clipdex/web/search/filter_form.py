@@ -7,7 +7,7 @@ from clipdex.config import Settings
 from clipdex.index.facets import Facet
 from clipdex.index.where import Kind, Where, fields_of, to_word
 from clipdex.web.backend import FACET_VALUES, Backend
-from clipdex.web.narrowing import Narrowing
+from clipdex.web.search.narrowing import Narrowing
 
 _MOST_RECOUNTED = 4
 _FIRST = ("day", "camera")

@@ -9,7 +9,7 @@ from clipdex.config import Settings
 from clipdex.days import parse_day
 from clipdex.errors import InvalidFilter
 from clipdex.index.where import from_words, parse, to_word
-from clipdex.web.queries import SearchQuery
+from clipdex.web.search.queries import SearchQuery
 from clipdex.web.rendering import url
 
 

@@ -16,11 +16,11 @@ from clipdex.runs.progress import Running
 from clipdex.storage.usage import Usage
 from clipdex.web import assets, csrf
 from clipdex.web.backend import TheBackend
-from clipdex.web.overview import IndexFacts, Overview, State
+from clipdex.web.ingestion.overview import IndexFacts, Overview, State
 from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import page, url
-from clipdex.web.statistics import DayFigures, DayState, Figures
-from clipdex.web.views import View
+from clipdex.web.ingestion.statistics import DayFigures, DayState, Figures
+from clipdex.web.ingestion.views import View
 
 router, writes = APIRouter(), APIRouter()
 

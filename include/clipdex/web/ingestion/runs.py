@@ -12,7 +12,7 @@ from clipdex.runs.planning import BatchRef, Plan, latest_label, load_plan
 from clipdex.runs.report import DayReport, RunReport, load_report
 from clipdex.storage.artifacts import Store
 from clipdex.web.backend import Backend, TheBackend
-from clipdex.web.batches import Run, batch_response, look_up, with_logs
+from clipdex.web.ingestion.batches import Run, batch_response, look_up, with_logs
 from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import page, url
 
