@@ -24,7 +24,6 @@ from clipdex.sanitize import escape_line
 from clipdex.web import assets, clips, ingestion, quarantine, reference, search
 from clipdex.web.backend import Backend
 from clipdex.web.ingestion.overview import Overview
-from clipdex.web.ingestion.views import Views
 from clipdex.web.operations import Operations
 from clipdex.web.rendering import page, route_path
 
@@ -55,8 +54,15 @@ def create_app(
     app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
     app.state.backend = Backend(settings)
     app.state.login_url, app.state.operations, app.state.descriptions = login_url, operations, {}
-    app.state.overview, app.state.views = Overview(app.state.backend.pipeline), Views()
-    routers = [reference.router, assets.router, *search.ROUTERS, *clips.ROUTERS, *ingestion.ROUTERS, *quarantine.ROUTERS]
+    app.state.overview = Overview(app.state.backend.pipeline)
+    routers = [
+        reference.router,
+        assets.router,
+        *search.ROUTERS,
+        *clips.ROUTERS,
+        *ingestion.ROUTERS,
+        *quarantine.ROUTERS,
+    ]
     if operations is not None:
         routers += [*ingestion.WRITES, *quarantine.WRITES]
     for router in routers:

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from clipdex.web.backend import TheBackend
+from clipdex.web.clips.player import Hits, Words, view_of
 from clipdex.web.clips.record import CaptionRecord, ClipRecord, OutcomeRecord, clip_record
 from clipdex.web.links import shown_path, stored_url
 from clipdex.web.parameters import ClipIdInPath
-from clipdex.web.clips.player import Hits, Words, view_of
 from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import page
 

@@ -31,9 +31,9 @@ class IndexFacts:
     bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Days:
-    """Hold the summaries and their figures by day. The same object as long as nothing changed."""
+    """Hold the summaries and their figures by day. The same object while nothing changed, equal to no other."""
 
     store: Store
     days: dict[str, DaySummary]

@@ -17,10 +17,10 @@ from clipdex.storage.usage import Usage
 from clipdex.web import assets, csrf
 from clipdex.web.backend import TheBackend
 from clipdex.web.ingestion.overview import IndexFacts, Overview, State
+from clipdex.web.ingestion.statistics import DayFigures, DayState, Figures
+from clipdex.web.ingestion.view import View, view_of
 from clipdex.web.problems import ERRORS
 from clipdex.web.rendering import page, url
-from clipdex.web.ingestion.statistics import DayFigures, DayState, Figures
-from clipdex.web.ingestion.views import View
 
 router, writes = APIRouter(), APIRouter()
 
@@ -205,20 +205,20 @@ def _overview(request: Request) -> Overview:
 
 def _seen(request: Request, settings: Settings | None, question: SpanQuery) -> tuple[State, View, str]:
     """Return the state, the view of the days, and the time zone. Blocks."""
-    state, views = _overview(request).state(), request.app.state.views
+    state = _overview(request).state()
     rule, zone = (settings.quarantine, settings.source.timezone) if settings else (Quarantine(), "UTC")
-    known = _dates(state)
-    first, last = question.span(known, _today(zone))
-    return state, views.get(state, first, last, known, _today(zone), rule), zone
+    known, today = _dates(state), _today(zone)
+    first, last = question.span(known, today)
+    return state, view_of(state.days.value, state.busy, first, last, known, today, rule), zone
 
 
 def _today(zone: str) -> date:
     return datetime.now(ZoneInfo(zone)).date()
 
 
-def _dates(state: State) -> list[str]:
+def _dates(state: State) -> tuple[str, ...]:
     """Return the days with a summary. A name that is no date is none of this release's."""
-    return [day for day in state.known if _is_date(day)]
+    return tuple(day for day in state.known if _is_date(day))
 
 
 def _is_date(text: str) -> bool:

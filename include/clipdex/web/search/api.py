@@ -10,10 +10,10 @@ from clipdex.index.clips import IndexedClip
 from clipdex.index.facets import Facet, FacetValue
 from clipdex.pipeline import Pipeline
 from clipdex.web.backend import TheBackend
-from clipdex.web.search.hits import FoundClip, find, shown
 from clipdex.web.links import poster_url
 from clipdex.web.parameters import ClipIdInPath, RangeQuery
 from clipdex.web.problems import ERRORS
+from clipdex.web.search.hits import FoundClip, find, shown
 from clipdex.web.search.queries import Diverse, FacetQuery, FilterQuery, Limit, SearchQuery
 
 ClipId = Annotated[str, Field(min_length=1, max_length=64, description="As in the clips of a search")]

@@ -12,9 +12,9 @@ from pydantic import Field
 
 from clipdex.sanitize import safe_cell
 from clipdex.web.backend import TheBackend
+from clipdex.web.rendering import url
 from clipdex.web.search.hits import FoundClip, find, shown
 from clipdex.web.search.queries import SearchQuery
-from clipdex.web.rendering import url
 
 router = APIRouter(include_in_schema=False)
 

@@ -58,9 +58,7 @@ class FilterForm:
     fields: tuple[str, ...] = ()
 
 
-async def filter_form(
-    backend: Backend, narrowing: Narrowing, where: Where, settings: Settings | None
-) -> FilterForm:
+async def filter_form(backend: Backend, narrowing: Narrowing, where: Where, settings: Settings | None) -> FilterForm:
     """Return the controls of a query. Raises NothingIndexed, InvalidFilter, Unavailable."""
     chosen, facets = narrowing.where, await backend.facets(where, limit=FACET_VALUES, at_once=False)
     if facets:

@@ -9,8 +9,8 @@ from clipdex.config import Settings
 from clipdex.days import parse_day
 from clipdex.errors import InvalidFilter
 from clipdex.index.where import from_words, parse, to_word
-from clipdex.web.search.queries import SearchQuery
 from clipdex.web.rendering import url
+from clipdex.web.search.queries import SearchQuery
 
 
 class Narrowing:
@@ -125,7 +125,7 @@ class Narrowing:
 
     def _link(self, **changes: Any) -> str:
         one = self._question
-        now = {"q": one.q, "like": one.like, "day": one.day, "first": one.first, "last": one.last, "limit": one.limit}
+        now: dict[str, Any] = {name: getattr(one, name) for name in ("q", "like", "day", "first", "last", "limit")}
         now |= {"diverse": f"{one.diverse:g}" if one.diverse else "", "weak": "true" if one.weak else "", **changes}
         where: dict[str, list[str]] = now.pop("where", self._where)
         to = now.pop("_to", self._home)

@@ -13,13 +13,13 @@ from clipdex.config import Settings
 from clipdex.errors import ClipdexError, NothingIndexed
 from clipdex.index.where import Where
 from clipdex.web.backend import Backend, TheBackend
+from clipdex.web.clips.player import MOST_SPANS, with_marks
+from clipdex.web.links import shown_path
+from clipdex.web.rendering import page, url
 from clipdex.web.search.filter_form import FilterForm, filter_form
 from clipdex.web.search.hits import FoundClip, find, shown
-from clipdex.web.links import shown_path
 from clipdex.web.search.narrowing import Narrowing
-from clipdex.web.clips.player import MOST_SPANS, with_marks
 from clipdex.web.search.queries import MAX_LIMIT, SearchQuery
-from clipdex.web.rendering import page, url
 
 router = APIRouter()
 

@@ -61,5 +61,5 @@ class FacetQuery(FilterQuery):
 
     field: Annotated[
         list[Annotated[str, Field(max_length=64)]], Field(max_length=64, description="Fields to count; none for all")
-    ] = []
+    ] = []  # noqa: RUF012
     limit: Annotated[int, Field(ge=1, le=1000, description="The most values of a field")] = 10
