@@ -11,7 +11,7 @@ from rich.console import Console
 
 from clipdex.errors import BatchRejected, RunIncomplete, Unavailable
 from clipdex.pipeline import Ingested, Pipeline
-from clipdex.runs.quarantine import Quarantine, QuarantineFilter
+from clipdex.runs.quarantine.catalog import Quarantine, QuarantineFilter
 from clipdex.sanitize import escape_line, escape_text
 
 
@@ -49,7 +49,7 @@ def _filter(args: argparse.Namespace) -> QuarantineFilter:
 
 def _list(found: Quarantine, args: argparse.Namespace) -> None:
     if args.csv:
-        from clipdex.runs.quarantine_csv import as_csv
+        from clipdex.runs.quarantine.export import as_csv
 
         sys.stdout.write(as_csv(found))
         return

@@ -11,10 +11,10 @@ from pydantic import Field
 
 from clipdex.days import parse_day
 from clipdex.errors import InvalidFilter, Reason
-from clipdex.runs import requeues
-from clipdex.runs.quarantine import Catalog, Quarantine, QuarantineFilter
-from clipdex.runs.quarantine_csv import as_csv
-from clipdex.runs.quarantined import QuarantinedClip
+from clipdex.runs.quarantine import requeues
+from clipdex.runs.quarantine.by_day import QuarantinedClip
+from clipdex.runs.quarantine.catalog import Catalog, Quarantine, QuarantineFilter
+from clipdex.runs.quarantine.export import as_csv
 from clipdex.storage.artifacts import Store, poster_path
 from clipdex.web import csrf
 from clipdex.web.backend import Backend, TheBackend

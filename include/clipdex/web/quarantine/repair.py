@@ -13,11 +13,11 @@ from fastapi import APIRouter, HTTPException, Path, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
-from clipdex.runs import requeues
-from clipdex.runs.marks import set_marks
-from clipdex.runs.quarantine import Quarantine
-from clipdex.runs.quarantined import QuarantinedClip
-from clipdex.runs.requeues import Requeue, RequeuedRun
+from clipdex.runs.quarantine import requeues
+from clipdex.runs.quarantine.by_day import QuarantinedClip
+from clipdex.runs.quarantine.catalog import Quarantine
+from clipdex.runs.quarantine.marks import set_marks
+from clipdex.runs.quarantine.requeues import Requeue, RequeuedRun
 from clipdex.storage.artifacts import Store
 from clipdex.web import csrf
 from clipdex.web.backend import Backend, TheBackend
@@ -53,7 +53,7 @@ class RequeuedClip:
 
 
 @dataclass(frozen=True, slots=True)
-class RunView:
+class RequeuedRunView:
     """Hold one run of a requeue. run: Airflow's id, "" if it did not start; state: Airflow's, "" if unknown
 
     url: of its page in Airflow, or ""; counts: clips by state; error: why it did not start
@@ -81,7 +81,7 @@ class RequeueView:
     through: int
     done: bool
     counts: dict[str, int]
-    runs: tuple[RunView, ...]
+    runs: tuple[RequeuedRunView, ...]
     clips: tuple[RequeuedClip, ...]
 
 
@@ -187,13 +187,14 @@ async def _view(request: Request, backend: Backend, name: str) -> RequeueView:
     for one, found in zip(requeue.runs, of_runs, strict=True):
         state = await operations.run_state(request, one.run) if operations is not None and one.run else ""
         link = operations.run_url(one.run) if operations is not None and one.run else ""
-        runs.append(RunView(one.day, one.run, state, link, requeues.count(found), one.error))
+        runs.append(RequeuedRunView(one.day, one.run, state, link, requeues.count(found), one.error))
         final = sum(clip.through for clip in found)
         through += final
         done = done and (not one.run or state in ("success", "failed") or (not state and final == len(found)))
     every = [clip for found in of_runs for clip in found]
     clips = tuple(
-        RequeuedClip(**asdict(clip), clip_url=url(request, "clip", clip_id=clip.clip_id)) for clip in every[:_MOST_SHOWN]
+        RequeuedClip(**asdict(clip), clip_url=url(request, "clip", clip_id=clip.clip_id))
+        for clip in every[:_MOST_SHOWN]
     )
     return RequeueView(
         requeue.name, requeue.by, requeue.at, len(every), through, done, requeues.count(every), tuple(runs), clips

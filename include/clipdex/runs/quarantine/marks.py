@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from clipdex.runs.outcomes import next_stamp
-from clipdex.runs.quarantined import QuarantinedClip
+from clipdex.runs.quarantine.by_day import QuarantinedClip
 from clipdex.storage.artifacts import Store
 
 FOLDER = "quarantine/never"

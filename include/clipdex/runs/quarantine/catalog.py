@@ -1,10 +1,9 @@
-"""Quarantine: the clips of all days in quarantine, under filters, with counts.
+"""Catalog: the clips of all days in quarantine, under filters, with counts.
 
-A Catalog reads an object per day (quarantined.py) and keeps what it read, so that a page reads a day again only if its
+A Catalog reads an object per day (by_day.py) and keeps what it read, so that a page reads a day again only if its
 object has changed.
 """
 
-import logging
 import re
 import threading
 from collections import Counter
@@ -13,14 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from clipdex.runs import quarantined
-from clipdex.runs.marks import Mark, is_never, marks
 from clipdex.runs.outcomes import ledger, ledger_path
-from clipdex.runs.quarantined import QuarantinedClip
+from clipdex.runs.quarantine import by_day
+from clipdex.runs.quarantine.by_day import QuarantinedClip
+from clipdex.runs.quarantine.marks import Mark, is_never, marks
 from clipdex.storage.artifacts import Store
 from clipdex.storage.filesystem import UNKNOWN
-
-log = logging.getLogger(__name__)
 
 _MOST_KEPT = 200_000  # clips in the memory of a server
 _MOST_LEDGERS = 31  # days of an earlier release that one call reads from their ledgers
@@ -93,12 +90,12 @@ class Catalog:
 
     def find(self, wanted: QuarantineFilter) -> Quarantine:
         """Return the clips that a filter leaves."""
-        by_day, unread = self._days(wanted)
+        of_days, unread = self._days(wanted)
         marked = marks(self._store)
         reasons: Counter[str] = Counter()
         found: list[QuarantinedClip] = []
-        for day in sorted(by_day, reverse=True):
-            for one in by_day[day]:
+        for day in sorted(of_days, reverse=True):
+            for one in of_days[day]:
                 if not wanted.matches(one):
                     continue
                 if wanted.never is not None and is_never(marked, one.clip_id, one.version) != wanted.never:
@@ -113,13 +110,13 @@ class Catalog:
 
     def _days(self, wanted: QuarantineFilter) -> tuple[Mapping[str, Sequence[QuarantinedClip]], int]:
         """Return the clips by day, and the number of days left out."""
-        written = self._store.written(quarantined.FOLDER)
+        written = self._store.written(by_day.FOLDER)
         found: dict[str, Sequence[QuarantinedClip]] = {}
         stale = []
         with self._lock:
             known = dict(self._kept)
         for key, moment in written.items():
-            day = quarantined.day_of(key)
+            day = by_day.day_of(key)
             if not wanted.includes(day):
                 continue
             if day in known and known[day][0] == moment:
@@ -128,25 +125,25 @@ class Catalog:
                 stale.append(day)
         read = self._read(stale)
         found.update(read)
-        self._keep({day: (written[quarantined.key_of(day)], clips) for day, clips in read.items()})
+        self._keep({day: (written[by_day.key_of(day)], clips) for day, clips in read.items()})
         older = [
             day
-            for day in days_without_index(self._store, {quarantined.day_of(key) for key in written})
+            for day in days_without_index(self._store, {by_day.day_of(key) for key in written})
             if wanted.includes(day)
         ]
         missing = [day for day in reversed(older) if day not in self._ledgers]
         for day in missing[:_MOST_LEDGERS]:
-            self._ledgers[day] = quarantined.of_ledger(ledger(self._store, day))
+            self._ledgers[day] = by_day.of_ledger(ledger(self._store, day))
         found.update({day: self._ledgers[day] for day in older if day in self._ledgers})
         return found, len(missing[_MOST_LEDGERS:])
 
     def _read(self, days: Sequence[str]) -> dict[str, tuple[QuarantinedClip, ...]]:
         """Return the clips of days, read concurrently."""
         found: dict[str, list[QuarantinedClip]] = {day: [] for day in days}
-        keys = [quarantined.key_of(day) for day in days]
+        keys = [by_day.key_of(day) for day in days]
         with suppress(FileNotFoundError):  # deleted meanwhile: such a day is read next time
             for key, record in self._store.read_lines_of(keys):
-                found[quarantined.day_of(key)].append(QuarantinedClip(**record))
+                found[by_day.day_of(key)].append(QuarantinedClip(**record))
         return {day: tuple(clips) for day, clips in found.items()}
 
     def _keep(self, read: Mapping[str, tuple[datetime, tuple[QuarantinedClip, ...]]]) -> None:
@@ -164,7 +161,7 @@ class Catalog:
 def days_without_index(store: Store, indexed: Iterable[str] | None = None) -> list[str]:
     """Return the days whose ledger was written by an earlier release, in order. indexed: days to leave out, if known"""
     if indexed is None:
-        indexed = map(quarantined.day_of, store.list(quarantined.FOLDER))
+        indexed = map(by_day.day_of, store.list(by_day.FOLDER))
     root = ledger_path("").partition("/")[0]
     days = {found[1] for path in store.folders(root) if (found := _DAY.fullmatch(path.rpartition("/")[2]))}
     return sorted(days - set(indexed))
@@ -174,7 +171,7 @@ def write_missing(store: Store) -> int:
     """Write the index of the days that have none; return their number."""
     days = days_without_index(store)
     for day in days:
-        quarantined.write(store, day, ledger(store, day))
+        by_day.write(store, day, ledger(store, day))
     return len(days)
 
 

@@ -1,4 +1,4 @@
-"""Quarantined: the clips of each day in quarantine, in one small object per day.
+"""By day: the clips of each day in quarantine, in one small object per day.
 
 A ledger has a line per clip of its day; a page that shows the quarantine of 1,000 days cannot read it. So compact()
 writes quarantine/clips/DAY.jsonl, empty for a day without quarantine, each time it writes the ledger of a day. It is
@@ -6,7 +6,6 @@ derived: a day without it, of an earlier release, is read from its ledger until 
 writes it.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -15,8 +14,6 @@ from clipdex.storage.artifacts import Store
 
 if TYPE_CHECKING:
     from clipdex.runs.outcomes import ClipOutcome
-
-log = logging.getLogger(__name__)
 
 FOLDER = "quarantine/clips"
 _DETAIL, _TEXT = 1000, 4000  # letters that are kept

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from clipdex.runs.quarantine import Quarantine
+from clipdex.runs.quarantine.catalog import Quarantine
 from clipdex.sanitize import safe_cell
 
 MOST_EXPORTED = 100_000
