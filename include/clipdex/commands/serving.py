@@ -1,4 +1,4 @@
-"""The commands clipdex serve and clipdex token."""
+"""The commands clipdex serve, clipdex token and clipdex mcp."""
 
 import argparse
 import json
@@ -7,11 +7,12 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from rich.console import Console
 from rich.table import Table
 
+from clipdex.commands.terminal import console
 from clipdex.config import Settings
 from clipdex.errors import ConfigurationError
+from clipdex.pipeline import Pipeline
 from clipdex.sanitize import escape_line
 from clipdex.serve import tokens
 
@@ -60,6 +61,25 @@ def token(args: argparse.Namespace) -> int:
     return 0
 
 
+def mcp(args: argparse.Namespace) -> int:
+    """Serve the index to agents until the client, or a signal, ends it."""
+    if not args.http and not (args.host is None and args.port is None):
+        args.error("arguments --host and --port: only with --http")
+    try:
+        from clipdex.mcp.transports import serve_http, serve_stdio
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"the package {error.name} is not installed: pip install 'clipdex[mcp]'") from None
+    pipeline = Pipeline.open()
+    try:
+        if args.http:
+            serve_http(pipeline, args.host, args.port)
+        else:
+            serve_stdio(pipeline)
+    except KeyboardInterrupt:
+        return 130  # the usual end of a server: nothing to run again
+    return 0
+
+
 def _list(known: list[tokens.Token], as_json: bool) -> None:
     if as_json:
         print(json.dumps([{"name": one.name, "created": one.created, "expires": one.expires or None} for one in known]))
@@ -68,7 +88,7 @@ def _list(known: list[tokens.Token], as_json: bool) -> None:
     for one in known:
         ended = " (expired)" if one.expires_at <= time.time() else ""
         table.add_row(one.name, _minute(one.created), (_minute(one.expires) if one.expires else "never") + ended)
-    Console(highlight=False).print(table if known else "there is no token: clipdex token create NAME makes one")
+    console.print(table if known else "there is no token: clipdex token create NAME makes one")
 
 
 def _minute(moment: str) -> str:

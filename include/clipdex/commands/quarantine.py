@@ -5,18 +5,19 @@ import getpass
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from clipdex.commands.terminal import console, print_result
 from clipdex.errors import BatchRejected, RunIncomplete, Unavailable
 from clipdex.pipeline import Ingested, Pipeline
-from clipdex.runs.quarantine.catalog import Quarantine, QuarantineFilter
-from clipdex.sanitize import escape_line, escape_text
+from clipdex.sanitize import escape_line
+
+if TYPE_CHECKING:
+    from clipdex.runs.quarantine.catalog import Quarantine, QuarantineFilter
 
 
-def run(args: argparse.Namespace) -> int:
-    """Run the action of the command; return its exit code."""
+def quarantine(args: argparse.Namespace) -> int:
+    """List the clips in quarantine, try them again, or exclude them from further tries."""
     if args.action != "list" and not args.clips and not args.all:
         args.error("name clips by CLIP_ID, or give --all for all that the filters leave; clipdex quarantine list shows")
     pipeline = Pipeline.open()
@@ -37,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _filter(args: argparse.Namespace) -> QuarantineFilter:
+def _filter(args: argparse.Namespace) -> "QuarantineFilter":
+    from clipdex.runs.quarantine.catalog import QuarantineFilter
+
     pairs = [word.partition("=") for word in args.where]
     if wrong := [word for word in args.where if "=" not in word]:
         args.error(f"argument --where: {wrong[0]!r} is not FIELD=VALUE, such as camera=cam-7")
@@ -47,7 +50,7 @@ def _filter(args: argparse.Namespace) -> QuarantineFilter:
     )  # fmt: skip
 
 
-def _list(found: Quarantine, args: argparse.Namespace) -> None:
+def _list(found: "Quarantine", args: argparse.Namespace) -> None:
     if args.csv:
         from clipdex.runs.quarantine.export import as_csv
 
@@ -58,9 +61,8 @@ def _list(found: Quarantine, args: argparse.Namespace) -> None:
         for one in found.clips:
             mark = found.mark_of(one)
             lines.append({**asdict(one), "never_by": mark.by if mark else "", "never_at": mark.at if mark else ""})
-        print(escape_text(json.dumps(lines, ensure_ascii=False)))
+        print_result(lines)
         return
-    console = Console(highlight=False)
     for one in found.clips:
         times = f" ({one.start_s:.1f}-{one.end_s:.1f} s)" if one.part_of else ""
         mark = found.mark_of(one)
@@ -71,7 +73,7 @@ def _list(found: Quarantine, args: argparse.Namespace) -> None:
     console.print(f"{len(found.clips)} clips in quarantine{f': {counts}' if counts else ''}", soft_wrap=True)
 
 
-def _requeue(pipeline: Pipeline, found: Quarantine, as_json: bool) -> int:
+def _requeue(pipeline: Pipeline, found: "Quarantine", as_json: bool) -> int:
     wanted = [one for one in found.clips if found.mark_of(one) is None]
     if left_out := len(found.clips) - len(wanted):
         print(f"{left_out} clips are marked never again and stay; clipdex quarantine allow undoes it", file=sys.stderr)
