@@ -26,9 +26,9 @@ from typing import Any
 
 from clipdex.config import Settings
 from clipdex.errors import Reason
-from clipdex.runs import quarantine
 from clipdex.runs.catalog import refresh
 from clipdex.runs.outcomes import ClipOutcome, Origin, Outcome, add_to_ledger
+from clipdex.runs.quarantine import catalog
 from clipdex.storage.artifacts import Store
 from clipdex.storage.usage import measure_usage
 
@@ -87,7 +87,7 @@ def main() -> None:
         started = time.perf_counter()
         written = refresh(store)
         result["summarize"] = {"seconds": round(time.perf_counter() - started, 1), **written.to_json()}
-        result["days_of_quarantine_written"] = quarantine.write_missing(store)
+        result["days_of_quarantine_written"] = catalog.write_missing(store)
         started = time.perf_counter()
         measure_usage(store)
         result["measure_usage_s"] = round(time.perf_counter() - started, 2)

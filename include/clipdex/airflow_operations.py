@@ -20,7 +20,7 @@ from httpx import ASGITransport, AsyncClient, Response
 
 from clipdex.airflow_tasks import MOST_CLIPS_IN_PARAMS, server_settings
 from clipdex.pipeline import Pipeline
-from clipdex.runs.requeues import write_list
+from clipdex.runs.quarantine.requeues import write_list
 from clipdex.sanitize import escape_line
 
 DAG = "ingest_clips"

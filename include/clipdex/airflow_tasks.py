@@ -363,7 +363,7 @@ def _days(context: Any, lookback: int) -> tuple[str | None, list[str]]:
 
 def _only(pipeline: Pipeline, params: Any, day: str | None) -> list[str] | None:
     """Return the clips that this run tries again, by clip_id; None for all. Raises ConfigurationError."""
-    from clipdex.runs.requeues import read_list
+    from clipdex.runs.quarantine.requeues import read_list
 
     clips = list(params["clips"])
     if params["clip_list"]:

@@ -42,8 +42,8 @@ if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex
     from clipdex.runs.leases import Lease
     from clipdex.runs.outcomes import ClipOutcome
     from clipdex.runs.planning import BatchRef, Plan
-    from clipdex.runs.quarantine import Quarantine, QuarantineFilter
-    from clipdex.runs.quarantined import QuarantinedClip
+    from clipdex.runs.quarantine.by_day import QuarantinedClip
+    from clipdex.runs.quarantine.catalog import Quarantine, QuarantineFilter
     from clipdex.runs.report import RunReport
     from clipdex.runs.retention import Pruned
     from clipdex.runs.survey import Survey
@@ -391,19 +391,19 @@ class Pipeline:
 
     def quarantine(self, wanted: QuarantineFilter | None = None) -> Quarantine:
         """Return the clips in quarantine that a filter leaves, the latest day first, with counts."""
-        from clipdex.runs.quarantine import Catalog, QuarantineFilter
+        from clipdex.runs.quarantine.catalog import Catalog, QuarantineFilter
 
         return Catalog(self.store).find(wanted or QuarantineFilter())
 
     def index_quarantine(self) -> int:
         """Write what the page of the quarantine reads, for days of an earlier release; return their number."""
-        from clipdex.runs.quarantine import write_missing
+        from clipdex.runs.quarantine.catalog import write_missing
 
         return write_missing(self.store)
 
     def mark_never(self, clips: Iterable[QuarantinedClip], by: str, never: bool = True) -> int:
         """Exclude clips in quarantine from every further try, or allow tries again; return how many changed."""
-        from clipdex.runs.marks import set_marks
+        from clipdex.runs.quarantine.marks import set_marks
 
         return set_marks(self.store, clips, never, by)
 

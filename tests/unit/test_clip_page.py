@@ -20,7 +20,7 @@ from clipdex.runs.outcomes import ClipOutcome, Outcome, add_to_ledger
 from clipdex.storage.artifacts import Store, playback_path, poster_path
 from clipdex.storage.caption import Segment
 from clipdex.web.app import create_app
-from clipdex.web.export import as_cell
+from clipdex.web.search.export import as_cell
 from tests.support.indexes import caption, clip_points, small_archive
 
 HOSTILE = "<script>alert(1)</script>"
@@ -95,16 +95,16 @@ def test_a_hit_shows_its_relevance_and_links_to_its_page_at_its_times(web):
 
 def test_weak_hits_are_folded_away_on_the_same_page_by_one_search(web, monkeypatch):
     backend, asked = web.app.state.backend, []  # type: ignore[attr-defined]
-    search = backend.search
+    query = backend.query
 
-    async def watched(query: str, **how: Any) -> Any:
-        asked.append(how)
-        return await search(query, **how)
+    async def watched(function: Any, *args: Any, **how: Any) -> Any:
+        asked.append(function.__name__)
+        return await query(function, *args, **how)
 
-    monkeypatch.setattr(backend, "search", watched)
+    monkeypatch.setattr(backend, "query", watched)
     good, _, weak = web.get("/?q=bicycles").text.partition('<details class="weak-hits">')
     assert "bikes.mp4" in good and "sea.mp4" not in good and "sea.mp4" in weak
-    assert len(asked) == 1
+    assert asked == ["search"]
     page = web.get("/?q=xylophone+quartet").text
     assert "No clip found" in page and '<details class="weak-hits" open>' in page
 

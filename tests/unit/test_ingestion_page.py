@@ -13,7 +13,7 @@ from clipdex.runs.catalog import refresh
 from clipdex.runs.outcomes import Outcome, add_to_ledger
 from clipdex.storage.artifacts import Store
 from clipdex.web.app import create_app
-from clipdex.web.overview import Overview
+from clipdex.web.ingestion.overview import Overview
 from clipdex.web.startup import read_ahead
 from tests.unit.test_summaries import outcome
 

@@ -3,7 +3,7 @@
 import pytest
 
 from clipdex.index.marking import marked
-from clipdex.web.player import with_marks
+from clipdex.web.clips.player import with_marks
 
 
 def shown(text: str, query: str, language: str) -> str:

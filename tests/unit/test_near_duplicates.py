@@ -18,7 +18,7 @@ from clipdex.storage.caption import Caption, Segment
 from clipdex.video import prepare
 from clipdex.video.likeness import distance, look_of
 from clipdex.web.app import create_app
-from clipdex.web.batches import look_up
+from clipdex.web.ingestion.batches import look_up
 from tests.support.cameras import put, watched
 from tests.support.killed import Task
 from tests.support.pipeline import DAY, Pipeline, asked_twice

@@ -14,7 +14,7 @@ from clipdex.runs.planning import BatchRef, Plan
 from clipdex.runs.report import report_run
 from clipdex.runs.retention import prune
 from clipdex.storage.artifacts import Store
-from clipdex.web.batches import look_up
+from clipdex.web.ingestion.batches import look_up
 
 DAY = "2026-11-03"
 RUN = "r.1"

@@ -11,7 +11,7 @@ from clipdex.config import Settings
 from clipdex.storage.artifacts import Store, playback_path
 from clipdex.web.app import create_app
 from clipdex.web.backend import Backend
-from clipdex.web.playback import PIECE, Span, Unsatisfiable, _pieces, parse_range
+from clipdex.web.clips.media import PIECE, Span, Unsatisfiable, _pieces, parse_range
 
 CONTENT = "ab" * 32
 PATH = f"/playbacks/{CONTENT}.mp4"

@@ -13,10 +13,10 @@ from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 
 from clipdex import cli
-from clipdex.runs import marks, quarantined, requeues
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, ledger, whole_ledger
 from clipdex.runs.planning import run_label
-from clipdex.runs.quarantine import Catalog, QuarantineFilter, days_without_index, write_missing
+from clipdex.runs.quarantine import by_day, marks, requeues
+from clipdex.runs.quarantine.catalog import Catalog, QuarantineFilter, days_without_index, write_missing
 from clipdex.sanitize import safe_cell
 from clipdex.storage.artifacts import Store
 from clipdex.web.app import create_app
@@ -189,7 +189,7 @@ def test_a_clip_that_got_a_caption_leaves_the_quarantine(pipeline):
 def test_a_day_of_an_earlier_release_is_shown_and_gets_its_index(pipeline):
     store = pipeline.store
     note(store, DAY, [rejected(1)])
-    store.delete([quarantined.key_of(DAY)])
+    store.delete([by_day.key_of(DAY)])
     assert days_without_index(store) == [DAY]
     assert len(pipeline.quarantine().clips) == 1
     assert not store.list("quarantine")  # a page writes nothing
@@ -348,7 +348,7 @@ def test_the_way_back_leads_to_this_page_alone(pipeline):
 
 def test_marks_are_merged_and_the_latest_one_counts(pipeline):
     store = pipeline.store
-    clip = quarantined.QuarantinedClip.of(rejected(1))
+    clip = by_day.QuarantinedClip.of(rejected(1))
     for number in range(21):
         marks.set_marks(store, [clip], never=number % 2 == 0, by=f"p{number}")
     assert marks.marks(store)[clip.clip_id].by == "p20"

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from clipdex.config import Settings
 from clipdex.index.where import parse
 from clipdex.web.backend import Backend
-from clipdex.web.narrowing import Narrowing
-from clipdex.web.search import SearchQuery, router
+from clipdex.web.search.narrowing import Narrowing
+from clipdex.web.search.page import router
+from clipdex.web.search.queries import SearchQuery
 
 SETTINGS = Settings.load(source={"url": "s3://bucket/clips"})
 

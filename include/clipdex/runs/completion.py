@@ -11,8 +11,8 @@ from clipdex.config import Settings
 from clipdex.errors import Reason
 from clipdex.index import Collection
 from clipdex.index.embeddings import open_embedder
-from clipdex.runs.marks import Mark, is_never
 from clipdex.runs.outcomes import ClipOutcome, Outcome, ledger, ledger_days
+from clipdex.runs.quarantine.marks import Mark, is_never
 from clipdex.storage.artifacts import Store
 from clipdex.storage.clip import Clip, part_id
 
@@ -84,7 +84,7 @@ class CompletionCriteria:
         """Return the final outcome of this clip version, or None if the clip must be processed.
 
         outcomes: by clip_id, with those of the parts if the file was cut; such a file is done if each part is
-        marked: clips that stay in quarantine whatever the settings are, see marks.py
+        marked: clips that stay in quarantine whatever the settings are, see quarantine/marks.py
         """
         if known is None or not known.parts:
             return self._done(clip, known, marked)

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from clipdex.days import days_nearby
-from clipdex.runs import quarantined as index
 from clipdex.runs.outcomes import ClipOutcome, Outcome, add_to_ledger, ledger, next_stamp, whole_ledger
+from clipdex.runs.quarantine import by_day as quarantine
 from clipdex.runs.summary import summarize
 from clipdex.storage.artifacts import Store
 from clipdex.storage.clip import Clip
@@ -61,8 +61,8 @@ def mark_moved(store: Store, day: str, moves: Iterable[Move], after: str) -> Non
     if quarantined:
         add_to_ledger(store, day, quarantined)
     for changed in {one.known.day for one in moves if one.known.outcome is Outcome.QUARANTINED}:
-        index.write(store, changed, ledger(store, changed))
+        quarantine.write(store, changed, ledger(store, changed))
     if quarantined:
-        index.write(store, day, ledger(store, day))
+        quarantine.write(store, day, ledger(store, day))
     for former in marks:  # the report of this run summarizes its own day
         summarize(store, former)

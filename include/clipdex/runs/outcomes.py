@@ -23,7 +23,8 @@ from itertools import chain
 from typing import Any, Self, TypeVar
 
 from clipdex.errors import Reason, Unavailable
-from clipdex.runs import quarantined, tries
+from clipdex.runs import tries
+from clipdex.runs.quarantine import by_day as quarantine
 from clipdex.storage.artifacts import Store
 
 log = logging.getLogger(__name__)
@@ -315,7 +316,7 @@ def compact(store: Store, day: str, run: str) -> dict[str, ClipOutcome]:
         add_to_ledger(store, day, union.values())
         store.write_lines(f"{folder}/{ALL}", (one.to_json() for one in whole.values()))
         tries.keep(store, day, run, history)
-        quarantined.write(store, day, current(union))
+        quarantine.write(store, day, current(union))
         by_batch: dict[str, list[str]] = defaultdict(list)
         for key in parts:
             by_batch[key.rpartition("/")[0]].append(key)

@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from clipdex.errors import LeaseHeld
-from clipdex.runs import requeues
 from clipdex.runs.catalog import refresh
 from clipdex.runs.leases import Lease
 from clipdex.runs.outcomes import ALL, compact, outcomes_path
-from clipdex.runs.quarantine import write_missing
+from clipdex.runs.quarantine import requeues
+from clipdex.runs.quarantine.catalog import write_missing
 from clipdex.storage.artifacts import Store
 from clipdex.storage.filesystem import UNKNOWN
 from clipdex.storage.usage import measure_usage

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 
 from clipdex.errors import Reason
 from clipdex.runs.completion import NOT_READ, CompletionCriteria
-from clipdex.runs.marks import marks
 from clipdex.runs.moves import Move, known_elsewhere
 from clipdex.runs.outcomes import ClipOutcome, Outcome, current, whole_ledger
+from clipdex.runs.quarantine.marks import marks
 from clipdex.runs.vanished import VanishedFolder, require_source, vanished_folders
 from clipdex.storage.artifacts import Store
 from clipdex.storage.clip import Clip, RecordedFrom

@@ -7,7 +7,6 @@
     gate.py        the middleware that admits or refuses each request
     routes.py      /health, /login, /logout
     server.py      the app with its gate, and the process that serves it
-    commands.py    clipdex serve, clipdex token
 
 The server reads: it writes no token, nothing into the store and nothing into the index.
 """

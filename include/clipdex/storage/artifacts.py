@@ -13,9 +13,9 @@ rebuild/day=DAY/run=RUN/BATCH.jsonl records to rebuild an index without listing 
 leases/day=DAY/EPOCH.json           lease of a day (leases.py)
 runs/RUN.json, reports/RUN.json     plan and report of a run
 tries/run=RUN/day=DAY/BATCH/*       what happened on each try of a batch that took several (tries.py)
-quarantine/clips/DAY.jsonl          the clips of a day in quarantine (quarantined.py)
-quarantine/never/*.jsonl            clips that no run tries again (marks.py)
-quarantine/requeues/*.json          clips that a person requeued (requeues.py)
+quarantine/clips/DAY.jsonl          the clips of a day in quarantine (runs/quarantine/by_day.py)
+quarantine/never/*.jsonl            clips that no run tries again (runs/quarantine/marks.py)
+quarantine/requeues/*.json          clips that a person requeued (runs/quarantine/requeues.py)
 preflight/KEY.json                  what was found on a node of the engine (captions/preflight)
 summaries/*                         the state of each day and the pace of its runs, in small (runs/summary.py)
 

@@ -1,24 +1,22 @@
-"""The web app: search the clips and inspect the outcomes of a batch.
+"""The web app: search the clips, watch the ingestion, and repair what is in quarantine.
 
-Airflow's API server mounts it (plugins/), and `clipdex serve` serves it.
+Airflow's API server mounts it (plugins/), and `clipdex serve` serves it. A folder per part that users see:
+
+    search/      the page of search, its exports, its JSON API
+    clips/       one clip: its page, its record, its player, its picture and playback
+    ingestion/   the page of ingestion, and those of runs and batches, which are also tabs in Airflow
+    quarantine/  the clips in quarantine; try them again, or never
+
+and what they share:
 
     app.py       create_app: one guard before every route, headers, errors as pages or as JSON
     backend.py   settings, store and index, read in a bounded number of threads
-    search.py    /, /posters/CONTENT.jpg
-    clip_page.py /clips/ID, and /api/clips/ID/record, captions, outcomes
-    player.py    /clips/ID/player, a part of both pages
-    export.py    /export.csv, /export.json
-    playback.py  /playbacks/CONTENT.mp4, in ranges
-    api.py       /api/search, /api/similar, /api/facets, /api/days, /api/clips/ID
-    problems.py  errors of the JSON API
-    batches.py   /batches/RUN/DAY/BATCH, and the same below /api: outcomes and tries
-    runs.py      /runs/RUN, /api/runs/RUN; /tasks/…, /dag-runs/…, /dags/…: the tabs in Airflow
-    quarantine.py  /quarantine, /quarantine.csv, /api/quarantine
-    repair.py    /requeues/NAME; the forms that requeue clips or mark them, where operations.py starts runs
-    csrf.py      the checks of these forms; links.py: links that not every host has
+    parameters.py, problems.py: of several routes; reference.py: /openapi.json, /reference
+    rendering.py templates and URLs; links.py: addresses of pictures and videos
     assets.py    /static/NAME
-    rendering.py templates and URLs
+    operations.py  what the host lets users start; csrf.py: the checks of the forms that do
     pages/       templates; static/ their assets. No external resources.
 
-A new page is a module with a router, included in app.py. The guard and the error pages then apply to it.
+Imports go from the folders to what they share, and from search to clips. A new page is a module with a router, named in
+the __init__ of its folder. The guard and the error pages then apply to it.
 """

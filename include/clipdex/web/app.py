@@ -21,26 +21,11 @@ from clipdex.errors import (
 )
 from clipdex.index.search import EmptyQuery
 from clipdex.sanitize import escape_line
-from clipdex.web import (
-    api,
-    assets,
-    batches,
-    clip_page,
-    export,
-    ingestion,
-    playback,
-    player,
-    quarantine,
-    reference,
-    repair,
-    runs,
-    search,
-)
+from clipdex.web import assets, clips, ingestion, quarantine, reference, search
 from clipdex.web.backend import Backend
+from clipdex.web.ingestion.overview import Overview
 from clipdex.web.operations import Operations
-from clipdex.web.overview import Overview
 from clipdex.web.rendering import page, route_path
-from clipdex.web.views import Views
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +54,19 @@ def create_app(
     app = FastAPI(title="clipdex", dependencies=[Depends(guard)], openapi_url=None, docs_url=None, redoc_url=None)
     app.state.backend = Backend(settings)
     app.state.login_url, app.state.operations, app.state.descriptions = login_url, operations, {}
-    app.state.overview, app.state.views = Overview(app.state.backend.pipeline), Views()
-    pages = (search, export, clip_page, player, playback, batches, runs, quarantine, repair, ingestion, reference)
-    for part in (*pages, api, assets):
-        app.include_router(part.router)
+    app.state.overview = Overview(app.state.backend.pipeline)
+    routers = [
+        reference.router,
+        assets.router,
+        *search.ROUTERS,
+        *clips.ROUTERS,
+        *ingestion.ROUTERS,
+        *quarantine.ROUTERS,
+    ]
     if operations is not None:
-        app.include_router(repair.writes)
-        app.include_router(ingestion.writes)
+        routers += [*ingestion.WRITES, *quarantine.WRITES]
+    for router in routers:
+        app.include_router(router)
     app.middleware("http")(_with_headers)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)

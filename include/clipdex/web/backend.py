@@ -9,20 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Concatenate, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from clipdex.config import Settings
 from clipdex.errors import ClipdexError, ConfigurationError, NothingIndexed, Unavailable
-from clipdex.index.clips import IndexedClip
 from clipdex.index.facets import Facet
-from clipdex.index.search import ClipHit
 from clipdex.index.where import Where
 from clipdex.pipeline import Pipeline
 from clipdex.storage.artifacts import Store
-from clipdex.web.clip_record import ClipRecord, clip_record
 
 log = logging.getLogger(__name__)
 
@@ -48,29 +45,13 @@ class Backend:
         self._language_of = "", 0.0  # and until when it is fresh
         self._searches, self._reads = CapacityLimiter(4), CapacityLimiter(8)
 
-    async def search(self, query: str, **how: Any) -> list[ClipHit]:
-        """Return Pipeline.search()."""
-        return await self._run(lambda: self._now().search(query, **how))
-
-    async def similar(self, clip_id: str, **how: Any) -> list[ClipHit]:
-        """Return Pipeline.similar()."""
-        return await self._run(lambda: self._now().similar(clip_id, **how))
-
-    async def clip(self, clip_id: str) -> IndexedClip:
-        """Return Pipeline.clip()."""
-        return await self._run(lambda: self._now().clip(clip_id))
-
-    async def record(self, clip_id: str, day: str = "", *, brief: bool = False) -> ClipRecord:
-        """Return clip_record()."""
-        return await self._run(lambda: clip_record(self._now(), clip_id, day, brief=brief))
+    async def query(self, function: Callable[Concatenate[Pipeline, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function of the pipeline that reads the index, such as Pipeline.search, in a thread."""
+        return await self._run(lambda: function(self._now(), *args, **kwargs))
 
     async def language(self) -> str:
         """Return the language of the captions, by which queries are analysed: that of the index, if it can be read."""
         return await self._run(self._language)
-
-    async def days(self, **how: Any) -> Facet:
-        """Return Pipeline.days()."""
-        return await self._run(lambda: self._now().days(**how))
 
     async def facets(
         self, where: Where, fields: Sequence[str] = (), limit: int = FACET_VALUES, *, at_once: bool = True
@@ -81,7 +62,7 @@ class Backend:
         would keep searches waiting.
         """
         if at_once:
-            return await self._run(lambda: self._now().facets(fields, where=where, limit=limit))
+            return await self.query(Pipeline.facets, fields, where=where, limit=limit)
         return await self._run(lambda: self._counted(where, limit, fields))
 
     async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -4,9 +4,9 @@ import logging
 
 from fastapi import FastAPI
 
-from clipdex.runs.quarantine import QuarantineFilter
-from clipdex.web import quarantine
-from clipdex.web.overview import Overview
+from clipdex.runs.quarantine.catalog import QuarantineFilter
+from clipdex.web.ingestion.overview import Overview
+from clipdex.web.quarantine import page as quarantine
 
 log = logging.getLogger(__name__)
 
