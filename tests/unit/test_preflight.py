@@ -115,7 +115,7 @@ def test_the_tokens_of_each_family_are_expected_and_a_lost_frame_is_noticed(serv
     sampling = {"family": family, "short_side": 448}
     assert found(report(serve(family=family), sampling=sampling))[Check.TOKENS][0] is Level.OK
     level, text = found(report(serve(family=family, silent="half_sampling"), sampling=sampling))[Check.TOKENS]
-    assert level is Level.ERROR
+    assert level is (Level.ERROR if FAMILIES[family].certain else Level.WARNING)
     assert "half of the frames" in text
 
 
@@ -285,7 +285,9 @@ def test_check_engine_needs_an_engine_with_nodes(capsys):
 
 def test_a_run_captions_each_clip_once_beside_one_preflight(serve, tmp_path):
     node = serve(words=80)
-    pipeline = Pipeline(tmp_path, [node.url], engine={"preflight": "warn"}, batches={"size": 2})
+    pipeline = Pipeline(
+        tmp_path, [node.url], engine={"preflight": "warn", "request_timeout_s": 60.0}, batches={"size": 2}
+    )
     pipeline.put(4)
     pipeline.run()
     assert len(pipeline.outcomes()) == 4
@@ -296,7 +298,7 @@ def test_a_run_captions_each_clip_once_beside_one_preflight(serve, tmp_path):
 
 def test_a_run_spends_no_clip_on_a_bad_node(serve, tmp_path):
     node = serve(silent="half_sampling")
-    pipeline = Pipeline(tmp_path, [node.url], engine={"preflight": "warn"})
+    pipeline = Pipeline(tmp_path, [node.url], engine={"preflight": "warn", "request_timeout_s": 60.0})
     pipeline.put(2)
     with pytest.raises(ConfigurationError, match="preflight failed"):
         pipeline.run()

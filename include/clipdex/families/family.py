@@ -33,7 +33,7 @@ class Family:
     advice: token sampling that the makers advise
     sources: where these facts were read
     sglang: to what SGLang resizes frames beforehand: multiple of the sides, fewest and most pixels; None: it does not
-    seen: "run" and by what, or "read"
+    certain: whether the count was compared with an engine or with the processor's code; else a difference only warns
     video: whether engines accept a video; else pictures alone
     """
 
@@ -49,7 +49,7 @@ class Family:
     without_thinking: Mapping[str, Any] = field(default_factory=dict)
     advice: Mapping[str, Any] = field(default_factory=dict)
     sglang: tuple[int, int, int] | None = None
-    seen: str = "read"
+    certain: bool = True
     video: bool = True
 
     def visual(self, frames: int, size: Size, engine: str = "") -> int:

@@ -33,7 +33,6 @@ _ROWS = (
         context=128_000,
         advice={"temperature": 0.000001, "repetition_penalty": 1.05},
         sglang=_SGLANG_VIDEO,
-        seen="run",
         sources=(
             f"{_TRANSFORMERS}/qwen2_vl/video_processing_qwen2_vl.py",
             _SGLANG_QWEN,
@@ -97,6 +96,7 @@ _ROWS = (
         types=("minicpmv",),
         pattern=_named(r"minicpm-?v"),
         counting=Fixed(tokens=64, words=2, slack=4),
+        certain=False,
         multiple_of=14,
         times=Times.NONE,
         context=40_960,
