@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from clipdex.arguments import parser
 from clipdex.commands import captions, engine, evaluation, ingest, plan, quarantine, search, serving, upkeep
-from clipdex.errors import ClipdexError, RunIncomplete, describe_os_error
+from clipdex.errors import ClipdexError, RunIncomplete, describe_os_error, is_of_storage
 from clipdex.sanitize import escape_line
 
 
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         return _fail(args, describe_os_error(error), 2)
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _STORAGE_CLIENTS:
+        if not is_of_storage(error):
             raise
         return _fail(args, f"object storage: {error}; check the URL, options, key and secret of source and store", 2)
     return result
@@ -50,10 +50,6 @@ def main(argv: list[str] | None = None) -> int:
 def _fail(args: argparse.Namespace, why: str, code: int) -> int:
     print(escape_line(f"clipdex {args.command}: {why}"), file=sys.stderr)
     return code
-
-
-_STORAGE_CLIENTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "paramiko", "s3fs"}
-"""Packages whose errors mean that object storage or its settings are wrong."""
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -167,6 +167,12 @@ def describe_os_error(error: OSError) -> str:
     return f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}; {_NEXT_STEPS.get(error.errno, _CHECK_PATHS)}"
 
 
+def is_of_storage(error: Exception) -> bool:
+    """Return whether a client of object storage raised this: the storage, or its settings, are wrong."""
+    return type(error).__module__.partition(".")[0] in _STORAGE_CLIENTS
+
+
+_STORAGE_CLIENTS = {"adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "google", "paramiko", "s3fs"}
 _CHECK_PATHS = "check the arguments, CLIPDEX_HOME, CLIPDEX_SOURCE__URL and CLIPDEX_STORE__URL"
 _NEXT_STEPS = {
     errno.EACCES: "give this user access, or use another path",

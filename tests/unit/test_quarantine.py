@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 
 from clipdex import cli
+from clipdex.config import Settings
 from clipdex.runs.outcomes import ClipOutcome, Journal, Outcome, compact, ledger, whole_ledger
 from clipdex.runs.planning import run_label
 from clipdex.runs.quarantine import by_day, marks, requeues
@@ -211,6 +213,19 @@ def test_a_store_that_is_away_is_503_with_the_next_step(pipeline):
         answer = site.client.get(path)
         assert answer.status_code == 503, answer.text
         assert "the artifact store does not answer" in answer.text and "CLIPDEX_STORE__URL" in answer.text
+
+
+def test_object_storage_that_is_away_is_503_with_the_next_step(tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        options = {"endpoint_url": endpoint, "config_kwargs": {"retries": {"max_attempts": 1}, "connect_timeout": 1}}
+        store = {"url": "s3://clips/store", "key": "test", "secret": "test", "options": options}
+        settings = Settings.load(home=tmp_path, store=store)
+        app = create_app(lambda: settings, lambda: None, lambda request: "/login")
+        answer = TestClient(app).get("/api/quarantine")
+    assert answer.status_code == 503, answer.text
+    assert "the artifact store does not answer" in answer.text and endpoint in answer.text
 
 
 # Who may write

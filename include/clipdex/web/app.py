@@ -18,6 +18,7 @@ from clipdex.errors import (
     Unavailable,
     UnknownClip,
     describe_os_error,
+    is_of_storage,
 )
 from clipdex.index.search import EmptyQuery
 from clipdex.sanitize import escape_line
@@ -76,7 +77,13 @@ def create_app(
 
 
 async def _with_headers(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-    return add_headers(await proceed(request))
+    try:
+        response = await proceed(request)
+    except Exception as error:  # clients of object storage have their own, of no common type
+        if not is_of_storage(error):
+            raise
+        response = _away(request, str(error))
+    return add_headers(response)
 
 
 def add_headers(response: Response) -> Response:
@@ -119,9 +126,14 @@ async def _clipdex_error(request: Request, error: Exception) -> Response:
 async def _store_error(request: Request, error: Exception) -> Response:
     """Report a store that is away: its disk, mount or bucket."""
     assert isinstance(error, OSError)
-    log.warning("%s: %s", escape_line(route_path(request)), escape_line(str(error)))
-    message = escape_line(f"the artifact store does not answer: {describe_os_error(error)}")
-    return error_response(request, 503, message, {"Retry-After": "5"})
+    return _away(request, describe_os_error(error))
+
+
+def _away(request: Request, why: str) -> Response:
+    log.warning("%s: %s", escape_line(route_path(request)), escape_line(why))
+    return error_response(
+        request, 503, escape_line(f"the artifact store does not answer: {why}"), {"Retry-After": "5"}
+    )
 
 
 def error_response(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
