@@ -10,7 +10,8 @@ import pytest
 
 from clipdex.captions.captioner import CaptionDraft, Captioner, Gates
 from clipdex.captions.engines import open_captioner
-from clipdex.captions.quality import caption_with_gates, check, clean
+from clipdex.captions.cleaning import normalized
+from clipdex.captions.quality import caption_with_gates, check
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.runs.outcomes import Outcome
@@ -155,7 +156,7 @@ def test_a_caption_that_mentions_an_apology_passes(text):
 
 @pytest.mark.parametrize("text", ["", "  \n\t ", "\u200b \u00a0"])
 def test_blank_text_is_rejected_as_empty(text):
-    assert _refused(CaptionDraft(clean(text))) is Reason.CAPTION_EMPTY
+    assert _refused(CaptionDraft(normalized(text))) is Reason.CAPTION_EMPTY
 
 
 @pytest.mark.parametrize("language", CAPTIONS)
@@ -294,7 +295,7 @@ def test_quarantine_keeps_the_reason_the_figures_and_the_text(tmp_path):
 
 def test_cleaning_removes_only_characters_that_json_cannot_hold():
     assert (
-        clean(" A\x00 man\ud83d walks\ud83d\ude00;\r\n\ttwo e\u0301toiles \x1b[0m ")
+        normalized(" A\x00 man\ud83d walks\ud83d\ude00;\r\n\ttwo e\u0301toiles \x1b[0m ")
         == "A man walks😀;\n\ttwo étoiles [0m"
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 
+from clipdex.captions import cleaning
 from clipdex.captions.captioner import CaptionDraft, Captioner, Gates
 from clipdex.captions.languages import language
 from clipdex.errors import ClipRejected, Reason
@@ -18,7 +19,9 @@ log = logging.getLogger(__name__)
 
 GATES = (
     Reason.CAPTION_EMPTY,
+    Reason.CAPTION_REASONING,
     Reason.CAPTION_REFUSED,
+    Reason.CAPTION_MARKUP,
     Reason.CAPTION_LOOPING,
     Reason.CAPTION_TRUNCATED,
     Reason.CAPTION_LANGUAGE,
@@ -33,13 +36,13 @@ async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> Captio
     Raises the captioner's errors, or ClipRejected with the second text.
     """
     prompt = captioner.fingerprint.prompt
-    first = cleaned(await captioner.caption(prepared))
+    first = cleaned(await captioner.caption(prepared), captioner.gates)
     try:
         check(first, captioner.gates, prompt)
         return first
     except ClipRejected as refusal:
         log.info("caption failed a gate; retrying with other sampling: %s", refusal)
-    second = cleaned(await captioner.caption(prepared, attempt=2))
+    second = cleaned(await captioner.caption(prepared, attempt=2), captioner.gates)
     check(second, captioner.gates, prompt)
     return replace(
         second,
@@ -69,6 +72,7 @@ def verdicts(reply: CaptionDraft, gates: Gates, prompt: str = "") -> dict[Reason
     answers = reply.answers or (reply.text,)
     found = [
         _first(_refused(text, reply) or _echo(text, prompt) for text in answers),
+        _first(_uncleaned(text, gates) for text in answers),
         _first(_looping(text, gates) for text in answers),
         _truncated(reply),
         _foreign(reply.text, gates),
@@ -78,18 +82,16 @@ def verdicts(reply: CaptionDraft, gates: Gates, prompt: str = "") -> dict[Reason
     return dict.fromkeys(GATES, "") | dict(one for one in found if one)
 
 
-def clean(text: str) -> str:
-    """Normalize a text for UTF-8 JSON: join surrogate pairs, remove lone surrogates and control characters."""
-    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
-    kept = (char for char in joined if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
-    return unicodedata.normalize("NFC", "".join(kept)).strip()
+def cleaned(reply: CaptionDraft, gates: Gates | None = None) -> CaptionDraft:
+    """Return the reply with all texts normalized, and without what the model added to its text (cleaning.py).
 
-
-def cleaned(reply: CaptionDraft) -> CaptionDraft:
-    """Return the reply with all texts cleaned."""
+    A text of several answers, or with segments, was cleaned answer by answer (strategies.py).
+    """
+    is_plain = not reply.segments and len(reply.answers) < 2 and (gates is None or gates.cleaning)
+    clean = cleaning.normalized
     return replace(
         reply,
-        text=clean(reply.text),
+        text=cleaning.clean(reply.text).text if is_plain else clean(reply.text),
         segments=tuple(replace(segment, text=clean(segment.text)) for segment in reply.segments),
         answers=tuple(map(clean, reply.answers)),
         notes=tuple(replace(note, text=clean(note.text)) for note in reply.notes),
@@ -126,6 +128,12 @@ def _refused(text: str, reply: CaptionDraft) -> _Found:
     if start := refusal(text):
         return Reason.CAPTION_REFUSED, f"the text begins with {start!r}"
     return None
+
+
+def _uncleaned(text: str, gates: Gates) -> _Found:
+    """Reject reasoning without a caption, and markup that cannot be taken out."""
+    found = cleaning.clean(text) if gates.cleaning else None
+    return (found.reason, found.why) if found and found.reason else None
 
 
 def _echo(text: str, prompt: str) -> _Found:

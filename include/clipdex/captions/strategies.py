@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from clipdex.captions import cleaning
 from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.languages import language
 from clipdex.captions.model import Completion, Generation, Image, Model, ModelRequest, Video
@@ -66,6 +67,7 @@ class ModelCaptioner:
             model=engine.model,
             strategy=str(engine.strategy),
             prompt="\n\n".join(filter(None, (self._prompt, self._system))),
+            cleaning=cleaning.VERSION,
             equal_prompts=(prompts[not engine.times],) if prompts[True] != prompts[False] else (),
             sampling={
                 **settings.sampling.model_dump(),
@@ -97,7 +99,7 @@ class ModelCaptioner:
             ModelRequest(self._prompt, generation, Video(window.proxy, clip.proxy_fps), remark=remark)
             for window, remark in zip(clip.windows, _remarks(clip, self._wants_times), strict=True)
         ]
-        replies = await _gather(self._model.complete(request) for request in requests)
+        replies = await _gather(self._complete(request) for request in requests)
         if self._engine.times:
             return self._timed(clip, replies)
         if len(replies) == 1:
@@ -133,7 +135,7 @@ class ModelCaptioner:
         replies = await self._frames(clip, attempt)
         notes = _join(_merge_equal(clip, replies))
         generation = self._generation(attempt, self._engine.max_tokens)
-        merged = await self._model.complete(ModelRequest(notes.text, generation, system=self._system))
+        merged = await self._complete(ModelRequest(notes.text, generation, system=self._system))
         # The notes have the times of a player.
         read = read_times(merged.text, clip.info.start_s, clip.info.end_s, (0.0,), keep_marks=not self._engine.times)
         return replace(
@@ -150,7 +152,12 @@ class ModelCaptioner:
         pictures = await asyncio.to_thread(lambda: [jpeg for window in clip.windows for jpeg in stills(window.proxy)])
         generation = self._generation(attempt, self._answer_tokens)
         requests = [ModelRequest(self._prompt, generation, Image(jpeg)) for jpeg in pictures]
-        return list(map(_trim_to_sentence, await _gather(self._model.complete(request) for request in requests)))
+        return list(map(_trim_to_sentence, await _gather(self._complete(request) for request in requests)))
+
+    async def _complete(self, request: ModelRequest) -> Completion:
+        """Return the model's answer without what is not the caption; unchanged if it has no caption."""
+        reply = await self._model.complete(request)
+        return replace(reply, text=cleaning.clean(reply.text).text)
 
     def _generation(self, attempt: int, max_tokens: int) -> Generation:
         """Return the token sampling. Attempt 2 follows a failed gate, mostly a loop: hotter, with penalties."""
@@ -241,7 +248,7 @@ def _merge_equal(clip: Prepared, replies: Sequence[Completion]) -> list[tuple[_S
     If most frames are empty or refused, keep all of them so that a gate rejects the caption.
     """
     spans = list(pairwise([*clip.times, clip.info.end_s]))
-    described = [n for n, reply in enumerate(replies) if reply.text.strip() and not refusal(reply.text)]
+    described = [n for n, reply in enumerate(replies) if _describes(reply.text)]
     merged: list[tuple[_Span, Completion]] = []
     for n in described if 2 * len(described) >= len(replies) else range(len(replies)):
         if merged and merged[-1][1].text == replies[n].text and merged[-1][0][1] == spans[n][0]:
@@ -249,6 +256,10 @@ def _merge_equal(clip: Prepared, replies: Sequence[Completion]) -> list[tuple[_S
         else:
             merged.append((spans[n], replies[n]))
     return merged
+
+
+def _describes(text: str) -> bool:
+    return bool(text.strip()) and not refusal(text) and cleaning.clean(text).reason is None
 
 
 def _draft(completion: Completion) -> CaptionDraft:

@@ -32,7 +32,7 @@ class Detectors:
             sampling=settings.sampling.model_dump(),
             generation={},
         )
-        self.gates = Gates(min_words=4, max_repeat=0.8, min_ratio=0.1, language="en")
+        self.gates = Gates(min_words=4, max_repeat=0.8, min_ratio=0.1, language="en", cleaning=False)
         self.in_flight = settings.engine.in_flight or min(_cores(), _MOST_THREADS)
         self._threads = ThreadPoolExecutor(self.in_flight, thread_name_prefix="detectors")
 
