@@ -2,16 +2,13 @@
 
 import logging
 import re
-import unicodedata
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import lru_cache
 
 from clipdex.captions import cleaning
 from clipdex.captions.captioner import CaptionDraft, Captioner, Gates
-from clipdex.captions.languages import language
+from clipdex.captions.identification import foreign
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared
 
@@ -169,20 +166,9 @@ def _truncated(reply: CaptionDraft) -> _Found:
 
 
 def _foreign(text: str, gates: Gates) -> _Found:
-    """Reject a text whose letters are mostly of another script; quoted foreign words pass."""
-    if not gates.language:
-        return None
-    wanted = language(gates.language)
-    scripts = Counter(_script(char) for char in unicodedata.normalize("NFKC", text) if char.isalpha())
-    letters = scripts.total()
-    share = sum(scripts[script] for script in wanted.scripts) / letters if letters else 0.0
-    if letters >= _FEW_LETTERS and share < _LEAST_SCRIPT:
-        most = scripts.most_common(1)[0][0].lower()
-        return (
-            Reason.CAPTION_LANGUAGE,
-            f"{share:.0%} of its letters are in the script of {wanted.name}; most are {most}",
-        )
-    return None
+    """Reject a text in another language or script, wholly or in a part of it; quoted words pass."""
+    why = foreign(text, gates.language.lower()) if gates.language else ""
+    return (Reason.CAPTION_LANGUAGE, why) if why else None
 
 
 def _too_short(reply: CaptionDraft, gates: Gates) -> _Found:
@@ -205,7 +191,6 @@ def _too_long(reply: CaptionDraft, gates: Gates) -> _Found:
 _LOOP, _END = 4, 80
 _IN_CHARACTERS = 3  # factor for sequence lengths where each character counts as a word
 _ECHO, _MOST_ECHO = 5, 0.5
-_FEW_LETTERS, _LEAST_SCRIPT = 20, 0.5
 
 # In scripts without spaces (Thai, Lao, kana, Han) each character counts as a word.
 _UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -227,11 +212,6 @@ _REFUSALS = re.compile(
     r"|ขออภัย|ขอโทษ|क्षमा करें|माफ़ (कीजिए|करें)|عذر(ا|ًا|اً)\b|آسف\b|أعتذر",
     re.IGNORECASE,
 )
-
-
-@lru_cache(maxsize=4096)
-def _script(char: str) -> str:
-    return re.split("[ -]", unicodedata.name(char, "UNKNOWN"), maxsplit=1)[0]
 
 
 _MARKS = ".,;:!?…\"'`´“”‘’«»()[]{}<>*_#-–—/\\|。，、！？；：「」（）"
