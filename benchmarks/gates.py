@@ -1,4 +1,4 @@
-"""Measure the gates: how many good captions they refuse, which wrong ones they pass, and tokens per word of each language.
+"""Measure the gates: how many good captions they refuse, which wrong ones they pass, and tokens per word by language.
 
     python -m benchmarks.gates --descriptions descriptions.jsonl --tokenizer tokenizer.json
 

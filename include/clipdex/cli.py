@@ -420,6 +420,13 @@ def captions(args: argparse.Namespace) -> int:
     return 0
 
 
+def gates(args: argparse.Namespace) -> int:
+    """List stored captions that the gates of today would refuse, or replace them."""
+    from clipdex.gate_commands import run
+
+    return run(args)
+
+
 def quarantine(args: argparse.Namespace) -> int:
     """List the clips in quarantine, try them again, or exclude them from further tries."""
     from clipdex.quarantine_commands import run
@@ -570,6 +577,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "ingest": ingest,
     "plan": plan,
     "captions": captions,
+    "gates": gates,
     "quarantine": quarantine,
     "reindex": reindex,
     "summarize": summarize,

@@ -276,8 +276,8 @@ class Engine(_Group):
     times: ask for the times of each paragraph of a video's caption, and read them; captions written under either value
         count under both
     language: of the captions, ISO 639-1; prompts are written in it for de, en, es, fr, ru and zh
-    tokenizer: the model's tokenizer.json, or a local folder that has it, to fit the words of prompts to max_tokens; "" for
-        a table by language (captions/budgets.py); the engine transformers takes the model's own
+    tokenizer: the model's tokenizer.json, or a local folder that has it, to fit the words of prompts to max_tokens; ""
+        for a table by language (captions/budgets.py); the engine transformers takes the model's own
     max_tokens: limit per description; a clip of several windows has several descriptions
     frame_tokens: limit per frame description
     min_tokens: minimum of the whole caption, if the engine counts tokens

@@ -9,8 +9,8 @@ from typing import TypeVar
 import pytest
 
 from clipdex.captions.captioner import CaptionDraft, Captioner, Gates
-from clipdex.captions.engines import open_captioner
 from clipdex.captions.cleaning import normalized
+from clipdex.captions.engines import open_captioner
 from clipdex.captions.quality import caption_with_gates, check
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected, Reason

@@ -72,6 +72,6 @@ def _tokens(text: str, tokenizer: Path) -> int:
         return len(Tokenizer.from_file(str(file)).encode(text, add_special_tokens=False).ids)
     except Exception as error:  # tokenizers raises Exception itself
         raise ConfigurationError(
-            f"tokenizer {str(file)!r} cannot be read ({error}): set CLIPDEX_ENGINE__TOKENIZER to a tokenizer.json, or to "
-            "the folder of the model that has it"
+            f"tokenizer {str(file)!r} cannot be read ({error}): set CLIPDEX_ENGINE__TOKENIZER to a tokenizer.json, or "
+            "to the folder of the model that has it"
         ) from None

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from clipdex.captions.courtesies import INTRODUCTION, OFFER, THINKING_ALOUD
 from clipdex.captions.markdown import is_list_of_words, without_markdown
@@ -83,15 +84,19 @@ def _has_words(text: str) -> bool:
 
 # Reasoning
 
-_THOUGHT = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|rationale|inner_monologue)"
+_THOUGHT = (
+    r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|rationale|inner_monologue)"
+)
 _REASONING = re.compile(
     # gpt-oss: channels. Its final one ends the reasoning, however many began before.
     r"(?P<final><\|channel\|>\s*final\b[^<]{0,40}(?:<\|constrain\|>[^<]{0,20})?(?:<\|message\|>)?"
     r"|(?<=[^\w\s])\s{0,2}assistantfinal(?=\S))"
-    rf"|(?P<open><{_THOUGHT}(?:\s[^<>\n]{{0,80}})?>|◁{_THOUGHT}▷|\[{_THOUGHT}\]|<\|(?:begin_of_thought|start_thinking)\|>"
+    rf"|(?P<open><{_THOUGHT}(?:\s[^<>\n]{{0,80}})?>|◁{_THOUGHT}▷|\[{_THOUGHT}\]|<\|(?:begin_of_thought"
+    rf"|start_thinking)\|>"
     r"|<\|channel>\s*(?:thought|analysis)\b|<\|channel\|>\s*(?:analysis|commentary)\b[^<]{0,40}(?:<\|message\|>)?"
     r"|<unused94>(?:thought)?)"
-    rf"|(?P<close></{_THOUGHT}\s{{0,4}}>|◁/{_THOUGHT}▷|\[/{_THOUGHT}\]|<\|(?:end_of_thought|end_thinking)\|>|<channel\|>"
+    rf"|(?P<close></{_THOUGHT}\s{{0,4}}>|◁/{_THOUGHT}▷|\[/{_THOUGHT}\]|<\|(?:end_of_thought|end_thinking)\|>"
+    rf"|<channel\|>"
     r"|<unused95>)",
     re.IGNORECASE,
 )
@@ -129,7 +134,7 @@ def _without_reasoning(text: str) -> str | None:
 
 def _is_quoted(text: str, begin: int, end: int) -> bool:
     """Return whether a tag is text on screen that a caption quotes: "<think>"."""
-    return 0 < begin and end < len(text) and (text[begin - 1], text[end]) in _QUOTES
+    return begin > 0 and end < len(text) and (text[begin - 1], text[end]) in _QUOTES
 
 
 _QUOTES = {('"', '"'), ("'", "'"), ("`", "`"), ("“", "”"), ("‘", "’"), ("«", "»"), ("„", "“"), ("「", "」")}
@@ -143,15 +148,18 @@ _TURN = re.compile(
     r"(?P<named>[A-Za-z]{2,20}\b)?:?(?:\s{0,4}<\|end_header_id\|>)?"
     r"|<[|｜](?P<token>user|assistant|system|observation)[|｜]>|(?P<mistral>\[/?INST\])"
     # The same without special tokens, on a line of its own or with a colon.
-    r"|^[ \t]{0,4}(?P<line>user|assistant|model|system)[ \t]{0,4}$|^[ \t]{0,4}(?P<colon>User|Human|Assistant|System|AI):(?=\s)",
+    r"|^[ \t]{0,4}(?P<line>user|assistant|model|system)[ \t]{0,4}$|^[ \t]{0,4}(?P<colon>User|Human|Assistant|System"
+    r"|AI):(?=\s)",
     re.IGNORECASE | re.MULTILINE,
 )
 _END = re.compile(
-    r"<\|(?:im_end|endoftext|end_of_text|eot_id|eom_id|end|return|eos)\|>|<end_of_turn>|<turn\|>|<end_of_utterance>|</s>"
+    r"<\|(?:im_end|endoftext|end_of_text|eot_id|eom_id|end|return|eos)\|>|<end_of_turn>|<turn\|>|<end_of_utterance>"
+    r"|</s>"
     r"|<eos>|<｜end▁of▁sentence｜>|<EOT>"
 )
 _TOKEN = re.compile(
-    r"<[|｜][\w ./:▁-]{1,48}[|｜]>|</?(?:s|bos|eos|pad|unk|sop|eop|mask|image|video|img|frame|cls|sep)>|<image_soft_token>"
+    r"<[|｜][\w ./:▁-]{1,48}[|｜]>|</?(?:s|bos|eos|pad|unk|sop|eop|mask|image|video|img|frame|cls|sep)>"
+    r"|<image_soft_token>"
     r"|<(?:start|end)_of_(?:image|turn|utterance)>|<fake_token_around_image>|<global-img>|<unused\d{1,4}>"
     r"|<row_\d{1,2}_col_\d{1,2}>|<\|(?:turn|channel)>|<(?:turn|channel)\|>|<EOT>|\[gMASK\]|<</?SYS>>",
     re.IGNORECASE,
@@ -201,12 +209,14 @@ def _without_tokens(text: str) -> str:
 
 _FENCE = re.compile(r"^[ \t]{0,4}(?:```|~~~)[^\n`]{0,40}$", re.MULTILINE)
 _TAG = re.compile(
-    r"</?(?P<name>answer|final_answer|final|caption|description|video_description|response|output|result|summary|text)>",
+    r"</?(?P<name>answer|final_answer|final|caption|description|video_description|response|output|result|summary"
+    r"|text)>",
     re.IGNORECASE,
 )
 _BOXED = re.compile(r"\\boxed\s?\{")
 _KEYS = re.compile(
-    r"(?:(?:video|clip|final|detailed|full|dense)[_ ]?)?(?:caption|description|answer|text|summary|content|response|output"
+    r"(?:(?:video|clip|final|detailed|full|dense)[_ ]?)?(?:caption|description|answer|text|summary|content|response"
+    r"|output"
     r"|result)|описание|描述|描述内容|descripción|beschreibung|légende",
     re.IGNORECASE,
 )
@@ -217,7 +227,7 @@ def _without_fences(text: str) -> str:
     fences = list(_FENCE.finditer(text))
     if not fences:
         return text
-    parts = [text[one.end() : other.start()] for one, other in zip(fences, fences[1:], strict=False)][::2]
+    parts = [text[one.end() : other.start()] for one, other in pairwise(fences)][::2]
     longest = max(parts, key=len, default="")
     return longest if 2 * len(longest) > len(text) else _FENCE.sub("", text)
 

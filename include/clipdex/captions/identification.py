@@ -37,7 +37,7 @@ def foreign(text: str, code: str) -> str:
 
 def likelihoods(text: str) -> dict[str, float]:
     """Return how likely each known language is, by code; the sum is 1."""
-    return {name: score for name, score in _identifier().rank(text)}
+    return dict(_identifier().rank(text))
 
 
 @cache
@@ -55,7 +55,7 @@ _UNLIKELY, _LIKELY = 0.1, 0.5
 
 # Words on screen, in the quotation marks of any language.
 _QUOTED = re.compile(
-    "\"[^\"\n]{1,300}\"|“[^”\n]{1,300}”|„[^“”\n]{1,300}[“”]|«[^»\n]{1,300}»|»[^«\n]{1,300}«|‹[^›\n]{1,300}›|「[^」\n]{1,300}」"
+    '"[^"\n]{1,300}"|“[^”\n]{1,300}”|„[^“”\n]{1,300}[“”]|«[^»\n]{1,300}»|»[^«\n]{1,300}«|‹[^›\n]{1,300}›|「[^」\n]{1,300}」'
     r"|『[^』\n]{1,300}』|《[^》\n]{1,300}》|`[^`\n]{1,300}`|‘[^’\n]{1,300}’(?!\w)|(?<!\w)'[^'\n]{1,300}'(?!\w)"
 )
 

@@ -50,13 +50,17 @@ def _without_emphasis(line: str) -> str:
 
 _LONGEST_MARK = 140  # characters
 _BREAK = re.compile(r"<br\s?/?>|</(?:p|li|div|h[1-6]|ul|ol)>", re.IGNORECASE)
-_HTML = re.compile(r"</?(?:p|b|i|em|strong|u|li|ul|ol|div|span|h[1-6]|blockquote|code|pre|html|body|small|sub|sup)>", re.IGNORECASE)
+_HTML = re.compile(
+    r"</?(?:p|b|i|em|strong|u|li|ul|ol|div|span|h[1-6]|blockquote|code|pre|html|body|small|sub|sup)>", re.IGNORECASE
+)
 _RULE = re.compile(r"\s{0,8}(?:(?:-\s?){3,80}|(?:\*\s?){3,80}|(?:_\s?){3,80}|(?:=\s?){3,80}|\*{1,3}|#{1,6})\s{0,8}")
 _HEADING = re.compile(r"^[ \t]{0,8}#{1,6}[ \t]{1,8}")
 _BULLET = re.compile(r"^[ \t]{0,16}(?:[-*+•·●▪◦‣–—>][ \t]{1,8}){1,4}")
 _NUMBER = re.compile(r"^[ \t]{0,16}(?:\d{1,2}[.)、]|[(（]\d{1,2}[)）])[ \t]{0,8}(?=[^\s\d])")
 # "**Place:** A street": the label of a list. Times have digits.
-_LABEL = re.compile(r"^[ \t]{0,8}(\*\*|__)(?:[^*\n\d:：]{1,48}[:：](?:\1)|[^*\n\d:：]{1,48}\1[ \t]?[:：])[ \t]{0,8}(?=\S)")
+_LABEL = re.compile(
+    r"^[ \t]{0,8}(\*\*|__)(?:[^*\n\d:：]{1,48}[:：](?:\1)|[^*\n\d:：]{1,48}\1[ \t]?[:：])[ \t]{0,8}(?=\S)"
+)
 _BOLD_LINE = re.compile(r"\s{0,8}(\*\*|__)[^*\n]{1,200}\1[:：]?\s{0,8}")
 _BOLD = re.compile(r"(\*\*|__)(?=\S)([^*_\n]{1,400})(?<=\S)\1")
 _ITALIC = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]{1,400})(?<=[^\s*])\*(?![\w*])")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from clipdex.captions import cleaning
-from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.budgets import words_for
+from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.languages import language
 from clipdex.captions.model import Completion, Generation, Image, Model, ModelRequest, Video
 from clipdex.captions.paragraphs import read_times
@@ -102,7 +102,9 @@ class ModelCaptioner:
         generation = self._generation(attempt, self._answer_tokens)
         requests = [
             ModelRequest(self._prompt, generation, Video(window.proxy, clip.proxy_fps), remark=remark)
-            for window, remark in zip(clip.windows, _remarks(clip, self._wants_times, self._engine.language), strict=True)
+            for window, remark in zip(
+                clip.windows, _remarks(clip, self._wants_times, self._engine.language), strict=True
+            )
         ]
         replies = await _gather(self._complete(request) for request in requests)
         if self._engine.times:
@@ -157,7 +159,7 @@ class ModelCaptioner:
         pictures = await asyncio.to_thread(lambda: [jpeg for window in clip.windows for jpeg in stills(window.proxy)])
         generation = self._generation(attempt, self._answer_tokens)
         requests = [ModelRequest(self._prompt, generation, Image(jpeg)) for jpeg in pictures]
-        return list(map(_trim_to_sentence, await _gather(self._complete(request) for request in requests)))
+        return list(map(trim_to_sentence, await _gather(self._complete(request) for request in requests)))
 
     async def _complete(self, request: ModelRequest) -> Completion:
         """Return the model's answer without what is not the caption; unchanged if it has no caption."""
@@ -357,7 +359,7 @@ def _with_costs(draft: CaptionDraft, replies: Sequence[Completion]) -> CaptionDr
     )
 
 
-def _trim_to_sentence(reply: Completion) -> Completion:
+def trim_to_sentence(reply: Completion) -> Completion:
     """Trim a truncated answer to its last complete sentence; the other frames supply the rest."""
     ends = [found.end() for found in _SENTENCE_END.finditer(reply.text)]
     if reply.finish_reason != "length" or not ends:
