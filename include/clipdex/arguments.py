@@ -98,7 +98,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--to", dest="last", type=_day_text, metavar="DAY", help="this day or earlier")
     action = one.add_mutually_exclusive_group()
     action.add_argument("--recaption", action="store_true", help="caption and index them again, here and now")
-    action.add_argument("--params", action="store_true", help="print the params of ingest_clips that do, a day per line")
+    action.add_argument(
+        "--params", action="store_true", help="print the params of ingest_clips that do, a day per line"
+    )
 
     one = commands.add_parser("quarantine", help="list the clips in quarantine, try them again, or never again")
     of_quarantine = one.add_subparsers(dest="action", required=True)

@@ -67,9 +67,7 @@ def _recaption(pipeline: Pipeline, found: list[RefusedCaption], as_json: bool) -
     results: list[Ingested] = []
     stopped = ""
     try:
-        pipeline.recaption(
-            _by_day(found), lambda event: results.append(event) if isinstance(event, Ingested) else None
-        )
+        pipeline.recaption(_by_day(found), lambda event: results.append(event) if isinstance(event, Ingested) else None)
     except (Unavailable, BatchRejected) as error:
         if not results:
             raise

@@ -142,11 +142,12 @@ def test_a_prompt_of_ones_own_is_not_replaced_by_a_translation(tmp_path):
 @pytest.mark.parametrize("code", ["en", "ru", "uk"])
 @pytest.mark.parametrize("strategy", ["video", "frames-merge"])
 def test_captions_under_the_former_prompt_count_as_done(code, strategy):
-    captioner = ModelCaptioner(_settings(language=code, strategy=strategy), _NoModel())
+    settings = _settings(language=code, strategy=strategy)
+    captioner = ModelCaptioner(settings, _NoModel())
     system = prompt_text("merge", code, 1024, former=True)
     former = {
         "video": prompt_text("describe", code, 1024, times=True, former=True),
-        "frames-merge": prompt_text("describe", code, 256, former=True) + "\n\n" + system,
+        "frames-merge": prompt_text(settings.engine.prompt, code, 256, former=True) + "\n\n" + system,
     }[strategy]
     equal = [(one.prompt, one.cleaning) for one in captioner.fingerprint.equal()]
     assert (former, 0) in equal
@@ -178,7 +179,10 @@ def test_a_frame_that_was_cut_off_ends_with_a_sentence(cut, whole):
 
 class _NoModel:
     in_flight = 1
-    traits: dict[str, str] = {}
+
+    @property
+    def traits(self) -> dict[str, str]:
+        return {}
 
 
 def _settings(**engine: str) -> Settings:

@@ -13,13 +13,13 @@ from clipdex.captions.strategies import prompt_text
 from clipdex.errors import ClipRejected, Reason
 
 CAPTION = (
-    "A woman in a green raincoat crosses a wet street from left to right while two taxis wait at the lights. She holds a "
-    "folded newspaper over her head and looks back once. Behind her, a tram with lit windows slows down, and its doors "
+    "A woman in a green raincoat crosses a wet street from left to right while two taxis wait at the lights. She holds "
+    "a folded newspaper over her head and looks back once. Behind her, a tram with lit windows slows down, and its doors "
     "open. Rain blurs the neon sign of a pharmacy. The camera stays where it is, slightly above the crowd."
 )
 THOUGHT = (
-    "Okay, so I need to describe this video. In the first frame I see a street, wait, maybe it is evening. The user wants "
-    "at least 230 words. Hmm, the number might be 42 or 47, I am not sure."
+    "Okay, so I need to describe this video. In the first frame I see a street, wait, maybe it is evening. The user "
+    "wants at least 230 words. Hmm, the number might be 42 or 47, I am not sure."
 )
 WRAPPED = {
     "a reasoning block": f"<think>\n{THOUGHT}\n</think>\n\n{CAPTION}",
@@ -120,7 +120,10 @@ def test_courtesies_are_taken_out_in_the_languages_of_the_prompts(language):
 
 
 def test_headings_and_lists_become_sentences():
-    listed = "# Video\n\n## Setting\n\n- **Place:** A wet street.\n- **Time:** It is evening.\n\n1. A woman walks.\n2. A tram stops."
+    listed = (
+        "# Video\n\n## Setting\n\n- **Place:** A wet street.\n- **Time:** It is evening.\n\n"
+        "1. A woman walks.\n2. A tram stops."
+    )
     assert clean(listed).text.split("\n") == ["A wet street.", "It is evening.", "", "A woman walks.", "A tram stops."]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -264,10 +264,21 @@ def test_a_second_attempt_with_other_sampling_saves_a_clip_and_both_are_counted(
 
 
 @pytest.mark.parametrize(
+    "settings", [{}, {"strategy": "frames-concat"}, {"strategy": "frames-merge"}, {"times": False}]
+)
+def test_what_the_engine_adds_is_not_stored_whatever_the_strategy(clip, settings):
+    with StandIn("reasoning:1.0", words=80) as engine:
+        reply = _with_captioner(engine, lambda captioner: caption_with_gates(captioner, clip), **settings)
+    assert reply.text
+    for text in (reply.text, *(one.text for one in (*reply.segments, *reply.notes))):
+        assert "think" not in text and "<" not in text
+
+
+@pytest.mark.parametrize(
     ("fault", "reason"),
     [("empty", Reason.CAPTION_EMPTY), ("short", Reason.CAPTION_TOO_SHORT), ("long", Reason.CAPTION_TRUNCATED),
      ("loop", Reason.CAPTION_LOOPING), ("echo", Reason.CAPTION_REFUSED), ("refusal", Reason.CAPTION_REFUSED),
-     ("cyrillic", Reason.CAPTION_LANGUAGE)],
+     ("cyrillic", Reason.CAPTION_LANGUAGE), ("thinking", Reason.CAPTION_REASONING)],
 )  # fmt: skip
 def test_two_bad_captions_reject_the_clip_and_the_last_text_is_kept(clip, fault, reason):
     with StandIn(f"{fault}:2", words=80) as engine, pytest.raises(ClipRejected) as refusal:
@@ -308,8 +319,8 @@ def _refused(reply: CaptionDraft, gates: Gates | None = None) -> Reason | None:
     return None
 
 
-def _with_captioner(engine: StandIn, call: Callable[[Captioner], "asyncio.Future[T]"]) -> T:
-    settings = Settings.load(engine={"name": "sglang", "model": MODEL, "base_urls": [engine.url]})
+def _with_captioner(engine: StandIn, call: Callable[[Captioner], "asyncio.Future[T]"], **others: Any) -> T:
+    settings = Settings.load(engine={"name": "sglang", "model": MODEL, "base_urls": [engine.url], **others})
 
     async def run() -> T:
         captioner = open_captioner(settings)

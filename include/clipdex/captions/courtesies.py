@@ -44,11 +44,11 @@ _LABEL = (
 
 INTRODUCTION = re.compile(
     rf"{_GAP}(?:"
-    rf"(?:{_YES})(?:[!！.。][\s*]{{1,8}}|[!！。，,][\s*]{{0,8}}(?={_HERE})|[:：]\s{{0,8}}"
+    rf"(?:{_YES})[ \u00a0\u202f]?(?:[!！.。][\s*]{{1,8}}|[!！。，,][\s*]{{0,8}}(?={_HERE})|[:：]\s{{0,8}}"
     rf"|[!！。，](?=[\u3040-\u9fff]))"
-    rf"|{_HERE}[^\n.!?。！？:：]{{0,160}}{_WORD}[^\n.!?。！？:：]{{0,160}}"
+    rf"|{_HERE}[^\n.!?。！？:：,，]{{0,80}}{_WORD}[^\n.!?。！？:：]{{0,160}}"
     r"(?:[:：][*_]{0,3}\s{0,8}|[.。][*_]{0,3}\s{0,4}\n\s{0,8}|\n\s{0,8})"
-    rf"|[*_]{{0,3}}{_LABEL}[*_]{{0,3}}[:：][*_]{{0,3}}\s{{0,8}}"
+    rf"|[*_]{{0,3}}{_LABEL}[*_]{{0,3}}[ \u00a0\u202f]?[:：][*_]{{0,3}}\s{{0,8}}"
     r")",
     re.IGNORECASE,
 )
@@ -63,7 +63,8 @@ OFFER = re.compile(
     r"|i(?: sincerely)? hope (?:this|that|it|you)\b|hope (?:this|that|it) helps\b|is there anything (?:else|you)\b"
     r"|i(?:'d| would|'m| am) (?:be )?(?:happy|glad) to\b|i can (?:also )?(?:provide|add|describe|give|expand)\b"
     r"|thank you for (?:sharing|watching|the|your)\b|please note that (?:this|i)\b|note: (?:this|the|i)\b"
-    r"|(?:word count|total words?|words?)\s?[:：]\s?~?\d|\(?(?:approximately |about |around )?\d{2,4} words[).\s]"
+    r"|(?:word count|total words?|words?)\s?[:：]\s?~?\d|\(?(?:approximately |about "
+    r"|around )?\d{2,4} words\)?\.?\s{0,4}$"
     r"|(?:end of (?:the )?(?:description|caption))\b"
     r"|(?:пожалуйста, )?(?:дайте (?:мне )?знать|сообщите,? (?:мне,? )?если|обращайтесь|не стесняйтесь)\b"
     r"|если (?:вам|у вас|вы|тебе|хотите|нужн|потреб|необходимо)|надеюсь, (?:это|что|описание|вам)\b"
@@ -94,7 +95,7 @@ OFFER = re.compile(
     r")",
     re.IGNORECASE | re.MULTILINE,
 )
-"""The beginning of a sentence to the user, behind the caption: from there on, nothing is the caption's."""
+"""The beginning of a sentence to the user, behind the caption."""
 
 THINKING_ALOUD = re.compile(
     r"[\s*_#>\"“]{0,8}(?:(?:okay|ok|alright|all right|so|hmm+|got it|wait|well|now|right|first|let me see"
