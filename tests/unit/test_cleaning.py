@@ -14,8 +14,8 @@ from clipdex.errors import ClipRejected, Reason
 
 CAPTION = (
     "A woman in a green raincoat crosses a wet street from left to right while two taxis wait at the lights. She holds "
-    "a folded newspaper over her head and looks back once. Behind her, a tram with lit windows slows down, and its doors "
-    "open. Rain blurs the neon sign of a pharmacy. The camera stays where it is, slightly above the crowd."
+    "a folded newspaper over her head and looks back once. Behind her, a tram with lit windows slows down, and its "
+    "doors open. Rain blurs the neon sign of a pharmacy. The camera stays where it is, slightly above the crowd."
 )
 THOUGHT = (
     "Okay, so I need to describe this video. In the first frame I see a street, wait, maybe it is evening. The user "
@@ -33,11 +33,12 @@ WRAPPED = {
     "reasoning of Magistral": f"[THINK]{THOUGHT}[/THINK]{CAPTION}",
     "reasoning of Seed": f"<seed:think>{THOUGHT}</seed:think>{CAPTION}",
     "reasoning of Gemma": f"<|channel>thought\n{THOUGHT}<channel|>{CAPTION}<turn|>",
-    "channels of gpt-oss": f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final<|message|>"
-    f"{CAPTION}<|return|>",
+    "channels of gpt-oss": f"<|channel|>analysis<|message|>{THOUGHT}<|end|><|start|>assistant<|channel|>final"
+    f"<|message|>{CAPTION}<|return|>",
     "channels of gpt-oss without tokens": f"analysisWe need to describe. {THOUGHT}assistantfinal{CAPTION}",
     "an end of turn": f"{CAPTION}<|im_end|>\n<|im_start|>assistant\n",
-    "another turn": f"{CAPTION}<|im_end|>\n<|im_start|>user\nWhat else?<|im_end|>\n<|im_start|>assistant\n{CAPTION[:90]}",
+    "another turn": f"{CAPTION}<|im_end|>\n<|im_start|>user\nWhat else?<|im_end|>\n"
+    f"<|im_start|>assistant\n{CAPTION[:90]}",
     "an end of text": f"<bos>{CAPTION}</s></s><eos>",
     "the turns of Llama": f"<|start_header_id|>assistant<|end_header_id|>\n\n{CAPTION}<|eot_id|>",
     "the prompt of Mistral": f"[INST] Describe the clip. [/INST] {CAPTION}</s>",
@@ -48,7 +49,8 @@ WRAPPED = {
     "a box of LaTeX": f"\\boxed{{\\text{{{CAPTION}}}}}",
     "answer tags": f"<think>{THOUGHT}</think>\n<answer>\n{CAPTION}\n</answer>",
     "a fence": f"```text\n{CAPTION}\n```",
-    "JSON in a fence": f"Here is the caption:\n```json\n{json.dumps({'caption': CAPTION})}\n```\nLet me know if it helps!",
+    "JSON in a fence": f"Here is the caption:\n```json\n{json.dumps({'caption': CAPTION})}\n```\n"
+    "Let me know if it helps!",
     "JSON": json.dumps({"description": CAPTION, "confidence": 0.9, "tags": ["street", "rain"]}),
     "JSON within JSON": json.dumps({"result": json.dumps({"caption": CAPTION})}),
     "a list of JSON": json.dumps([{"start": 0, "end": 9.5, "text": CAPTION}]),
@@ -63,7 +65,8 @@ WRAPPED = {
     "an offer": f"{CAPTION}\n\nLet me know if you would like me to describe any part in more detail!",
     "two offers": f"{CAPTION} I hope this helps! Would you like more detail about the tram?",
     "a word count": f"{CAPTION}\n\n(Word count: 61)",
-    "all at once": f"<think>{THOUGHT}</think><answer>```\nSure! Here's the caption: **{CAPTION[:-1]}**.\n```</answer><|im_end|>",
+    "all at once": f"<think>{THOUGHT}</think><answer>```\nSure! Here's the caption: **{CAPTION[:-1]}**.\n```"
+    "</answer><|im_end|>",
 }  # fmt: skip
 COURTESIES = {
     "ru": ("Конечно! Вот подробное описание видео:", "Если вам нужны подробности, дайте знать!",
@@ -174,9 +177,11 @@ def test_text_of_the_embedded_detectors_is_not_touched():
 PIECES = (
     "<think>", "</think>", "<thinking>", "</reasoning>", "◁think▷", "◁/think▷", "<|channel|>analysis<|message|>",
     "<|channel|>final<|message|>", "<|im_end|>", "<|im_start|>user\n", "<|im_start|>assistant\n", "[INST]", "[/INST]",
-    "</s>", "<|", "|>", "<", ">", "```", "```json\n", "\n", "\n\n", '{"caption": "', '"}', "{", "}", "[", "]", "<answer>",
-    "</answer>", "\\boxed{", "**", "*", "# ", "- ", "1. ", "2. ", "Sure! ", "Here is a description: ", "Let me know. ",
-    "assistantfinal", "analysis", "“", "”", '"', "[0:00-0:04] ", "user\n", "A man walks along the wet street. ", "A tram. ",
+    "</s>", "<|", "|>", "<", ">", "```", "```json\n", "\n", "\n\n", '{"caption": "', '"}', "{", "}", "[", "]",
+    "<answer>", "</answer>", "\\boxed{", "**", "*", "# ", "- ", "1. ", "2. ", "Sure! ", "Here is a description: ",
+    "Let me know. ",
+    "assistantfinal", "analysis", "“", "”", '"', "[0:00-0:04] ", "user\n", "A man walks along the wet street. ",
+    "A tram. ",
     "Okay, so I need to ", "\u0301", "e", "<br>", "<p>", "---\n", "| a | b |\n",
 )  # fmt: skip
 

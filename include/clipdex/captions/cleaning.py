@@ -141,7 +141,17 @@ def _without_introduction(text: str) -> str:
 
 def _without_offer(text: str) -> str:
     """Remove the sentences at the end that speak to the user: a paragraph of them, or nothing but them."""
-    tail = max(0, len(text) - _LONGEST_OFFER = 400  # characters
+    tail = max(0, len(text) - _LONGEST_OFFER)
+    for found in OFFER.finditer(text, tail):
+        rest = text[found.start() :]
+        is_paragraph = rest.startswith("\n")
+        speaks = all(OFFER.match(one.strip()) or one[-1] in "!?！？" for one in _SENTENCE.findall(rest.strip()))
+        if (is_paragraph or speaks) and has_words(text[: found.start()]):
+            return text[: found.start()]
+    return text
+
+
+_LONGEST_OFFER = 400  # characters
 _SENTENCE = re.compile(r"[^.!?。！？]+[.!?。！？]*")
 
 _STEPS: tuple[tuple[str, Callable[[str], str | None]], ...] = (
