@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
         line = f"{one.day} {one.clip_id} {done} {one.reason} {one.uri}: {one.detail}"
         console.print(escape_line(line), markup=False, soft_wrap=True)
     counts = ", ".join(f"{reason} {number}" for reason, number in Counter(one.reason for one in found).most_common())
-    console.print(f"{len(found)} stored captions would not be stored today{f': {counts}' if counts else ''}")
+    total = f"{len(found)} stored captions would not be stored today{f': {counts}' if counts else ''}"
+    console.print(total, soft_wrap=True)
     if found:
         console.print(
             "They stay until they are replaced: clipdex gates --reason REASON --recaption does it here, and --params "

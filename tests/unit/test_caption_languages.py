@@ -147,7 +147,9 @@ def test_captions_under_the_former_prompt_count_as_done(code, strategy):
     system = prompt_text("merge", code, 1024, former=True)
     former = {
         "video": prompt_text("describe", code, 1024, times=True, former=True),
-        "frames-merge": prompt_text(settings.engine.prompt, code, 256, former=True) + "\n\n" + system,
+        "frames-merge": prompt_text(settings.engine.prompt, code, settings.engine.frame_tokens, former=True)
+        + "\n\n"
+        + system,
     }[strategy]
     equal = [(one.prompt, one.cleaning) for one in captioner.fingerprint.equal()]
     assert (former, 0) in equal

@@ -22,7 +22,7 @@ def stored(tmp_path, monkeypatch):
         added = {"0": "<think>\nIs it a street?", "1": "<think>Hm.</think>", "2": "Sure! Here is a description:\n\n"}
         for name, outcome in pipeline.outcomes().items():
             caption = pipeline.store.caption(outcome.caption_key)
-            before = next((text for number, text in added.items() if number in name), "")
+            before = added.get(name[-5], "")
             pipeline.store.write_caption(replace(caption, text=f"{before}{caption.text}", segments=()))
         engine.requests.clear()
         yield pipeline, engine
