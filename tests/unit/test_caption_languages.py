@@ -99,6 +99,12 @@ def test_the_prompt_in_english_is_that_of_earlier_releases():
     assert "Write 230 to 563 words in English" in prompt_text("describe", "en", 1024)
 
 
+@pytest.mark.parametrize("code", CODES)
+def test_no_caption_is_too_short_that_has_the_words_asked_for(code):
+    gates = ModelCaptioner(_settings(language=code), _NoModel()).gates
+    assert gates.min_words <= words_for(1024, code)[0]
+
+
 def test_the_tokenizer_of_the_model_decides_where_it_is_at_hand(tmp_path):
     """A tokenizer of single characters needs more tokens per word than any language model's."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers

@@ -61,7 +61,8 @@ class ModelCaptioner:
         frames = 1 if is_video else settings.sampling.max_frames
         self.in_flight = min(model.in_flight, max(2, math.ceil(2 * model.in_flight / frames)))
         self.gates = Gates(
-            min_words=_MIN_WORDS,
+            # In some languages so few words fit that the prompt asks for fewer than 40.
+            min_words=min(_MIN_WORDS, max(1, words_for(engine.max_tokens, engine.language.lower(), tokenizer)[0] // 2)),
             language=engine.language,
             min_tokens=engine.min_tokens,
             max_tokens=engine.max_tokens if merges else self._answer_tokens,
