@@ -21,8 +21,8 @@ def run(args: argparse.Namespace) -> int:
     if args.recaption:
         return _recaption(pipeline, found, args.json)
     if args.params:
-        for line in _params(pipeline, found):
-            print(json.dumps(line))
+        for params in _params(pipeline, found):
+            print(json.dumps(params))
         return 0
     if args.json:
         print(escape_text(json.dumps([one.to_json() for one in found], ensure_ascii=False)))

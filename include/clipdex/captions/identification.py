@@ -35,6 +35,11 @@ def foreign(text: str, code: str) -> str:
     return ""
 
 
+def load() -> None:
+    """Load the model, which takes 1 s and 100 MB, so that the first caption does not wait for it."""
+    _identifier()
+
+
 def likelihoods(text: str) -> dict[str, float]:
     """Return how likely each known language is, by code; the sum is 1."""
     return dict(_identifier().rank(text))
@@ -42,7 +47,7 @@ def likelihoods(text: str) -> dict[str, float]:
 
 @cache
 def _identifier() -> "LanguageIdentifier":
-    # Imported and loaded on first use, which takes 1 s and 100 MB: planning a day identifies nothing.
+    # Imported on first use: planning a day identifies nothing.
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

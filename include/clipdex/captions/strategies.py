@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from clipdex.captions import cleaning
+from clipdex.captions import cleaning, identification
 from clipdex.captions.budgets import words_for
 from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.languages import language
@@ -90,6 +90,8 @@ class ModelCaptioner:
         )
 
     async def check(self) -> None:
+        if self.gates.language:
+            await asyncio.to_thread(identification.load)
         await self._model.check()
 
     async def caption(self, clip: Prepared, attempt: int = 1) -> CaptionDraft:

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from clipdex.captions import identification
 from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.detectors import weights
 from clipdex.config import Settings
@@ -39,6 +40,7 @@ class Detectors:
     async def check(self) -> None:
         """Verify the model files and import their packages. Raises ConfigurationError."""
         await asyncio.to_thread(_load)
+        await asyncio.to_thread(identification.load)
 
     async def caption(self, clip: Prepared, attempt: int = 1) -> CaptionDraft:
         return await asyncio.get_running_loop().run_in_executor(self._threads, describe, clip)
