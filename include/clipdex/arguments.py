@@ -89,6 +89,19 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("captions", help="count the captions of each day, by engine, model and settings")
 
+    one = commands.add_parser("gates", help="list stored captions that the gates of today would refuse; replace them")
+    one.add_argument(
+        "--reason", nargs="+", default=[], choices=list(map(str, Reason)), metavar="REASON",
+        help="only for these reasons, such as caption_reasoning",
+    )  # fmt: skip
+    one.add_argument("--from", dest="first", type=_day_text, metavar="DAY", help="this day or later")
+    one.add_argument("--to", dest="last", type=_day_text, metavar="DAY", help="this day or earlier")
+    action = one.add_mutually_exclusive_group()
+    action.add_argument("--recaption", action="store_true", help="caption and index them again, here and now")
+    action.add_argument(
+        "--params", action="store_true", help="print the params of ingest_clips that do, a day per line"
+    )
+
     one = commands.add_parser("quarantine", help="list the clips in quarantine, try them again, or never again")
     of_quarantine = one.add_subparsers(dest="action", required=True)
     one = of_quarantine.add_parser("list", help="print the clips in quarantine, with the reason")

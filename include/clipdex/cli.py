@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from clipdex.arguments import parser
-from clipdex.commands import captions, engine, evaluation, ingest, plan, quarantine, search, serving, upkeep
+from clipdex.commands import captions, engine, evaluation, gates, ingest, plan, quarantine, search, serving, upkeep
 from clipdex.errors import ClipdexError, RunIncomplete, describe_os_error, is_of_storage
 from clipdex.sanitize import escape_line
 
@@ -62,6 +62,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan.plan,
     "captions": captions.captions,
     "check-engine": engine.check,
+    "gates": gates.gates,
     "quarantine": quarantine.quarantine,
     "reindex": upkeep.reindex,
     "summarize": upkeep.summarize,

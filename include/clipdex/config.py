@@ -301,6 +301,9 @@ class Engine(_Group):
     prompt, merge_prompt: names of files in captions/prompts
     times: ask for the times of each paragraph of a video's caption, and read them; captions written under either value
         count under both
+    language: of the captions, ISO 639-1; prompts are written in it for de, en, es, fr, ru and zh
+    tokenizer: the model's tokenizer.json, or a local folder that has it, to fit the words of prompts to max_tokens; ""
+        for a table by language (captions/budgets.py); the engine transformers takes the model's own
     max_tokens: limit per description; a clip of several windows has several descriptions
     frame_tokens: limit per frame description
     min_tokens: minimum of the whole caption, if the engine counts tokens
@@ -326,6 +329,7 @@ class Engine(_Group):
     merge_prompt: str = "merge"
     times: bool = True
     language: str = "en"
+    tokenizer: str = ""
     max_tokens: int = Field(default=1024, ge=1)
     min_tokens: int = Field(default=64, ge=0)
     frame_tokens: int = Field(default=256, ge=1)

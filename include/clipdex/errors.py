@@ -48,6 +48,8 @@ class Reason(StrEnum):
     CAPTION_LOOPING = "caption_looping"
     CAPTION_REFUSED = "caption_refused"
     CAPTION_LANGUAGE = "caption_language"
+    CAPTION_REASONING = "caption_reasoning"
+    CAPTION_MARKUP = "caption_markup"
 
     @property
     def seen_by_decoder(self) -> bool:

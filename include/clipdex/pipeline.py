@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # imported where a call needs them, so that importing clipdex
     from clipdex.runs.planning import BatchRef, Plan
     from clipdex.runs.quarantine.by_day import QuarantinedClip
     from clipdex.runs.quarantine.catalog import Quarantine, QuarantineFilter
+    from clipdex.runs.regating import RefusedCaption
     from clipdex.runs.report import RunReport
     from clipdex.runs.retention import Pruned
     from clipdex.runs.survey import Survey
@@ -420,6 +421,25 @@ class Pipeline:
         for one in clips:
             by_day.setdefault(one.day, []).append(one.clip_id)
         return [self._ingest([day], None, self.criteria(), on_progress, by_day[day]) for day in sorted(by_day)]
+
+    def refused_captions(
+        self, reasons: Iterable[str] = (), first: str = "", last: str = ""
+    ) -> Iterator[RefusedCaption]:
+        """Yield the stored captions that the gates of these settings would refuse; see runs/regating.py."""
+        from clipdex.captions.engines import open_captioner
+        from clipdex.runs.regating import refused_captions
+
+        gates = open_captioner(self.settings).gates
+        return refused_captions(self.store, self.criteria(), gates, frozenset(reasons), first, last)
+
+    def recaption(
+        self,
+        clips: Mapping[str, Sequence[str]],
+        on_progress: Callable[[Plan | CaptionTotals | Ingested], None] = lambda _: None,
+    ) -> list[Ingested]:
+        """Replace the captions of clips, here and now, one run per day. clips: clip_ids by day. Raises as ingest()."""
+        criteria = self.criteria(recaption=True)
+        return [self._ingest([day], None, criteria, on_progress, list(clips[day])) for day in sorted(clips)]
 
     # Upkeep
 

@@ -10,7 +10,7 @@ status      400 401 403 404 408 409 413 422 425 429 500 502 503 504, with an err
 broken      hang, slow, reset, cut, drip, redirect, html, garbage, truncated_json, empty_choices, no_finish, abort,
             null_loads (at loads)
 caption     wrong_model, empty, short, long, endless and huge (beyond max_tokens), loop, echo, nul, refusal,
-            cyrillic
+            cyrillic, reasoning (before the caption), thinking (reasoning that does not end)
 """
 
 import asyncio
@@ -28,7 +28,8 @@ BROKEN = {
     "hang", "slow", "reset", "cut", "drip", "redirect", "html", "garbage", "truncated_json", "empty_choices",
     "no_finish", "abort", "null_loads",
 }  # fmt: skip
-CAPTIONS = {"wrong_model", "empty", "short", "long", "endless", "huge", "loop", "echo", "nul", "refusal", "cyrillic"}
+CAPTIONS = {"wrong_model", "empty", "short", "long", "endless", "huge", "loop", "echo", "nul", "refusal", "cyrillic",
+            "reasoning", "thinking"}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -129,6 +130,8 @@ def faulty_caption(fault: str, prompt: str, correct: str) -> tuple[str, str]:
         "echo": prompt,
         "nul": f"{correct[:40]}\x00\ud83d{correct[40:]}",
         "refusal": f"I'm sorry, but I can't help with describing this video. {correct}",
+        "reasoning": f"<think>\nOkay, the user wants a caption. Is it a street?\n</think>\n\n{correct}<|im_end|>",
+        "thinking": f"<think>\nOkay, the user wants a caption. {correct}",
         "cyrillic": "Человек медленно идёт по улице, рядом едет красная машина, а вдали играют дети. " * 2
         + "Камера следует за ним, потом поворачивает к реке; на вывеске написано слово, почти не видное в тени.",
     }

@@ -4,13 +4,14 @@ import asyncio
 import random
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from clipdex.captions.captioner import CaptionDraft, Captioner, Gates
+from clipdex.captions.cleaning import normalized
 from clipdex.captions.engines import open_captioner
-from clipdex.captions.quality import caption_with_gates, check, clean
+from clipdex.captions.quality import caption_with_gates, check
 from clipdex.config import Sampling, Settings, VideoLimits
 from clipdex.errors import ClipRejected, Reason
 from clipdex.runs.outcomes import Outcome
@@ -155,7 +156,7 @@ def test_a_caption_that_mentions_an_apology_passes(text):
 
 @pytest.mark.parametrize("text", ["", "  \n\t ", "\u200b \u00a0"])
 def test_blank_text_is_rejected_as_empty(text):
-    assert _refused(CaptionDraft(clean(text))) is Reason.CAPTION_EMPTY
+    assert _refused(CaptionDraft(normalized(text))) is Reason.CAPTION_EMPTY
 
 
 @pytest.mark.parametrize("language", CAPTIONS)
@@ -263,10 +264,21 @@ def test_a_second_attempt_with_other_sampling_saves_a_clip_and_both_are_counted(
 
 
 @pytest.mark.parametrize(
+    "settings", [{}, {"strategy": "frames-concat"}, {"strategy": "frames-merge"}, {"times": False}]
+)
+def test_what_the_engine_adds_is_not_stored_whatever_the_strategy(clip, settings):
+    with StandIn("reasoning:1.0", words=80) as engine:
+        reply = _with_captioner(engine, lambda captioner: caption_with_gates(captioner, clip), **settings)
+    assert reply.text
+    for text in (reply.text, *(one.text for one in (*reply.segments, *reply.notes))):
+        assert "think" not in text and "<" not in text
+
+
+@pytest.mark.parametrize(
     ("fault", "reason"),
     [("empty", Reason.CAPTION_EMPTY), ("short", Reason.CAPTION_TOO_SHORT), ("long", Reason.CAPTION_TRUNCATED),
      ("loop", Reason.CAPTION_LOOPING), ("echo", Reason.CAPTION_REFUSED), ("refusal", Reason.CAPTION_REFUSED),
-     ("cyrillic", Reason.CAPTION_LANGUAGE)],
+     ("cyrillic", Reason.CAPTION_LANGUAGE), ("thinking", Reason.CAPTION_REASONING)],
 )  # fmt: skip
 def test_two_bad_captions_reject_the_clip_and_the_last_text_is_kept(clip, fault, reason):
     with StandIn(f"{fault}:2", words=80) as engine, pytest.raises(ClipRejected) as refusal:
@@ -294,7 +306,7 @@ def test_quarantine_keeps_the_reason_the_figures_and_the_text(tmp_path):
 
 def test_cleaning_removes_only_characters_that_json_cannot_hold():
     assert (
-        clean(" A\x00 man\ud83d walks\ud83d\ude00;\r\n\ttwo e\u0301toiles \x1b[0m ")
+        normalized(" A\x00 man\ud83d walks\ud83d\ude00;\r\n\ttwo e\u0301toiles \x1b[0m ")
         == "A man walks😀;\n\ttwo étoiles [0m"
     )
 
@@ -307,8 +319,8 @@ def _refused(reply: CaptionDraft, gates: Gates | None = None) -> Reason | None:
     return None
 
 
-def _with_captioner(engine: StandIn, call: Callable[[Captioner], "asyncio.Future[T]"]) -> T:
-    settings = Settings.load(engine={"name": "sglang", "model": MODEL, "base_urls": [engine.url]})
+def _with_captioner(engine: StandIn, call: Callable[[Captioner], "asyncio.Future[T]"], **others: Any) -> T:
+    settings = Settings.load(engine={"name": "sglang", "model": MODEL, "base_urls": [engine.url], **others})
 
     async def run() -> T:
         captioner = open_captioner(settings)

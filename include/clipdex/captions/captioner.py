@@ -26,8 +26,9 @@ class Fingerprint:
     prompt: the text, not its name
     sampling: client-side and server-side frame sampling
     generation: max_tokens, temperature and other token sampling options
-    equal_prompts: prompts whose captions count as captions of this one, such as the one of an earlier release; no part
-        of the digest
+    cleaning: version of captions/cleaning.py; 0 for texts that are not cleaned, as in earlier releases
+    equal_prompts: prompts whose captions count as captions of this one; no part of the digest
+    former_prompts: the same of releases without cleaning
 
     Settings that do not change the text (timeouts, in_flight) are excluded.
     """
@@ -38,7 +39,9 @@ class Fingerprint:
     prompt: str
     sampling: dict[str, Any]
     generation: dict[str, Any]
+    cleaning: int = 0
     equal_prompts: tuple[str, ...] = field(default=(), compare=False)
+    former_prompts: tuple[str, ...] = field(default=(), compare=False)
 
     def digest(self) -> str:
         """Return the fingerprint's digest, 32 hex digits."""
@@ -47,12 +50,23 @@ class Fingerprint:
     def to_json(self) -> dict[str, Any]:
         """Return the inputs that determine a caption, by name."""
         inputs = asdict(self)
-        del inputs["equal_prompts"]
+        del inputs["equal_prompts"], inputs["former_prompts"]
+        if not self.cleaning:  # as in releases without it
+            del inputs["cleaning"]
         return inputs
 
     def equal(self) -> "tuple[Fingerprint, ...]":
-        """Return this fingerprint and those with an equal prompt: their captions are kept until recaption is set."""
-        return self, *(replace(self, prompt=prompt, equal_prompts=()) for prompt in self.equal_prompts)
+        """Return this fingerprint and those whose captions are kept until recaption is set.
+
+        They have an equal prompt or an earlier version of cleaning.
+        """
+        plain = replace(self, equal_prompts=(), former_prompts=())
+        prompts = (self.prompt, *self.equal_prompts)
+        found = [replace(plain, prompt=prompt) for prompt in prompts[1:]]
+        if self.cleaning:
+            before = dict.fromkeys((*prompts, *self.former_prompts))
+            found += [replace(plain, prompt=prompt, cleaning=0) for prompt in before]
+        return self, *found
 
     def earlier(self) -> dict[Flaw, "Fingerprint"]:
         """Return the fingerprints that earlier releases gave to the same settings.
@@ -115,6 +129,7 @@ class Gates:
     language: ISO 639-1; "" accepts any script
     min_tokens: fewest tokens of the whole text, if the engine counts tokens; 0 for no limit
     max_tokens: most tokens per answer, if the engine counts tokens; 0 for no limit
+    cleaning: take out what models add to captions, and reject what cannot be taken out (cleaning.py)
     """
 
     min_words: int = 40
@@ -123,6 +138,7 @@ class Gates:
     language: str = "en"
     min_tokens: int = 0
     max_tokens: int = 0
+    cleaning: bool = True
 
 
 class Captioner(Protocol):

@@ -48,3 +48,5 @@ _LANGUAGES = {
     for scripts, names in _NAMES.items()
     for code, name in (entry.split() for entry in names.split(", "))
 }
+CODES = tuple(sorted(_LANGUAGES))
+"""ISO 639-1 codes of the languages that captions may have."""

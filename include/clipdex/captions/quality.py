@@ -2,15 +2,13 @@
 
 import logging
 import re
-import unicodedata
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import lru_cache
 
+from clipdex.captions import cleaning
 from clipdex.captions.captioner import CaptionDraft, Captioner, Gates
-from clipdex.captions.languages import language
+from clipdex.captions.identification import foreign
 from clipdex.errors import ClipRejected, Reason
 from clipdex.video import Prepared
 
@@ -18,7 +16,9 @@ log = logging.getLogger(__name__)
 
 GATES = (
     Reason.CAPTION_EMPTY,
+    Reason.CAPTION_REASONING,
     Reason.CAPTION_REFUSED,
+    Reason.CAPTION_MARKUP,
     Reason.CAPTION_LOOPING,
     Reason.CAPTION_TRUNCATED,
     Reason.CAPTION_LANGUAGE,
@@ -33,13 +33,13 @@ async def caption_with_gates(captioner: Captioner, prepared: Prepared) -> Captio
     Raises the captioner's errors, or ClipRejected with the second text.
     """
     prompt = captioner.fingerprint.prompt
-    first = cleaned(await captioner.caption(prepared))
+    first = cleaned(await captioner.caption(prepared), captioner.gates)
     try:
         check(first, captioner.gates, prompt)
         return first
     except ClipRejected as refusal:
         log.info("caption failed a gate; retrying with other sampling: %s", refusal)
-    second = cleaned(await captioner.caption(prepared, attempt=2))
+    second = cleaned(await captioner.caption(prepared, attempt=2), captioner.gates)
     check(second, captioner.gates, prompt)
     return replace(
         second,
@@ -69,6 +69,7 @@ def verdicts(reply: CaptionDraft, gates: Gates, prompt: str = "") -> dict[Reason
     answers = reply.answers or (reply.text,)
     found = [
         _first(_refused(text, reply) or _echo(text, prompt) for text in answers),
+        _first(_uncleaned(text, gates) for text in answers),
         _first(_looping(text, gates) for text in answers),
         _truncated(reply),
         _foreign(reply.text, gates),
@@ -78,18 +79,16 @@ def verdicts(reply: CaptionDraft, gates: Gates, prompt: str = "") -> dict[Reason
     return dict.fromkeys(GATES, "") | dict(one for one in found if one)
 
 
-def clean(text: str) -> str:
-    """Normalize a text for UTF-8 JSON: join surrogate pairs, remove lone surrogates and control characters."""
-    joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
-    kept = (char for char in joined if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
-    return unicodedata.normalize("NFC", "".join(kept)).strip()
+def cleaned(reply: CaptionDraft, gates: Gates | None = None) -> CaptionDraft:
+    """Return the reply with all texts normalized, and without what the model added to its text (cleaning.py).
 
-
-def cleaned(reply: CaptionDraft) -> CaptionDraft:
-    """Return the reply with all texts cleaned."""
+    A text of several answers, or with segments, was cleaned answer by answer (strategies.py).
+    """
+    is_plain = not reply.segments and len(reply.answers) < 2 and (gates is None or gates.cleaning)
+    clean = cleaning.normalized
     return replace(
         reply,
-        text=clean(reply.text),
+        text=cleaning.clean(reply.text).text if is_plain else clean(reply.text),
         segments=tuple(replace(segment, text=clean(segment.text)) for segment in reply.segments),
         answers=tuple(map(clean, reply.answers)),
         notes=tuple(replace(note, text=clean(note.text)) for note in reply.notes),
@@ -128,6 +127,12 @@ def _refused(text: str, reply: CaptionDraft) -> _Found:
     return None
 
 
+def _uncleaned(text: str, gates: Gates) -> _Found:
+    """Reject reasoning without a caption, and markup that cannot be taken out."""
+    found = cleaning.clean(text) if gates.cleaning else None
+    return (found.reason, found.why) if found and found.reason else None
+
+
 def _echo(text: str, prompt: str) -> _Found:
     """Reject a text that mostly repeats the prompt."""
     prompt_grams = set(_grams(words_of(prompt), _ECHO))
@@ -161,20 +166,9 @@ def _truncated(reply: CaptionDraft) -> _Found:
 
 
 def _foreign(text: str, gates: Gates) -> _Found:
-    """Reject a text whose letters are mostly of another script; quoted foreign words pass."""
-    if not gates.language:
-        return None
-    wanted = language(gates.language)
-    scripts = Counter(_script(char) for char in unicodedata.normalize("NFKC", text) if char.isalpha())
-    letters = scripts.total()
-    share = sum(scripts[script] for script in wanted.scripts) / letters if letters else 0.0
-    if letters >= _FEW_LETTERS and share < _LEAST_SCRIPT:
-        most = scripts.most_common(1)[0][0].lower()
-        return (
-            Reason.CAPTION_LANGUAGE,
-            f"{share:.0%} of its letters are in the script of {wanted.name}; most are {most}",
-        )
-    return None
+    """Reject a text in another language or script, wholly or in a part of it; quoted words pass."""
+    why = foreign(text, gates.language.lower()) if gates.language else ""
+    return (Reason.CAPTION_LANGUAGE, why) if why else None
 
 
 def _too_short(reply: CaptionDraft, gates: Gates) -> _Found:
@@ -197,7 +191,6 @@ def _too_long(reply: CaptionDraft, gates: Gates) -> _Found:
 _LOOP, _END = 4, 80
 _IN_CHARACTERS = 3  # factor for sequence lengths where each character counts as a word
 _ECHO, _MOST_ECHO = 5, 0.5
-_FEW_LETTERS, _LEAST_SCRIPT = 20, 0.5
 
 # In scripts without spaces (Thai, Lao, kana, Han) each character counts as a word.
 _UNSPACED = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -219,11 +212,6 @@ _REFUSALS = re.compile(
     r"|ขออภัย|ขอโทษ|क्षमा करें|माफ़ (कीजिए|करें)|عذر(ا|ًا|اً)\b|آسف\b|أعتذر",
     re.IGNORECASE,
 )
-
-
-@lru_cache(maxsize=4096)
-def _script(char: str) -> str:
-    return re.split("[ -]", unicodedata.name(char, "UNKNOWN"), maxsplit=1)[0]
 
 
 _MARKS = ".,;:!?…\"'`´“”‘’«»()[]{}<>*_#-–—/\\|。，、！？；：「」（）"

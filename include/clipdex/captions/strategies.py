@@ -15,12 +15,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from clipdex.captions import cleaning, identification
+from clipdex.captions.budgets import words_for
 from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.languages import language
 from clipdex.captions.model import Completion, Generation, Image, Model, ModelRequest, Video
 from clipdex.captions.paragraphs import read_times
 from clipdex.captions.quality import refusal
-from clipdex.config import Clock, Settings, Strategy
+from clipdex.config import Clock, Engine, EngineName, Settings, Strategy
 from clipdex.errors import ConfigurationError
 from clipdex.storage.caption import Segment
 from clipdex.video import Prepared, stills
@@ -43,20 +45,24 @@ class ModelCaptioner:
         is_video = engine.strategy is Strategy.VIDEO
         # Token limit per answer: for a window or clip, or for one frame.
         self._answer_tokens = engine.max_tokens if is_video else engine.frame_tokens
+        tokenizer = tokenizer_of(engine)
         prompts = {
-            times: prompt_text(engine.prompt, engine.language, self._answer_tokens, times and is_video)
+            times: prompt_text(engine.prompt, engine.language, self._answer_tokens, times and is_video, tokenizer)
             for times in (True, False)
         }
         self._prompt = prompts[engine.times]
         self._wants_times = engine.times and prompts[True] != prompts[False]
         merges = engine.strategy is Strategy.FRAMES_MERGE
-        self._system = prompt_text(engine.merge_prompt, engine.language, engine.max_tokens) if merges else ""
+        self._system = (
+            prompt_text(engine.merge_prompt, engine.language, engine.max_tokens, tokenizer=tokenizer) if merges else ""
+        )
         # Twice the model's concurrency keeps it busy between clips. More would leave more unfinished clips when a
         # worker is killed.
         frames = 1 if is_video else settings.sampling.max_frames
         self.in_flight = min(model.in_flight, max(2, math.ceil(2 * model.in_flight / frames)))
         self.gates = Gates(
-            min_words=_MIN_WORDS,
+            # In some languages so few words fit that the prompt asks for fewer than 40.
+            min_words=min(_MIN_WORDS, max(1, words_for(engine.max_tokens, engine.language.lower(), tokenizer)[0] // 2)),
             language=engine.language,
             min_tokens=engine.min_tokens,
             max_tokens=engine.max_tokens if merges else self._answer_tokens,
@@ -66,7 +72,9 @@ class ModelCaptioner:
             model=engine.model,
             strategy=str(engine.strategy),
             prompt="\n\n".join(filter(None, (self._prompt, self._system))),
+            cleaning=cleaning.VERSION,
             equal_prompts=(prompts[not engine.times],) if prompts[True] != prompts[False] else (),
+            former_prompts=_former_prompts(engine, self._answer_tokens, is_video, merges),
             sampling={
                 **settings.sampling.fingerprint(),
                 **model.traits,
@@ -82,6 +90,8 @@ class ModelCaptioner:
         )
 
     async def check(self) -> None:
+        if self.gates.language:
+            await asyncio.to_thread(identification.load)
         await self._model.check()
 
     async def caption(self, clip: Prepared, attempt: int = 1) -> CaptionDraft:
@@ -95,9 +105,11 @@ class ModelCaptioner:
         generation = self._generation(attempt, self._answer_tokens)
         requests = [
             ModelRequest(self._prompt, generation, Video(window.proxy, clip.proxy_fps), remark=remark)
-            for window, remark in zip(clip.windows, _remarks(clip, self._wants_times), strict=True)
+            for window, remark in zip(
+                clip.windows, _remarks(clip, self._wants_times, self._engine.language), strict=True
+            )
         ]
-        replies = await _gather(self._model.complete(request) for request in requests)
+        replies = await _gather(self._complete(request) for request in requests)
         if self._engine.times:
             return self._timed(clip, replies)
         if len(replies) == 1:
@@ -133,7 +145,7 @@ class ModelCaptioner:
         replies = await self._frames(clip, attempt)
         notes = _join(_merge_equal(clip, replies))
         generation = self._generation(attempt, self._engine.max_tokens)
-        merged = await self._model.complete(ModelRequest(notes.text, generation, system=self._system))
+        merged = await self._complete(ModelRequest(notes.text, generation, system=self._system))
         # The notes have the times of a player.
         read = read_times(merged.text, clip.info.start_s, clip.info.end_s, (0.0,), keep_marks=not self._engine.times)
         return replace(
@@ -150,7 +162,12 @@ class ModelCaptioner:
         pictures = await asyncio.to_thread(lambda: [jpeg for window in clip.windows for jpeg in stills(window.proxy)])
         generation = self._generation(attempt, self._answer_tokens)
         requests = [ModelRequest(self._prompt, generation, Image(jpeg)) for jpeg in pictures]
-        return list(map(_trim_to_sentence, await _gather(self._model.complete(request) for request in requests)))
+        return list(map(trim_to_sentence, await _gather(self._complete(request) for request in requests)))
+
+    async def _complete(self, request: ModelRequest) -> Completion:
+        """Return the model's answer without what is not the caption; unchanged if it has no caption."""
+        reply = await self._model.complete(request)
+        return replace(reply, text=cleaning.clean(reply.text).text)
 
     def _generation(self, attempt: int, max_tokens: int) -> Generation:
         """Return the token sampling. Attempt 2 follows a failed gate, mostly a loop: hotter, with penalties."""
@@ -165,18 +182,45 @@ class ModelCaptioner:
         )
 
 
-def prompt_text(name: str, code: str, tokens: int, times: bool = False) -> str:
+def tokenizer_of(engine: Engine) -> Path | None:
+    """Return the tokenizer of the model if it is at hand: the configured one, or that of the engine transformers."""
+    if engine.tokenizer:
+        return Path(engine.tokenizer)
+    if engine.name is not EngineName.TRANSFORMERS:
+        return None
+    from clipdex.captions.local.model import model_folder
+
+    folder = model_folder(engine.model)
+    return folder if (folder / "tokenizer.json").is_file() else None
+
+
+def _former_prompts(engine: Engine, tokens: int, is_video: bool, merges: bool) -> tuple[str, ...]:
+    """Return the prompts of these settings in releases whose budget was that of English, in any language."""
+    system = prompt_text(engine.merge_prompt, engine.language, engine.max_tokens, former=True) if merges else ""
+    written = (
+        prompt_text(engine.prompt, engine.language, tokens, times and is_video, former=True)
+        for times in (engine.times, not engine.times)
+    )
+    return tuple("\n\n".join(filter(None, (prompt, system))) for prompt in written)
+
+
+def prompt_text(
+    name: str, code: str, tokens: int, times: bool = False, tokenizer: Path | None = None, *, former: bool = False
+) -> str:
     """Return a prompt with the language and a length range that fits into tokens filled in.
 
-    name: of a file in captions/prompts, or the path of a .txt file; the file may use {language}, {fewest} and {most}
-    words, and {times}, and writes braces of its own twice
+    name: of a file in captions/prompts, or in its folder of the language; or the path of a .txt file. The file may use
+        {language}, {fewest} and {most} words, and {times}, and writes braces of its own twice
     times: {times} asks for the times of each paragraph (times.txt); else it is empty
+    tokenizer: of the model, see budgets.py
+    former: as releases without budgets and prompts by language wrote it
     """
-    most = min(_MOST_WORDS, int(tokens * _WORDS_A_TOKEN))
-    fewest = min(_FEWEST_WORDS, most // 2)
+    wanted = language(code)
+    fewest, most = words_for(tokens, "en") if former else words_for(tokens, code.lower(), tokenizer)
+    folder = "" if former else code.lower()
     try:
-        text = _prompt_file(name).format(
-            language=language(code).name, fewest=fewest, most=most, times=_prompt_file(_TIMES).strip() if times else ""
+        text = _prompt_file(name, folder).format(
+            language=wanted.name, fewest=fewest, most=most, times=_prompt_file(_TIMES, folder).strip() if times else ""
         )
     except (LookupError, ValueError, AttributeError, TypeError) as error:
         raise ConfigurationError(
@@ -186,43 +230,51 @@ def prompt_text(name: str, code: str, tokens: int, times: bool = False) -> str:
     return text.strip()
 
 
-def _prompt_file(name: str) -> str:
+def _prompt_file(name: str, folder: str) -> str:
     if name.endswith(".txt"):
         try:
             return Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"prompt {name!r} cannot be read: {error}") from None
-    folder = resources.files("clipdex.captions") / "prompts"
-    prompts = {entry.name.removesuffix(".txt"): entry for entry in folder.iterdir() if entry.name.endswith(".txt")}
-    if name not in prompts:
+    prompts = resources.files("clipdex.captions") / "prompts"
+    known = {entry.name.removesuffix(".txt"): entry for entry in prompts.iterdir() if entry.name.endswith(".txt")}
+    if name not in known:
         raise ConfigurationError(
             f"prompt {name!r} is unknown: set CLIPDEX_ENGINE__PROMPT and CLIPDEX_ENGINE__MERGE_PROMPT to the path of a "
-            f".txt file, or to one of {', '.join(sorted(prompts.keys() - {_TIMES}))}"
+            f".txt file, or to one of {', '.join(sorted(known.keys() - {_TIMES, _PART, _PART_TIMES}))}"
         )
-    return prompts[name].read_text(encoding="utf-8")
+    translated = prompts / folder / f"{name}.txt" if folder else known[name]
+    return (translated if translated.is_file() else known[name]).read_text(encoding="utf-8")
 
 
-# 300 to 2,000 tokens of English, well below max_tokens, so that the text is not truncated.
-_FEWEST_WORDS, _MOST_WORDS, _WORDS_A_TOKEN = 230, 1400, 0.55
 _MIN_WORDS = 40
 _TIMES = "times"  # what {times} stands for in other prompts
+_PART, _PART_TIMES = "part", "part-times"  # the remark to a window
 
-_SENTENCE_END = re.compile(r"[.!?…。！？]+[\"'”’»」』)]*(?=\s|$)|[。！？]")
+# In Thai and Lao, spaces alone end sentences. In Greek, ";" is a question mark.
+_SENTENCE_END = re.compile(
+    r"(?<![0-9])[.!?…]+[\"'”’»)\]]*(?=\s|$)|(?<=[0-9])[.!?…]+[\"'”’»)\]]*(?=\s+\D|$)"
+    r"|[।॥۔؟։።፧។၊။༎܀。！？｡]+[\"'”’»」』）)\]]*|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e](?=\s|$)"
+    r"|(?<=[\u0e00-\u0eff])(?=\s+[\u0e00-\u0eff])"
+)
 
 _Span = tuple[float, float]
 
 
-def _remarks(clip: Prepared, wants_times: bool) -> list[str]:
+def _remarks(clip: Prepared, wants_times: bool, code: str) -> list[str]:
     """Return one remark per window with its position in the clip; "" if the clip has one window."""
     count = len(clip.windows)
     if count == 1:
         return [""]
-    times = " Count its times from its own beginning, 0:00." if wants_times else ""
+    part, times = (_prompt_file(name, code.lower()).strip() for name in (_PART, _PART_TIMES))
     return [
-        f"This is part {number} of {count} of a clip of {clip.info.end_s:.0f} s: seconds {window.start_s:.0f} to "
-        f"{window.end_s:.0f}. Describe this part alone.{times}"
+        part.format(
+            number=number, count=count, length=f"{clip.info.end_s:.0f}", start=f"{window.start_s:.0f}",
+            end=f"{window.end_s:.0f}",
+        )
+        + (f" {times}" if wants_times else "")
         for number, window in enumerate(clip.windows, start=1)
-    ]
+    ]  # fmt: skip
 
 
 async def _gather(requests: Iterable[Coroutine[Any, Any, Completion]]) -> list[Completion]:
@@ -241,7 +293,7 @@ def _merge_equal(clip: Prepared, replies: Sequence[Completion]) -> list[tuple[_S
     If most frames are empty or refused, keep all of them so that a gate rejects the caption.
     """
     spans = list(pairwise([*clip.times, clip.info.end_s]))
-    described = [n for n, reply in enumerate(replies) if reply.text.strip() and not refusal(reply.text)]
+    described = [n for n, reply in enumerate(replies) if _describes(reply.text)]
     merged: list[tuple[_Span, Completion]] = []
     for n in described if 2 * len(described) >= len(replies) else range(len(replies)):
         if merged and merged[-1][1].text == replies[n].text and merged[-1][0][1] == spans[n][0]:
@@ -249,6 +301,10 @@ def _merge_equal(clip: Prepared, replies: Sequence[Completion]) -> list[tuple[_S
         else:
             merged.append((spans[n], replies[n]))
     return merged
+
+
+def _describes(text: str) -> bool:
+    return bool(text.strip()) and not refusal(text) and cleaning.clean(text).reason is None
 
 
 def _draft(completion: Completion) -> CaptionDraft:
@@ -306,7 +362,7 @@ def _with_costs(draft: CaptionDraft, replies: Sequence[Completion]) -> CaptionDr
     )
 
 
-def _trim_to_sentence(reply: Completion) -> Completion:
+def trim_to_sentence(reply: Completion) -> Completion:
     """Trim a truncated answer to its last complete sentence; the other frames supply the rest."""
     ends = [found.end() for found in _SENTENCE_END.finditer(reply.text)]
     if reply.finish_reason != "length" or not ends:

@@ -138,7 +138,7 @@ async def _caption(captioner: Captioner, clip: str, prepared: Prepared) -> Writt
     )
     if error:
         return written
-    last = cleaned(recorder.replies[-1])
+    last = cleaned(recorder.replies[-1], captioner.gates)
     found = verdicts(last, captioner.gates, captioner.fingerprint.prompt)
     return replace(
         written,

@@ -131,9 +131,7 @@ async def _store_error(request: Request, error: Exception) -> Response:
 
 def _away(request: Request, why: str) -> Response:
     log.warning("%s: %s", escape_line(route_path(request)), escape_line(why))
-    return error_response(
-        request, 503, escape_line(f"the artifact store does not answer: {why}"), {"Retry-After": "5"}
-    )
+    return error_response(request, 503, escape_line(f"the artifact store does not answer: {why}"), {"Retry-After": "5"})
 
 
 def error_response(request: Request, status: int, message: str, headers: dict[str, str] | None = None) -> Response:

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from clipdex.captions import identification
 from clipdex.captions.captioner import CaptionDraft, Fingerprint, Gates
 from clipdex.captions.detectors import weights
 from clipdex.config import Settings
@@ -32,13 +33,14 @@ class Detectors:
             sampling=settings.sampling.fingerprint(),
             generation={},
         )
-        self.gates = Gates(min_words=4, max_repeat=0.8, min_ratio=0.1, language="en")
+        self.gates = Gates(min_words=4, max_repeat=0.8, min_ratio=0.1, language="en", cleaning=False)
         self.in_flight = settings.engine.in_flight or min(_cores(), _MOST_THREADS)
         self._threads = ThreadPoolExecutor(self.in_flight, thread_name_prefix="detectors")
 
     async def check(self) -> None:
         """Verify the model files and import their packages. Raises ConfigurationError."""
         await asyncio.to_thread(_load)
+        await asyncio.to_thread(identification.load)
 
     async def caption(self, clip: Prepared, attempt: int = 1) -> CaptionDraft:
         return await asyncio.get_running_loop().run_in_executor(self._threads, describe, clip)

@@ -101,7 +101,7 @@ class ServerModel:
             answer = await self._nodes.post(_CHAT, payload, len(payload), self._accept)
         choice, usage = answer.document["choices"][0], answer.document.get("usage")
         return Completion(
-            text=choice["message"].get("content") or "",
+            text=_text(choice["message"]),
             finish_reason=choice["finish_reason"],
             prompt_tokens=_count(usage, "prompt_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
@@ -280,6 +280,16 @@ def _bytes(media: Video | Image | None) -> bytes:
             return media.jpeg
         case None:
             return b""
+
+
+def _text(message: Document) -> str:
+    """Return the text of an answer. Reasoning that the server parsed out of it counts only if nothing else is there."""
+    text = message.get("content") or ""
+    thought = next((one for name in _REASONING if isinstance(one := message.get(name), str) and one.strip()), "")
+    return text if text.strip() or not thought else f"<think>{thought}"
+
+
+_REASONING = ("reasoning_content", "reasoning")  # SGLang, and vLLM from 0.12 on
 
 
 def _count(usage: object, name: str) -> int:

@@ -46,7 +46,7 @@ class TransformersModel:
     @property
     def traits(self) -> Mapping[str, Any]:
         """Return the weights' identity and dtype, without loading the model."""
-        return {"weights": identity(_folder(self._name)), "dtype": self._dtype}
+        return {"weights": identity(model_folder(self._name)), "dtype": self._dtype}
 
     async def check(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._load)
@@ -170,7 +170,7 @@ class _Loaded:
         from transformers import AutoModelForImageTextToText
         from transformers.utils.logging import disable_progress_bar
 
-        folder = _folder(name)
+        folder = model_folder(name)
         device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         try:
             torch.zeros(1, device=device)
@@ -293,7 +293,7 @@ def _penalties(generation: Generation, prompt: int) -> list[Any]:
     return [frequency] if generation.frequency_penalty else []
 
 
-def _folder(name: str) -> Path:
+def model_folder(name: str) -> Path:
     """Return the local folder of a model: the folder itself, or its snapshot in the Hub cache."""
     if Path(name).is_dir():
         return Path(name).resolve()
