@@ -52,7 +52,7 @@ def undisturbed(archive, tmp_path_factory):
         return pipeline.points(), told(report)
 
 
-@pytest.mark.parametrize("answered", [1, 6])
+@pytest.mark.parametrize("answered", [pytest.param(1, marks=pytest.mark.slow), 6])
 def test_a_killed_caption_task_repeats_at_most_the_requests_in_flight(pipeline, engine, undisturbed, answered):
     engine.latency_s = 0.4
     pipeline.plan()

@@ -26,8 +26,11 @@ class Pipeline(clipdex.Pipeline):
         engine = {"name": "sglang", "model": MODEL, "base_urls": list(urls), "in_flight": 4, "tries": 3,
                   "connect_timeout_s": 1.0, "request_timeout_s": 2.0, "deadline_s": 20.0}  # fmt: skip
         engine |= overrides.pop("engine", {})
+        batches = {"preparing": 1} | overrides.pop("batches", {})  # a decoder's process starts in half a second
         self.home, self.clips = home, clips or home / "clips"
-        super().__init__(Settings.load(home=home, source={"url": str(self.clips)}, engine=engine, **overrides))
+        super().__init__(
+            Settings.load(home=home, source={"url": str(self.clips)}, engine=engine, batches=batches, **overrides)
+        )
 
     @classmethod
     def of(cls, settings: Settings) -> "Pipeline":

@@ -45,6 +45,7 @@ def test_importing_it_and_its_pipeline_loads_no_framework():
     assert heavy.isdisjoint(loaded)
 
 
+@pytest.mark.slow
 def test_importing_every_module_changes_no_logger():
     """Airflow configures logging when it is imported, so it comes first."""
     code = """

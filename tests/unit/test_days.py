@@ -1,5 +1,6 @@
 """Test days in time zones: which day a moment has, and when a day begins, also where the clocks change at midnight."""
 
+import json
 import os
 import subprocess
 import sys
@@ -48,37 +49,41 @@ def put(folder, name: str, moment: datetime) -> None:
     os.utime(path, (moment.timestamp(),) * 2)
 
 
-@pytest.mark.parametrize(
-    ("zone", "moment", "day"),
-    [
-        ("Europe/Moscow", "2026-11-04T01:30+03:00", "2026-11-04"),
-        ("Asia/Tokyo", "2026-11-04T08:30+09:00", "2026-11-04"),
-        ("America/Los_Angeles", "2026-11-04T17:30-08:00", "2026-11-04"),
-        ("Asia/Kolkata", "2026-11-03T18:29+00:00", "2026-11-03"),
-        ("Asia/Kolkata", "2026-11-03T18:30+00:00", "2026-11-04"),
-        ("Pacific/Kiritimati", "2026-11-03T10:00+00:00", "2026-11-04"),
-        ("Pacific/Pago_Pago", "2026-11-03T10:59+00:00", "2026-11-02"),
-        ("Europe/Berlin", "2026-03-29T21:59+00:00", "2026-03-29"),  # a day of 23 hours
-        ("Europe/Berlin", "2026-10-25T22:59+00:00", "2026-10-25"),  # a day of 25 hours
-        ("Africa/Cairo", "2026-04-23T22:00+00:00", "2026-04-24"),  # 01:00, the first moment of the day
-        ("UTC", "2026-11-04T00:30+03:00", "2026-11-03"),
-    ],
-)
+ZONES = [
+    ("Europe/Moscow", "2026-11-04T01:30+03:00", "2026-11-04"),
+    ("Asia/Tokyo", "2026-11-04T08:30+09:00", "2026-11-04"),
+    ("America/Los_Angeles", "2026-11-04T17:30-08:00", "2026-11-04"),
+    ("Asia/Kolkata", "2026-11-03T18:29+00:00", "2026-11-03"),
+    ("Asia/Kolkata", "2026-11-03T18:30+00:00", "2026-11-04"),
+    ("Pacific/Kiritimati", "2026-11-03T10:00+00:00", "2026-11-04"),
+    ("Pacific/Pago_Pago", "2026-11-03T10:59+00:00", "2026-11-02"),
+    ("Europe/Berlin", "2026-03-29T21:59+00:00", "2026-03-29"),  # a day of 23 hours
+    ("Europe/Berlin", "2026-10-25T22:59+00:00", "2026-10-25"),  # a day of 25 hours
+    ("Africa/Cairo", "2026-04-23T22:00+00:00", "2026-04-24"),  # 01:00, the first moment of the day
+    ("UTC", "2026-11-04T00:30+03:00", "2026-11-03"),
+]
+
+
 @pytest.mark.parametrize("machine", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
-def test_a_clip_has_the_day_of_its_time_in_the_zone_of_the_source(tmp_path, zone, moment, day, machine):
+def test_a_clip_has_the_day_of_its_time_in_the_zone_of_the_source(tmp_path, machine):
     """The time zone of the machine makes no difference."""
-    put(tmp_path, "a.mp4", datetime.fromisoformat(moment))
+    cases = []
+    for number, (zone, moment, day) in enumerate(ZONES):
+        put(tmp_path / str(number), "a.mp4", datetime.fromisoformat(moment))
+        cases.append((str(tmp_path / str(number)), zone, day))
     program = """
-import sys
+import json, sys
 from clipdex.config import Settings
 from clipdex.storage.source import Source
-source = Source(Settings.load(source={"url": sys.argv[1], "day_pattern": "", "timezone": sys.argv[2]}))
-print([clip.day for clip in source.prefix("")], len(list(source.day(sys.argv[3]))))
+for url, zone, day in json.loads(sys.argv[1]):
+    source = Source(Settings.load(source={"url": url, "day_pattern": "", "timezone": zone}))
+    print(zone, [clip.day for clip in source.prefix("")], len(list(source.day(day))))
 """
-    environment = {**os.environ, "TZ": machine}
-    arguments = [sys.executable, "-c", program, str(tmp_path), zone, day]
-    done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
-    assert done.stdout == f"[{day!r}] 1\n", done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(cases)],
+        capture_output=True, text=True, env={**os.environ, "TZ": machine},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [f"{zone} [{day!r}] 1" for _, zone, day in cases], done.stderr
 
 
 def test_a_modification_time_without_a_zone_is_utc_on_every_machine(monkeypatch):

@@ -73,6 +73,7 @@ def test_unusual_names_of_clips_are_left_in(tmp_path, name):
         (["**/cam/*/b.mp4", "[ac].mp4", "..."], ["a_preview.mp4"]),
     ],
 )
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 def test_exclude_is_a_list_of_globs_of_names_and_paths(root, exclude, found):
     for path in ("._a.mp4", "a.mp4", "a_preview.mp4", "cam/sub/b.mp4", "sub/c.mp4"):
         put(root, f"{FOLDER}/{path}")

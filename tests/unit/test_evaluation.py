@@ -44,7 +44,7 @@ def server():
         yield server
 
 
-@pytest.fixture(params=["edge", "server"])
+@pytest.fixture(params=["edge", pytest.param("server", marks=pytest.mark.slow)])
 def settings(request, tmp_path, monkeypatch) -> Settings:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))

@@ -100,7 +100,15 @@ def server():
 
 @pytest.mark.parametrize(
     ("language", "backend"),
-    [("en", "edge"), ("ru", "edge"), ("ru", "server"), ("hi", "edge"), ("ar", "edge"), ("zh", "edge"), ("th", "edge")],
+    [
+        ("en", "edge"),
+        ("ru", "edge"),
+        pytest.param("ru", "server", marks=pytest.mark.slow),
+        ("hi", "edge"),
+        ("ar", "edge"),
+        ("zh", "edge"),
+        ("th", "edge"),
+    ],
 )
 def test_every_language_is_on_a_par_with_english(tmp_path, monkeypatch, request, language, backend):
     """By the shipped defaults, and by words alone, each of the twelve questions finds its clip.
@@ -271,6 +279,7 @@ def test_other_weights_in_the_package_are_rejected(tmp_path, monkeypatch):
         open_embedder(Embedding(batch_size=77), "ru").embed_query("a car")
 
 
+@pytest.mark.slow
 def test_the_multilingual_model_reads_whole_texts_and_hostile_ones():
     model = open_embedder(Embedding(precision="float32"), "ru")
     assert (model.dimension, model.max_tokens) == (384, 508)

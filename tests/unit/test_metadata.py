@@ -125,6 +125,7 @@ def test_a_sidecar_is_no_skipped_file_and_nothing_is_read_without_declared_field
     [b"", b"{", b"[1, 2]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"speed": ' + b"1" * 5000 + b"}", b" " * 70_000,
      b'{"speed": {"a": 1}}', b'{"speed": NaN}'],
 )  # fmt: skip
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 def test_a_malformed_sidecar_costs_only_itself(root, caplog, data):
     put(root, CLIP)
     put(root, f"{CLIP}.json", data)
@@ -136,6 +137,7 @@ def test_a_malformed_sidecar_costs_only_itself(root, caplog, data):
 @pytest.mark.parametrize(
     "data", [b"", b"name,camera\na.mp4,x\n", b"\xff\xfe\x00", b'file_name,camera\n"' + b"x" * 200_000]
 )
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 def test_a_malformed_column_file_costs_only_itself(root, caplog, data):
     put(root, CLIP)
     put(root, "metadata.csv", data)

@@ -82,6 +82,7 @@ def test_a_range_is_answered_alone(browser, header, start, end):
         "bytes=\u0661-", "bytes=" + "9" * 19 + "-",
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 def test_a_bad_range_is_416_with_the_size(browser, header):
     answer = browser.get(PATH, headers={"Range": header.encode()})
     assert (answer.status_code, answer.headers["Content-Range"]) == (416, f"bytes */{SIZE}")
@@ -89,6 +90,7 @@ def test_a_bad_range_is_416_with_the_size(browser, header):
 
 
 @pytest.mark.parametrize("header", ["bytes=0-1,5-6", "bytes=" + "0-," * 60 + "0-", "lines=0-1", "nonsense", ""])
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 def test_several_ranges_and_other_units_are_answered_with_the_whole_once(browser, header):
     answer = browser.get(PATH, headers={"Range": header})
     assert (answer.status_code, len(answer.content)) == (200, SIZE)
@@ -116,6 +118,7 @@ def test_a_missing_playback_names_the_command_and_is_not_cached(browser):
     ["..%2f..%2fcaptions%2fab%2fsecret.json", "../captions/ab/secret.json", CONTENT.upper() + ".mp4", CONTENT,
      f"{CONTENT}.mp4%00", f"{CONTENT}.jpg", "x.mp4", f"{CONTENT[:-1]}g.mp4", f"{CONTENT}%0a.mp4"],
 )  # fmt: skip
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 def test_nothing_else_of_the_store_is_served(browser, name):
     answer = browser.get(f"/playbacks/{name}")
     assert answer.status_code in (404, 422) and b"business" not in answer.content

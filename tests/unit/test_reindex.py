@@ -23,7 +23,7 @@ SMALLER = {"tokens": 40, "overlap": 8}
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
 
-@pytest.fixture(params=["edge", "server"])
+@pytest.fixture(params=["edge", pytest.param("server", marks=pytest.mark.slow)])
 def index(request):
     """Return the settings of the index."""
     if request.param == "edge":
