@@ -1,7 +1,7 @@
 """Precision: fewer bits where the processor is faster with them, if the vectors are almost those of float32.
 
 Processors with AVX512-BF16, AMX or Arm's BF16 embed about three times as many texts per second in bfloat16; others
-emulate it, and are slower. On other x86 processors, weights in float16 halve what a query reads (half_weights.py). The
+emulate it, and are slower. On other x86 processors, weights in float16 make a query faster (half_weights.py). The
 choice follows the processor, not a timing, because a busy machine would choose at random. Sums over the tokens stay in
 float32.
 """
