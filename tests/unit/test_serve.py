@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from clipdex.config import Sampling, Settings
+from clipdex.presets import PRESETS
 from tests.support.processes import ended
 
 SERVE = Path(__file__).resolve().parents[2] / "docker" / "sglang" / "serve"
@@ -159,7 +160,8 @@ def test_clipdex_accepts_the_settings_that_a_ready_node_prints(start, monkeypatc
     assert settings.engine.base_urls == (f"http://127.0.0.1:{node.port}",)
     assert settings.engine.in_flight == PROFILES[profile]["in_flight"]
     assert settings.engine.server_sampling == {"fps": 2, "max_frames": 32}
-    assert settings.sampling == Sampling(**PROFILES[profile]["sampling"])
+    preset = PRESETS[PROFILES[profile]["preset"]]["sampling"] if "preset" in PROFILES[profile] else {}
+    assert settings.sampling == Sampling(**{**preset, **PROFILES[profile]["sampling"]})
 
 
 def test_clipdex_accepts_the_settings_of_an_embedding_node(start, monkeypatch):
@@ -286,7 +288,7 @@ def test_an_invalid_model_is_rejected_before_anything_starts(tmp_path, model, me
 
 
 def test_a_client_fills_a_node_and_queues_at_most_half_as_many_requests():
-    assert len(PROFILES) == 3
+    assert len(PROFILES) == 6
     for profile in PROFILES.values():
         running = profile["flags"]["max-running-requests"]
         assert running <= profile["in_flight"] <= 1.5 * running
