@@ -63,7 +63,7 @@ fsspec.register_implementation("failing", Failing, clobber=True)
 def failing(tmp_path, engine, monkeypatch) -> Pipeline:
     """Return a pipeline over four clips in a filesystem whose errors a test sets."""
     monkeypatch.setattr(Failing, "errors", {})
-    here = Pipeline(tmp_path, [engine.url])
+    here = Pipeline(tmp_path, [engine.url], batches={"preparing": 2})  # one clip waits for another
     clips = here.put(4)
     root = f"failing:///{tmp_path.name}"
     fs, top = open_root(root)
