@@ -227,6 +227,7 @@ def test_a_day_that_is_run_again_asks_for_nothing_and_changes_nothing(pipeline, 
     assert pipeline.points() == points
 
 
+@pytest.mark.slow
 def test_recaption_asks_again_for_what_has_a_caption(pipeline, run, engine):
     pipeline.put(3)
     run(day=DAY)
@@ -235,6 +236,7 @@ def test_recaption_asks_again_for_what_has_a_caption(pipeline, run, engine):
     assert len(engine.chats) == 6
 
 
+@pytest.mark.slow
 def test_retry_quarantined_tries_those_of_the_reason_again_and_no_others(pipeline, run, engine):
     clips = pipeline.put(6)
     clips[0].with_name("empty.mp4").touch()
@@ -278,6 +280,7 @@ def test_the_log_of_an_expected_failure_ends_with_what_happens_next_and_no_trace
     )
 
 
+@pytest.mark.slow
 def test_embedding_servers_of_a_connection_embed_the_chunks_and_are_retried(pipeline, run, monkeypatch, logged):
     pipeline.put(2)
     dag = loaded_dag("ingest_clips")
@@ -365,6 +368,7 @@ def test_nightly_runs_after_a_change_of_the_zone_move_the_clips_of_their_days(
 
 
 @pytest.mark.parametrize(("given", "state"), [("Europe/Moscow", "failed"), ("Asia/Tokyo", "success")])
+@pytest.mark.slow
 def test_a_connection_with_another_zone_than_the_schedule_fails_scheduled_runs_alone(
     pipeline, run, run_nightly, engine, logged, monkeypatch, given, state
 ):

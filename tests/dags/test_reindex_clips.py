@@ -43,6 +43,7 @@ def test_the_new_collection_has_payload_indexes_of_what_the_connection_of_the_so
     assert set(fields) == {*PAYLOAD_INDEXES, "camera", "speed"}
 
 
+@pytest.mark.slow
 def test_smaller_chunks_of_every_day_are_served_and_no_engine_is_asked(pipeline, tmp_path):
     former = pipeline.points()
     done = loaded_dag("reindex_clips").test(run_conf={"chunk_tokens": 40, "chunk_overlap": 8})

@@ -125,6 +125,7 @@ def arrived(engine) -> int:
         "os.rename:outcomes/:1",
     ],
 )
+@pytest.mark.slow
 def test_captioning_killed_as_it_writes_ends_the_same(pipeline, engine, undisturbed, moment):
     pipeline.plan()
     assert Task(pipeline, "caption", die_at=moment).wait() == -9
@@ -143,6 +144,7 @@ def test_captioning_killed_as_it_writes_ends_the_same(pipeline, engine, undistur
         "open:outcomes/.*\\.tmp-:1",  # the points are written, nobody has told so
     ],
 )
+@pytest.mark.slow
 def test_indexing_killed_as_it_writes_ends_the_same(pipeline, engine, undisturbed, moment):
     (batch,) = pipeline.plan().batches
     pipeline.caption(batch)

@@ -165,6 +165,7 @@ def test_a_run_that_needs_every_secret_shows_none(world):
     assert leaked(written) == {}
 
 
+@pytest.mark.slow
 def test_an_engine_that_repeats_the_key_it_refuses_does_not_get_it_into_a_log(world):
     world.engine.plan.set(f"401:1.0:at=models:say=invalid key {SECRETS['engine']}")
     assert world.run() == "failed"
@@ -173,6 +174,7 @@ def test_an_engine_that_repeats_the_key_it_refuses_does_not_get_it_into_a_log(wo
     assert leaked(written) == {}
 
 
+@pytest.mark.slow
 def test_a_qdrant_that_repeats_the_key_it_refuses_does_not_either(world, unauthorized):
     assert world.run(index={"host": unauthorized}) == "failed"
     written = world.written()
@@ -181,6 +183,7 @@ def test_a_qdrant_that_repeats_the_key_it_refuses_does_not_either(world, unautho
 
 
 @pytest.mark.parametrize("which", ["source", "store"])
+@pytest.mark.slow
 def test_a_store_of_objects_that_refuses_the_key_does_not_either(world, forbidden, which):
     options = {"endpoint_url": forbidden, "client_kwargs": {"region_name": "us-east-1"}}
     assert world.run(**{which: {"extra": {"options": options}}}) == "failed"

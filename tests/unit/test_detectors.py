@@ -147,6 +147,7 @@ def test_captions_of_release_0_1_stay_valid(tmp_path):
     assert fingerprint.earlier()[Flaw.SHAPES].digest() == "017e746a581041c9e2788fbfda8db0f7"  # as 0.1.0 computed it
 
 
+@pytest.mark.slow
 def test_every_caption_passes_the_gates_of_the_engine(archive, tmp_path):
     engine = Detectors(Settings.load(home=tmp_path))
 

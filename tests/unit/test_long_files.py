@@ -153,6 +153,7 @@ def test_a_part_is_found_and_its_page_counts_from_its_start(long: Pipeline) -> N
         assert waiting["counts"] == {"waiting": 3}
 
 
+@pytest.mark.slow
 def test_a_killed_try_continues_with_the_next_part(long: Pipeline, engine: StandIn) -> None:
     engine.latency_s = 0.3
     plan = long.plan()
@@ -343,6 +344,7 @@ def test_the_engine_goes_away_in_the_middle(tmp_path: Path) -> None:
     assert day_of(pipeline.report("r.1"))["indexed"] == 5
 
 
+@pytest.mark.slow
 def test_the_index_is_rebuilt_with_the_parts(long: Pipeline, engine: StandIn) -> None:
     long.run()
     film(long, seconds=12)

@@ -96,6 +96,7 @@ def test_another_zone_moves_days_in_ledger_points_and_reports_and_asks_for_nothi
         assert (report.moved, report.total("planned")) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_zone_that_is_changed_back_moves_the_clips_back(opened, engine):
     for run, zone in enumerate(["UTC", "Europe/Moscow", "UTC", "Pacific/Kiritimati", "Europe/Moscow"]):
         nights(opened(zone), f"r{run}")
@@ -174,6 +175,7 @@ def test_a_move_that_is_killed_anywhere_is_continued(opened, engine, monkeypatch
     assert len(engine.chats) == len(MOMENTS)
 
 
+@pytest.mark.slow
 def test_recaption_replaces_the_captions_of_moved_clips_as_of_others(opened, engine):
     nights(opened("UTC"), "before")
     nights(opened("Europe/Moscow"), "after", recaption=True)

@@ -28,6 +28,7 @@ def samples(archive) -> list[Sample]:
     return write_samples(archive)
 
 
+@pytest.mark.slow
 def test_three_days_hold_at_least_sixteen_good_clips_and_one_of_each_broken_kind(samples):
     counts = Counter(sample.expected for sample in samples)
     assert counts.pop(CAPTIONED) >= 16
@@ -65,6 +66,7 @@ def test_one_file_is_an_exact_copy_under_another_name_on_another_day(samples):
     assert one.day != two.day
 
 
+@pytest.mark.slow
 def test_most_clips_are_real_footage(samples):
     """Count clips without a dominant colour: title cards are mostly of their background's colour."""
     assert sum(_commonest_colour(s.path) < 0.3 for s in samples if s.expected == CAPTIONED) >= 14

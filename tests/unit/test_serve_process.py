@@ -68,6 +68,7 @@ PATHS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_api_answers_as_its_description_promises(client):
     described = client.get("/openapi.json").json()
     for path in PATHS:

@@ -218,6 +218,7 @@ def test_a_download_that_always_breaks_is_retried_for_a_run_and_then_keeps_no_ru
     assert failing.run("r.3").total("indexed") == 1
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_while_others_succeed_is_quarantined(failing, monkeypatch):
     Failing.errors["000000.mp4"] = ConnectionResetError(errno.ECONNRESET, "reset")
     monkeypatch.setattr(Failing, "ready", staticmethod(lambda: failing.store.list("captions") != []))

@@ -109,6 +109,7 @@ def test_its_captions_have_a_flaw_that_is_counted_and_mended_on_request(pipeline
     assert len(pipeline.points()) == 4
 
 
+@pytest.mark.slow
 def test_its_airflow_database_runs_the_day_again(pipeline, engine):
     with sqlite3.connect(pipeline.home / "airflow.db") as database:
         [(pointers,)] = database.execute("SELECT value FROM xcom WHERE task_id = 'discover' AND key = 'return_value'")
