@@ -5,6 +5,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from clipdex.config import Embedding, Precision
+from clipdex.errors import ConfigurationError
 from clipdex.index import half_weights, precision
 from clipdex.index.embeddings import open_embedder
 from clipdex.index.precision import computes_bfloat16, in_precision
@@ -70,6 +71,12 @@ def test_a_processor_without_either_computes_float32(model, processor, monkeypat
     processor("Features\t: fp asimd")
     monkeypatch.setattr(half_weights, "is_available", lambda: False)
     assert precision_of(in_precision(model, Precision.AUTO, "model")) is Precision.FLOAT32
+
+
+def test_float16_where_it_cannot_be_computed_is_refused_with_what_to_set(model, monkeypatch):
+    monkeypatch.setattr(half_weights, "is_available", lambda: False)
+    with pytest.raises(ConfigurationError, match="x86 processor as the device: set auto"):
+        in_precision(model, Precision.FLOAT16, "model")
 
 
 def test_a_system_that_does_not_report_its_processor_has_no_bfloat16(tmp_path):

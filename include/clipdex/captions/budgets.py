@@ -1,7 +1,7 @@
-"""Budgets: how many words a prompt may ask for, so that they fit into the tokens of an answer in any language.
+"""Budgets: the number of words that a prompt asks for, so that the caption fits into max_tokens in any language.
 
-The tokens of a word differ by a factor of ten between languages, and by two between tokenizers. With a tokenizer at
-hand (that of the engine transformers, or CLIPDEX_ENGINE__TOKENIZER), they are measured; else a table has them.
+The tokens of a word differ by a factor of ten between languages, and by two between tokenizers. With a tokenizer
+(that of the engine transformers, or CLIPDEX_ENGINE__TOKENIZER), they are measured; else a table has them.
 """
 
 import tomllib

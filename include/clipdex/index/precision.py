@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipdex.config import Precision
+from clipdex.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -93,9 +94,13 @@ def _in_bfloat16(model: "SentenceTransformer") -> "SentenceTransformer":
 
 
 def _in_float16(model: "SentenceTransformer") -> "SentenceTransformer":
-    """Return a copy whose linear layers have their weights in float16."""
+    """Return a copy whose linear layers have their weights in float16. Raises ConfigurationError where none compute."""
     from clipdex.index import half_weights
 
+    if model.device.type != "cpu" or not half_weights.is_available():
+        raise ConfigurationError(
+            "CLIPDEX_EMBEDDING__PRECISION=float16 needs an x86 processor as the device: set auto, float32 or bfloat16"
+        )
     found = copy.deepcopy(model)
     half_weights.halve(next(iter(found.children())))
     return found

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from clipdex.captions.preflight.findings import NodeReport
 from clipdex.config import Preflight, Settings
+from clipdex.errors import is_of_storage
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,9 @@ class Kept:
             return
         try:
             self._records.write_json(_path(key), report.to_json())
-        except OSError as error:
+        except Exception as error:
+            if not (isinstance(error, OSError) or is_of_storage(error)):
+                raise
             log.warning("the preflight of %s is not stored: %s", report.node, error)
 
 
